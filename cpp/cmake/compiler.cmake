@@ -1,0 +1,43 @@
+# Compiler settings of every target of Opsin. Called as functions, not set globally, so that a project
+# which adds Opsin as a subdirectory keeps its own.
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(OPSIN_ISAS baseline avx2 avx512)
+else()
+  set(OPSIN_ISAS baseline)
+endif()
+list(TRANSFORM OPSIN_ISAS PREPEND opsin_isa_ OUTPUT_VARIABLE OPSIN_OBJECT_TARGETS)
+list(PREPEND OPSIN_OBJECT_TARGETS opsin_objects)
+set(OPSIN_ISA_FLAGS_baseline "")
+set(OPSIN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
+set(OPSIN_ISA_FLAGS_avx512 ${OPSIN_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
+    -mprefer-vector-width=512)
+
+function(opsin_compile_settings target)
+  target_compile_features(${target} PRIVATE cxx_std_20)
+  set_target_properties(
+    ${target}
+    PROPERTIES CXX_EXTENSIONS OFF
+               CXX_VISIBILITY_PRESET hidden
+               VISIBILITY_INLINES_HIDDEN ON
+               POSITION_INDEPENDENT_CODE ON)
+  # Contraction is off outside the kernels: the same expression must round the same way in every file.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math
+                                           -fno-semantic-interposition
+                                           -ffp-contract=off)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # From release to release GCC finds other overflows and unset variables where there are none; the sanitizers
+    # find the true ones.
+    target_compile_options(${target} PRIVATE -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread
+                                             -Wno-restrict -Wno-maybe-uninitialized)
+  endif()
+  if(OPSIN_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(OPSIN_SANITIZE)
+    list(JOIN OPSIN_SANITIZE "," sanitizers)
+    target_compile_options(${target} PRIVATE -fsanitize=${sanitizers} -fno-sanitize-recover=all
+                                             -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC $<BUILD_INTERFACE:-fsanitize=${sanitizers}>)
+  endif()
+endfunction()
