@@ -1,0 +1,143 @@
+// The one way of a call. A public function checks nothing and records nothing itself: it goes through
+// `call<Op>`.
+//
+//   struct Op {
+//     static constexpr const char* kName = "conv";
+//     struct Params { ... };                                     // everything that is not a tensor
+//     static Tensor forward(const Params&, const Tensor& x, ...);   // checks, output shape, kernel; any of
+//                                                                   // Tensor, std::array<Tensor, N>,
+//                                                                   TensorList
+//     static void save(Saver&, const Params&, const Tensor& x, ..., const Tensor& y);
+//     static void backward(Backward&, const Params&);            // absent: not differentiable
+//     static constexpr bool kView = true;                        // the output is a view of the first input
+//   };
+//
+// Inputs are tensors (undefined = absent) or a TensorSpan. `call_inplace<Op>` needs instead of `forward`
+//     static void forward_into(Tensor& y, const Params&, const Tensor& x, ...);   // y undefined: allocate
+// and, if `save` keeps the first input, `kSavesSelf = true`.
+// A family that shares one Op over a table gives `static const char* name(const Params&)` for kName and
+// `static bool saves_self(const Params&)` for kSavesSelf.
+#pragma once
+
+#include "autograd/history.h"
+
+namespace opsin {
+
+namespace detail {
+
+inline void add_edges(std::vector<Edge>& edges, const Tensor& input) {
+  edges.push_back(gradient_edge(input));
+}
+inline void add_edges(std::vector<Edge>& edges, TensorSpan inputs) {
+  for (const Tensor& input : inputs) edges.push_back(gradient_edge(input));
+}
+inline size_t count_inputs(const Tensor&) { return 1; }
+inline size_t count_inputs(TensorSpan inputs) { return inputs.size(); }
+
+inline void set_histories(const Tensor& output, const Ref<Node>& node) { set_history(output, node); }
+template <class Range>
+void set_histories(const Range& outputs, const Ref<Node>& node) {
+  for (const Tensor& output : outputs) set_history(output, node);
+}
+
+template <class Op>
+inline constexpr bool is_view = requires { Op::kView; };
+template <class Op>
+bool saves_self([[maybe_unused]] const typename Op::Params& params) {
+  if constexpr (requires { Op::saves_self(params); }) {
+    return Op::saves_self(params);
+  } else if constexpr (requires { Op::kSavesSelf; }) {
+    return Op::kSavesSelf;
+  } else {
+    return false;
+  }
+}
+template <class Op>
+inline constexpr bool has_backward = requires { &Op::backward; };
+template <class Op>
+inline constexpr bool has_forward_into = requires { &Op::forward_into; };
+
+inline void set_views(const Tensor& output, const Tensor& source) { set_view(output, source); }
+template <class Range>
+void set_views(const Range& outputs, const Tensor& source) {
+  for (const Tensor& output : outputs) set_view(output, source);
+}
+
+template <class Op, class... Inputs>
+auto run_forward(const typename Op::Params& params, const Inputs&... inputs) {
+  if constexpr (has_forward_into<Op>) {
+    Tensor output;
+    Op::forward_into(output, params, inputs...);
+    return output;
+  } else {
+    return Op::forward(params, inputs...);
+  }
+}
+
+template <class Op, class... Inputs>
+Ref<OpNode<Op>> make_node(const typename Op::Params& params, const Inputs&... inputs) {
+  auto node = make_ref<OpNode<Op>>(params);
+  node->edges.reserve((count_inputs(inputs) + ... + 0));
+  (add_edges(node->edges, inputs), ...);
+  return node;
+}
+
+}  // namespace detail
+
+template <class Op, class... Inputs>
+auto call(const typename Op::Params& params, const Inputs&... inputs) {
+  if constexpr (detail::has_backward<Op>) {
+    if (GradMode::is_enabled() && (needs_grad(inputs) || ...)) {
+      auto output = [&] {
+        NoGradGuard no_grad;
+        return detail::run_forward<Op>(params, inputs...);
+      }();
+      if constexpr (detail::is_view<Op>) detail::set_views(output, std::get<0>(std::tie(inputs...)));
+      auto node = detail::make_node<Op>(params, inputs...);
+      detail::set_histories(output, node);
+      if constexpr (requires { &Op::save; }) {
+        Saver saver(*node, node->saved);
+        Op::save(saver, params, inputs..., output);
+      }
+      return output;
+    }
+  }
+  auto output = detail::run_forward<Op>(params, inputs...);
+  if constexpr (detail::is_view<Op>) detail::set_views(output, std::get<0>(std::tie(inputs...)));
+  return output;
+}
+
+/// Writes the result over `self`, the first input. Returns `self`.
+template <class Op, class... Inputs>
+Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const Inputs&... others) {
+  bool record = false;
+  if constexpr (detail::has_backward<Op>) {
+    record = GradMode::is_enabled() && (needs_grad(self) || (needs_grad(others) || ...));
+  }
+  check_inplace(self, op_name<Op>(params), record);
+  if (!record) {
+    Tensor output = self;
+    Op::forward_into(output, params, self, others...);
+    self.bump_version();
+    return self;
+  }
+  if constexpr (detail::has_backward<Op>) {
+    Tensor before = self;
+    if (detail::saves_self<Op>(params)) before = clone(self);
+    auto node = detail::make_node<Op>(params, before, others...);
+    {
+      NoGradGuard no_grad;
+      Tensor output = self;
+      Op::forward_into(output, params, self, others...);
+    }
+    self.bump_version();
+    rebase_history(self, node);
+    if constexpr (requires { &Op::save; }) {
+      Saver saver(*node, node->saved);
+      Op::save(saver, params, before, others..., self);
+    }
+  }
+  return self;
+}
+
+}  // namespace opsin

@@ -1,0 +1,280 @@
+#include "core/elementwise.h"
+
+#include <cstring>
+
+#include "autograd/history.h"
+#include "core/dense_rows.h"
+#include "core/dispatch.h"
+#include "core/relayout.h"
+#include "cpu/thread_pool.h"
+
+namespace opsin {
+
+namespace {
+
+constexpr int64_t kGrain = 32768;
+
+/// Whether the elements fill a block of memory without gaps or overlaps, in any order of dimensions.
+bool is_dense(IntSpan sizes, IntSpan strides) {
+  Dims order(sizes.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return strides[static_cast<size_t>(a)] < strides[static_cast<size_t>(b)];
+  });
+  int64_t expected = 1;
+  for (const int64_t i : order) {
+    const auto d = static_cast<size_t>(i);
+    if (sizes[d] == 1) continue;
+    if (strides[d] != expected) return false;
+    expected *= sizes[d];
+  }
+  return true;
+}
+
+bool same_geometry(const TensorImpl& a, const TensorImpl& b) {
+  return a.offset == b.offset && a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
+}
+
+}  // namespace
+
+void store_scalar(const Scalar& value, DType dtype, void* data) {
+  dispatch_all(dtype, "scalar", [&]<class T>() {
+    const T element = value.to<T>();
+    std::memcpy(data, &element, sizeof(T));
+  });
+}
+
+Elementwise::Elementwise(const char* op, Tensor& output, DType output_dtype)
+    : op_(op), output_(output), output_dtype_(output_dtype) {
+  if (output.defined() && output.dtype() != output_dtype) {
+    OPSIN_CHECK(Error, can_cast(output_dtype, output.dtype()), op, ": result type ", name(output_dtype),
+                " can't be cast to the desired output type ", name(output.dtype()));
+    target_ = std::move(output);
+    output = empty(target_.sizes(), output_dtype, target_.device());
+  }
+}
+
+void Elementwise::input(const Tensor& tensor, DType dtype) {
+  Operand& operand = operands_[count_];
+  TensorImpl* impl = tensor.impl();
+  operand.impl = impl;
+  operand.dtype = dtype;
+  operand.is_number = impl->sizes.empty() && (impl->dtype != dtype || impl->wrapped_number);
+  if (operand.is_number) {
+    store_scalar(tensor.scalar(), dtype, operand.number);
+  } else if (impl->dtype != dtype) {
+    own(count_, to(tensor.detach(), dtype));
+  }
+  ++count_;
+}
+
+void Elementwise::input(Tensor&& tensor, DType dtype) {
+  owned_[count_] = std::move(tensor);
+  const Tensor& kept = owned_[count_];
+  input(kept, dtype);
+}
+
+void Elementwise::own(int i, Tensor tensor) {
+  operands_[i].impl = tensor.impl();
+  owned_[i] = std::move(tensor);
+}
+
+void Elementwise::build() {
+  if (output_.defined()) protect_overlapping_inputs();
+  if (!build_flat()) build_strided();
+}
+
+void Elementwise::protect_overlapping_inputs() {
+  const TensorImpl& output = *output_.impl();
+  for (int i = 1; i < count_; ++i) {
+    TensorImpl* impl = operands_[i].impl;
+    if (impl->storage == output.storage && !operands_[i].is_number && !same_geometry(*impl, output)) {
+      own(i, clone(alias_without_history(Tensor(Ref<TensorImpl>::share(impl)))));
+    }
+  }
+}
+
+bool Elementwise::build_flat() {
+  const TensorImpl* model = output_.impl();
+  for (int i = 1; i < count_ && !model; ++i) {
+    if (!operands_[i].is_number) model = operands_[i].impl;
+  }
+  if (!model || !model->contiguous) return false;
+  const bool hidden = model->is_hidden();
+  for (int i = 1; i < count_; ++i) {
+    const TensorImpl* impl = operands_[i].impl;
+    if (operands_[i].is_number || impl == model) continue;
+    if (!impl->contiguous || impl->is_hidden() != hidden || !(impl->sizes == model->sizes)) return false;
+  }
+  numel_ = model->numel;
+  if (!output_.defined()) {
+    output_ = hidden ? empty_channels_last(model->sizes, output_dtype_, model->storage->device)
+                     : empty(model->sizes, output_dtype_, model->storage->device);
+  }
+  operands_[0].data = output_.impl()->physical_data();
+  strides_[0] = static_cast<int64_t>(item_size(output_dtype_));
+  for (int i = 1; i < count_; ++i) {
+    Operand& operand = operands_[i];
+    operand.data = operand.is_number ? operand.number : operand.impl->physical_data();
+    strides_[i] = operand.is_number ? 0 : static_cast<int64_t>(item_size(operand.dtype));
+  }
+  return true;
+}
+
+void Elementwise::allocate_output(const Dims& shape) {
+  // A hidden input of the full shape makes the output hidden; otherwise the first dense input gives the order
+  // of dimensions, as in PyTorch.
+  const TensorImpl* dense = nullptr;
+  bool row_major = true;
+  for (int i = 1; i < count_; ++i) {
+    const TensorImpl* impl = operands_[i].impl;
+    if (operands_[i].is_number || !(impl->sizes == shape)) continue;
+    row_major &= impl->contiguous;
+    if (impl->is_hidden() && row_major) {
+      output_ = empty_channels_last(shape, output_dtype_, impl->storage->device);
+      return;
+    }
+    if (!dense && is_dense(shape, impl->strides)) dense = impl;
+  }
+  const Device device = operands_[1].impl->storage->device;
+  output_ = dense && !dense->contiguous ? empty_strided(shape, dense->strides, output_dtype_, device)
+                                        : empty(shape, output_dtype_, device);
+}
+
+void Elementwise::build_strided() {
+  Dims shape = operands_[1].impl->sizes;
+  for (int i = 2; i < count_; ++i) {
+    const Dims& sizes = operands_[i].impl->sizes;
+    if (!(sizes == shape)) shape = broadcast_shapes(shape, sizes, op_);
+  }
+  if (output_.defined()) {
+    OPSIN_CHECK(ShapeError,
+                shape == output_.sizes() || broadcast_shapes(shape, output_.sizes(), op_) == output_.sizes(),
+                op_, ": output with shape ", str(output_.sizes()), " doesn't match the broadcast shape ",
+                str(shape));
+    shape = output_.sizes();
+  } else {
+    allocate_output(shape);
+  }
+  numel_ = output_.numel();
+  const size_t rank = shape.size();
+
+  Dims strides[kMaxOperands];
+  for (int i = 0; i < count_; ++i) {
+    Operand& operand = operands_[i];
+    strides[i] = Dims(rank);
+    if (i > 0 && operand.is_number) {
+      operand.data = operand.number;
+      continue;
+    }
+    const TensorImpl* impl = i == 0 ? output_.impl() : operand.impl;
+    const Dims physical = impl->physical_strides();
+    operand.data = impl->physical_data();
+    const auto bytes = static_cast<int64_t>(item_size(impl->dtype));
+    const size_t missing = rank - impl->sizes.size();
+    for (size_t d = missing; d < rank; ++d) {
+      strides[i][d] = impl->sizes[d - missing] == 1 ? 0 : physical[d - missing] * bytes;
+    }
+  }
+
+  // Fastest dimension of the output first; the stable sort keeps the logical order among broadcast
+  // dimensions.
+  Dims order(rank);
+  for (size_t d = 0; d < rank; ++d) order[d] = static_cast<int64_t>(rank - 1 - d);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return strides[0][static_cast<size_t>(a)] < strides[0][static_cast<size_t>(b)];
+  });
+  grid_ = std::make_unique<Grid>();
+  Grid& grid = *grid_;
+  for (const int64_t ordered : order) {
+    const auto d = static_cast<size_t>(ordered);
+    if (shape[d] == 1) continue;
+    bool merges = !grid.shape.empty();
+    for (int i = 0; merges && i < count_; ++i) {
+      merges = strides[i][d] == grid.strides[i].back() * grid.shape.back();
+    }
+    if (merges) {
+      grid.shape.back() *= shape[d];
+      continue;
+    }
+    grid.shape.push_back(shape[d]);
+    for (int i = 0; i < count_; ++i) grid.strides[i].push_back(strides[i][d]);
+  }
+  if (grid.shape.size() > 1) return;
+  // One row after all.
+  for (int i = 0; i < count_; ++i) strides_[i] = grid.shape.empty() ? 0 : grid.strides[i][0];
+  grid_.reset();
+}
+
+void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64_t end) const {
+  const Dims& shape = grid_->shape;
+  const Dims* strides = grid_->strides;
+  char* data[kMaxOperands];
+  int64_t inner[kMaxOperands];
+  for (int i = 0; i < count_; ++i) inner[i] = strides[i][0];
+  Dims index(shape.size());
+  int64_t rest = begin;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    index[d] = rest % shape[d];
+    rest /= shape[d];
+  }
+  while (begin < end) {
+    for (int i = 0; i < count_; ++i) {
+      data[i] = operands_[i].data;
+      for (size_t d = 0; d < shape.size(); ++d) data[i] += index[d] * strides[i][d];
+    }
+    const int64_t n = std::min(shape[0] - index[0], end - begin);
+    loop(data, inner, n, params);
+    begin += n;
+    index[0] += n;
+    for (size_t d = 0; d + 1 < shape.size() && index[d] == shape[d]; ++d) {
+      index[d] = 0;
+      ++index[d + 1];
+    }
+  }
+}
+
+void Elementwise::run(LoopFn loop, const void* params) {
+  if (numel_ > 0 && grid_) {
+    cpu::parallel_for(numel_, kGrain,
+                      [&](int64_t begin, int64_t end) { run_grid(loop, params, begin, end); });
+  } else if (numel_ > 0) {
+    const auto row = [&](int64_t begin, int64_t end) {
+      char* data[kMaxOperands];
+      for (int i = 0; i < count_; ++i) data[i] = operands_[i].data + begin * strides_[i];
+      loop(data, strides_, end - begin, params);
+    };
+    if (numel_ <= kGrain) {
+      row(0, numel_);
+    } else {
+      cpu::parallel_for(numel_, kGrain, row);
+    }
+  }
+  if (target_.defined()) {
+    copy_(target_, output_);
+    output_ = target_;
+  }
+}
+
+void Elementwise::run_dense(DenseFn kernel, const void* params) {
+  DenseCall call;
+  call.kernel = kernel;
+  call.params = params;
+  call.operands = count_;
+  operands_[0].dtype = output_dtype_;
+  bool direct = !grid_ && numel_ <= kGrain && !target_.defined();
+  void* data[kMaxOperands];
+  for (int i = 0; i < count_; ++i) {
+    const DType dtype = operands_[i].dtype;
+    call.size[i] = static_cast<uint8_t>(item_size(dtype));
+    call.stored[i] = dtype == kFloat16    ? Stored::kHalf
+                     : dtype == kBFloat16 ? Stored::kBrainFloat
+                                          : Stored::kPlain;
+    direct &= call.stored[i] == Stored::kPlain && strides_[i] == call.size[i];
+    data[i] = operands_[i].data;
+  }
+  if (direct) return kernel(data, numel_, params);
+  run(OPSIN_ISA_SELECT(cpu::dense_table).rows, &call);
+}
+
+}  // namespace opsin

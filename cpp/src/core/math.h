@@ -1,0 +1,499 @@
+// Scalar mathematics of the kernels, written without branches so that compilers vectorise loops over it; CUDA
+// uses the same source. Every functor of the table families is a template over T = float, double, an integer
+// type, or Var (a tensor, for gradients that are differentiated again); the overloads for Var are in
+// autograd/var.h.
+//
+// Methods: argument reduction after W. J. Cody and W. Waite, "Software Manual for the Elementary Functions"
+// (1980), and P. T. P. Tang's table-free variants; polynomials are Chebyshev interpolants of the reduced
+// functions, fitted in 50 decimal digits. Infinities, NaN, signed zeros and subnormals come out as C's
+// <cmath> gives them. Largest error found by cpp/tests/math_test.cpp, in units of the last place (float /
+// double):
+//   exp 1.1 / 1.0   exp2 1.1 / 1.1   expm1 1.7 / 2.0   log 0.9 / 0.9   log2 1.9 / 2.0   log10 2.0 / 1.9 log1p
+//   0.9 / 0.9 sin, cos 1.5 / 2.2   tanh 2.4 / 2.4   sigmoid 2.3 / 2.3   erf 1.3 / 1.4   atan 1.9 / 1.7
+//   asin 2.4 / 2.2 acos 1.3 / 1.2   atan2 2.0 / 2.0   pow 0.6 (float; double is <cmath>'s)
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#if defined(__CUDACC__)
+#define OPSIN_FN __host__ __device__ __forceinline__
+#else
+// Always inlined: a shared out-of-line copy would be the same symbol for every instruction set.
+#define OPSIN_FN [[gnu::always_inline]] inline
+#endif
+
+namespace opsin::math {
+
+template <class T>
+concept Real = std::is_arithmetic_v<T>;
+template <class T>
+concept Floating = std::is_floating_point_v<T>;
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_float = std::is_same_v<T, float>;
+template <class T>
+using Int = std::conditional_t<is_float<T>, int32_t, int64_t>;
+template <class T>
+using UInt = std::conditional_t<is_float<T>, uint32_t, uint64_t>;
+template <class T>
+inline constexpr int kMantissa = is_float<T> ? 23 : 52;
+template <class T>
+inline constexpr int kBias = is_float<T> ? 127 : 1023;
+/// Adding it rounds to the nearest integer, which is then in the low bits.
+template <class T>
+inline constexpr T kMagic = is_float<T> ? T(0x1.8p23) : T(0x1.8p52);
+template <class T>
+inline constexpr T kInf = std::numeric_limits<T>::infinity();
+template <class T>
+inline constexpr T kNaN = std::numeric_limits<T>::quiet_NaN();
+
+template <Floating T>
+OPSIN_FN Int<T> to_bits(T x) {
+  return __builtin_bit_cast(Int<T>, x);
+}
+template <Floating T>
+OPSIN_FN T from_bits(Int<T> bits) {
+  return __builtin_bit_cast(T, bits);
+}
+/// 2^n for n in the normal range.
+template <Floating T>
+OPSIN_FN T power_of_two(Int<T> n) {
+  return from_bits<T>((n + kBias<T>) << kMantissa<T>);
+}
+/// n / 2, rounded down; there is no vector shift that keeps the sign of 64-bit integers below AVX-512.
+template <Floating T>
+OPSIN_FN Int<T> half_of(Int<T> n) {
+  return static_cast<Int<T>>(static_cast<UInt<T>>(n + 4096) >> 1) - 2048;
+}
+/// p * 2^n with one rounding, for n that may leave the normal range.
+template <Floating T>
+OPSIN_FN T scale(T p, Int<T> n) {
+  const Int<T> half = half_of<T>(n);
+  return p * power_of_two<T>(half) * power_of_two<T>(n - half);
+}
+
+template <Floating T>
+OPSIN_FN T horner(T, T c) {
+  return c;
+}
+/// c0 + c1 x + c2 x^2 + ...
+template <Floating T, class... C>
+OPSIN_FN T horner(T x, T c0, C... rest) {
+  return c0 + x * horner(x, T(rest)...);
+}
+
+/// Keeps NaN.
+template <Floating T>
+OPSIN_FN T clamp(T x, T low, T high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+/// x = n ln 2 + r with |r| <= ln 2 / 2.
+template <Floating T>
+OPSIN_FN void reduce_exp(T x, T& r, Int<T>& n) {
+  T k = x * T(1.4426950408889634) + kMagic<T>;
+  n = to_bits(k) - to_bits(kMagic<T>);
+  k -= kMagic<T>;
+  if constexpr (is_float<T>) {
+    r = (x - k * 0.693115234375f) - k * 3.19461849453e-5f;
+  } else {
+    r = (x - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
+  }
+}
+/// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2.
+template <Floating T>
+OPSIN_FN T exp_tail(T r) {
+  if constexpr (is_float<T>) {
+    return horner(r, 0.5f, 0.166665767f, 0.0416665542f, 0.00836323288f, 0.00139262508f);
+  } else {
+    return horner(r, 0.5, 0.16666666666666671, 0.04166666666666667, 0.0083333333333260831,
+                  0.0013888888888883711, 0.00019841269875002279, 2.4801587325677462e-5, 2.7557255170000887e-6,
+                  2.755727347871858e-7, 2.5105312729622102e-8, 2.0914755325893202e-9);
+  }
+}
+
+/// x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), for finite x > 0.
+template <Floating T>
+OPSIN_FN void split_log(T x, T& f, T& e) {
+  constexpr int kLift = is_float<T> ? 24 : 54;
+  const bool subnormal = x < std::numeric_limits<T>::min();
+  x = subnormal ? x * T(is_float<T> ? 0x1p24 : 0x1p54) : x;
+  const Int<T> root_half = is_float<T> ? Int<T>(0x3f3504f3) : Int<T>(0x3fe6a09e667f3bcd);
+  constexpr Int<T> kOffset = Int<T>(is_float<T> ? 128 : 1024) << kMantissa<T>;
+  const Int<T> n =
+      static_cast<Int<T>>(static_cast<UInt<T>>(to_bits(x) - root_half + kOffset) >> kMantissa<T>) -
+      (is_float<T> ? 128 : 1024);
+  f = from_bits<T>(to_bits(x) - (n << kMantissa<T>)) - T(1);
+  // By the rounding constant, because 64-bit integers convert in vectors with AVX-512 only.
+  e = from_bits<T>(n + to_bits(kMagic<T>)) - kMagic<T>;
+  e -= subnormal ? T(kLift) : T(0);
+}
+/// ln(1 + f) - f + f^2 / 2.
+template <Floating T>
+OPSIN_FN T log_tail(T f) {
+  if constexpr (is_float<T>) {
+    return f * f * f *
+           horner(f, 0.333333312f, -0.24999997f, 0.200007157f, -0.166678023f, 0.142490576f, -0.124256873f,
+                  0.116854199f, -0.114797338f, 0.0697161147f);
+  } else {
+    // s = f / (2 + f): ln(1 + f) = 2 atanh(s) = f - (f^2 / 2 - s (f^2 / 2 + s^2 R(s^2))).
+    const T s = f / (2 + f), z = s * s;
+    return s * (0.5 * f * f + z * horner(z, 0.66666666666666666, 0.40000000000000883, 0.28571428570799785,
+                                         0.22222222392581045, 0.18181795547521136, 0.15386244737621667,
+                                         0.13268638369266824, 0.13088034850927554));
+  }
+}
+/// ln(1 + f).
+template <Floating T>
+OPSIN_FN T log_reduced(T f) {
+  return f - (T(0.5) * f * f - log_tail(f));
+}
+/// What a logarithm is where x is no finite positive number.
+template <Floating T>
+OPSIN_FN T log_special(T x, T y) {
+  y = x < T(0) ? kNaN<T> : y;
+  y = x == T(0) ? -kInf<T> : y;
+  return x < kInf<T> ? y : x;
+}
+
+/// x = q pi / 2 + r with |r| <= pi / 4; for |x| up to kTrigonometricBound.
+template <Floating T>
+OPSIN_FN void reduce_quarter(T x, T& r, Int<T>& q) {
+  T k = x * T(0.63661977236758134) + kMagic<T>;
+  q = to_bits(k);
+  k -= kMagic<T>;
+  if constexpr (is_float<T>) {
+    // Products with these 33-bit parts are exact, so nothing is lost where x is close to a multiple.
+    const double wide = static_cast<double>(x) - static_cast<double>(k) * 0x1.921fb54400000p+0;
+    r = static_cast<float>(wide - static_cast<double>(k) * 0x1.0b4611a626331p-34);
+  } else {
+    r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) - k * 0x1.3198a2e037073p-69;
+  }
+}
+template <Floating T>
+OPSIN_FN T sin_or_cos(T r, Int<T> q) {
+  const T z = r * r;
+  T s, c;
+  if constexpr (is_float<T>) {
+    s = r + r * z * horner(z, -0.166666667f, 0.00833333187f, -0.00019840082f, 2.72493141e-6f);
+    c = 1 - (0.5f * z - z * z * horner(z, 0.0416666646f, -0.00138883007f, 2.45474372e-5f));
+  } else {
+    s = r + r * z *
+                horner(z, -0.16666666666666667, 0.0083333333333333315, -0.00019841269841265017,
+                       2.7557319219301919e-6, -2.5052106219521894e-8, 1.6058529572267876e-10,
+                       -7.5865765881710725e-13);
+    c = 1 - (0.5 * z - z * z *
+                           horner(z, 0.041666666666666667, -0.0013888888888888888, 2.480158730158462e-5,
+                                  -2.7557319221382116e-7, 2.0876755783894038e-9, -1.1470459749675606e-11,
+                                  4.7458048897606742e-14));
+  }
+  const T value = (q & 1) != 0 ? c : s;
+  return (q & 2) != 0 ? -value : value;
+}
+
+/// (atan(t) - t) / t^3 at z = t^2, |t| <= tan(pi / 8).
+template <Floating T>
+OPSIN_FN T atan_tail(T z) {
+  if constexpr (is_float<T>) {
+    return horner(z, -0.333333318f, 0.199995401f, -0.142639439f, 0.107436051f, -0.0645150952f);
+  } else {
+    return horner(z, -0.33333333333333333, 0.19999999999999804, -0.14285714285659728, 0.11111111105145725,
+                  -0.090909087530171783, 0.076922963610482178, -0.066664246345993367, 0.058789261105281008,
+                  -0.052304330074828921, 0.045514962374949303, -0.034568068014968876, 0.016282993238924487);
+  }
+}
+/// atan(y / x) for y, x >= 0 and not both 0 or both infinite.
+template <Floating T>
+OPSIN_FN T atan_quotient(T y, T x) {
+  const bool steep = y > T(2.414213562373095) * x, middle = y > T(0.41421356237309503) * x;
+  const T numerator = steep ? -x : middle ? y - x : y;
+  const T denominator = steep ? y : middle ? y + x : x;
+  const T t = numerator / denominator, z = t * t;
+  const T offset = steep ? T(1.5707963267948966) : middle ? T(0.78539816339744828) : T(0);
+  constexpr T kLow =
+      is_float<T> ? T(-4.37113883e-8) : T(6.123233995736766e-17);  // pi / 2 less its rounded value
+  const T low = steep ? kLow : middle ? kLow / 2 : T(0);
+  return offset + (t + (t * z * atan_tail(z) + low));
+}
+/// (asin(t) - t) / t^3 at z = t^2, |t| <= 1/2.
+template <Floating T>
+OPSIN_FN T asin_tail(T z) {
+  if constexpr (is_float<T>) {
+    return horner(z, 0.166666663f, 0.0750009476f, 0.0445993192f, 0.0311017278f, 0.0171437168f, 0.0337007263f);
+  } else {
+    return horner(z, 0.16666666666666667, 0.074999999999999911, 0.044642857142883563, 0.030381944441346387,
+                  0.02237215928067093, 0.017352757444179823, 0.013965010669331847, 0.011549075679439491,
+                  0.0097928639883010346, 0.0081350141931936477, 0.0087991404519149829, 0.0003664940923274731,
+                  0.0225861124015735, -0.024063914377949608, 0.030744526924322196);
+  }
+}
+
+}  // namespace detail
+
+template <Real T>
+OPSIN_FN T select(bool condition, T yes, T no) {
+  return condition ? yes : no;
+}
+template <Real T>
+OPSIN_FN T abs(T x) {
+  if constexpr (Floating<T>) {
+    return std::fabs(x);
+  } else if constexpr (std::is_unsigned_v<T>) {
+    return x;
+  } else {
+    return x < T(0) ? T(-x) : x;
+  }
+}
+template <Floating T>
+OPSIN_FN T copysign(T x, T sign) {
+  return std::copysign(x, sign);
+}
+template <Floating T>
+OPSIN_FN T sqrt(T x) {
+  return std::sqrt(x);
+}
+/// 1 / sqrt(x)
+template <Floating T>
+OPSIN_FN T rsqrt(T x) {
+  return T(1) / std::sqrt(x);
+}
+
+template <Floating T>
+OPSIN_FN T exp(T x) {
+  x = detail::is_float<T> ? detail::clamp(x, T(-106), T(89)) : detail::clamp(x, T(-747), T(710));
+  T r;
+  detail::Int<T> n;
+  detail::reduce_exp(x, r, n);
+  return detail::scale<T>(T(1) + (r + r * r * detail::exp_tail(r)), n);
+}
+template <Floating T>
+OPSIN_FN T exp2(T x) {
+  x = detail::is_float<T> ? detail::clamp(x, T(-152), T(129)) : detail::clamp(x, T(-1078), T(1025));
+  const T k = x + detail::kMagic<T>;
+  const detail::Int<T> n = detail::to_bits(k) - detail::to_bits(detail::kMagic<T>);
+  const T r = (x - (k - detail::kMagic<T>)) * T(0.69314718055994531);
+  return detail::scale<T>(T(1) + (r + r * r * detail::exp_tail(r)), n);
+}
+/// e^x - 1
+template <Floating T>
+OPSIN_FN T expm1(T x) {
+  using namespace detail;
+  const T bounded = is_float<T> ? detail::clamp(x, T(-40), T(89)) : detail::clamp(x, T(-80), T(710));
+  T r;
+  Int<T> n;
+  reduce_exp(bounded, r, n);
+  // 2^n (e^r - 1) + 2^n - 1, factored so that 2^n may overflow last.
+  const Int<T> half = half_of<T>(n);
+  const T inverse = power_of_two<T>(-half) * power_of_two<T>(half - n);
+  const T y =
+      ((r + r * r * exp_tail(r)) + (T(1) - inverse)) * power_of_two<T>(half) * power_of_two<T>(n - half);
+  return x == T(0) ? x : y;
+}
+template <Floating T>
+OPSIN_FN T log(T x) {
+  using namespace detail;
+  T f, e;
+  split_log(x, f, e);
+  constexpr T kHigh = is_float<T> ? T(0.693115234375) : T(0x1.62e42fee00000p-1);
+  constexpr T kLow = is_float<T> ? T(3.19461849453e-5) : T(0x1.a39ef35793c76p-33);
+  return log_special(x, e * kHigh + (f - (T(0.5) * f * f - (log_tail(f) + e * kLow))));
+}
+template <Floating T>
+OPSIN_FN T log2(T x) {
+  T f, e;
+  detail::split_log(x, f, e);
+  const T y = detail::log_reduced(f);
+  return detail::log_special(x, e + (y + y * T(0.44269504088896341)));
+}
+template <Floating T>
+OPSIN_FN T log10(T x) {
+  using namespace detail;
+  T f, e;
+  split_log(x, f, e);
+  constexpr T kHigh = is_float<T> ? T(0.301025390625) : T(0x1.3441350800000p-2);
+  constexpr T kLow = is_float<T> ? T(4.6050389812e-6) : T(0x1.f79fef311f12bp-34);
+  return log_special(x, e * kHigh + (e * kLow + log_reduced(f) * T(0.43429448190325183)));
+}
+/// ln(1 + x)
+template <Floating T>
+OPSIN_FN T log1p(T x) {
+  using namespace detail;
+  const T u = T(1) + x;
+  T f, e;
+  split_log(u, f, e);
+  // What the rounding of 1 + x lost.
+  const T correction = (x - (u - T(1))) / u;
+  constexpr T kHigh = is_float<T> ? T(0.693115234375) : T(0x1.62e42fee00000p-1);
+  constexpr T kLow = is_float<T> ? T(3.19461849453e-5) : T(0x1.a39ef35793c76p-33);
+  const T y = e * kHigh + (f - (T(0.5) * f * f - (log_tail(f) + (e * kLow + correction))));
+  return x == T(0) ? x : log_special(u, y);
+}
+
+/// Up to here sin_bounded() and cos_bounded() are right; their callers take std::sin and std::cos beyond.
+template <Floating T>
+inline constexpr T kTrigonometricBound = detail::is_float<T> ? T(8192) : T(1e6);
+
+template <Floating T>
+OPSIN_FN T sin_bounded(T x) {
+  T r;
+  detail::Int<T> q;
+  detail::reduce_quarter(x, r, q);
+  const T y = detail::sin_or_cos(r, q);
+  return x == T(0) ? x : y;
+}
+template <Floating T>
+OPSIN_FN T cos_bounded(T x) {
+  T r;
+  detail::Int<T> q;
+  detail::reduce_quarter(x, r, q);
+  return detail::sin_or_cos(r, q + 1);
+}
+template <Floating T>
+OPSIN_FN T tan_bounded(T x) {
+  T r;
+  detail::Int<T> q;
+  detail::reduce_quarter(x, r, q);
+  const T y = detail::sin_or_cos(r, q) / detail::sin_or_cos(r, q + 1);
+  return x == T(0) ? x : y;
+}
+template <Floating T>
+OPSIN_FN T sin(T x) {
+  return std::fabs(x) <= kTrigonometricBound<T> ? sin_bounded(x) : std::sin(x);
+}
+template <Floating T>
+OPSIN_FN T cos(T x) {
+  return std::fabs(x) <= kTrigonometricBound<T> ? cos_bounded(x) : std::cos(x);
+}
+
+template <Floating T>
+OPSIN_FN T tanh(T x) {
+  // Beyond, 1 to the last bit.
+  const T twice = detail::clamp(T(2) * std::fabs(x), T(0), T(44));
+  const T t = expm1(twice);
+  return std::copysign(t / (t + T(2)), x);
+}
+/// 1 / (1 + e^-x)
+template <Floating T>
+OPSIN_FN T sigmoid(T x) {
+  return T(1) / (T(1) + exp(-x));
+}
+template <Floating T>
+OPSIN_FN T erf(T x) {
+  using namespace detail;
+  const T size = std::fabs(x);
+  const T near = size > T(1) ? T(1) : size, z = near * near;
+  if constexpr (is_float<T>) {
+    const T small = size + size * horner(z, 0.128379166f, -0.376126267f, 0.112835947f, -0.026854212f,
+                                         0.00518908742f, -0.000801686429f, 7.87587506e-5f);
+    const T far = detail::clamp(size, T(1), T(4));
+    const T large =
+        1 - exp(horner(far, 0.000416329218f, -1.13067514f, -0.63095303f, -0.111055017f, 0.0270995233f,
+                       -0.00506494692f, 0.000685836683f, -6.22983533e-5f, 3.32168459e-6f, -7.58268197e-8f));
+    return std::copysign(size < T(1) ? small : large, x);
+  } else {
+    const T small =
+        size + size * horner(z, 0.12837916709551257, -0.37612638903183748, 0.11283791670954879,
+                             -0.026866170645076793, 0.0052239776248180145, -0.00085483269808337899,
+                             0.00012055331111642711, -1.4925595266831182e-5, 1.6461000484121368e-6,
+                             -1.6350312701054695e-7, 1.4659775274047436e-8, -1.1372848856791674e-9,
+                             5.9571761477489114e-11);
+    const T far = detail::clamp(size, T(1), T(6)), t = (far - 3) / (far + 3);
+    // erfc(x) e^(x^2) is smooth in t.
+    const T tail =
+        horner(t, 0.17900115118138995, -0.32623356004303723, 0.24560380171233091, -0.15011593650077581,
+               0.071665837197973308, -0.024392499318790735, 0.0042691363330778686, 0.00070774644356119724,
+               -0.0005970619531815352, 4.525520140579536e-5, 6.4056577940516657e-5, -1.2859347351455289e-5,
+               -7.9776965796440729e-6, 2.1124428949403866e-6, 1.2459620847174092e-6, -2.6915157592850125e-7,
+               -2.0355575642200859e-7);
+    return std::copysign(size < T(1) ? small : 1 - tail * exp(-far * far), x);
+  }
+}
+
+template <Floating T>
+OPSIN_FN T atan(T x) {
+  const T size = std::fabs(x);
+  // Infinity over 1 leaves only -1 / infinity.
+  return std::copysign(detail::atan_quotient(size, T(1)), x);
+}
+template <Floating T>
+OPSIN_FN T atan2(T y, T x) {
+  T up = std::fabs(y), right = std::fabs(x);
+  // Infinities against finite values as 1 against 0, and both 0 as the angle 0; only the signs count there.
+  const bool up_infinite = up == detail::kInf<T>, right_infinite = right == detail::kInf<T>;
+  up = right_infinite ? T(0) : up;
+  right = up_infinite ? T(0) : right;
+  up = up_infinite ? T(1) : up;
+  right = right_infinite | ((up == T(0)) & (right == T(0))) ? T(1) : right;
+  // Room for the sum and the multiple that the reduction takes.
+  constexpr T kLarge = std::numeric_limits<T>::max() / 8;
+  const T shrink = (up > kLarge) | (right > kLarge) ? T(0.125) : T(1);
+  up *= shrink;
+  right *= shrink;
+  const T angle = detail::atan_quotient(up, right);
+  const T left = T(3.1415926535897932) - angle;
+  return std::copysign(std::copysign(T(1), x) < T(0) ? left : angle, y);
+}
+template <Floating T>
+OPSIN_FN T asin(T x) {
+  const T size = std::fabs(x);
+  const bool outer = size > T(0.5);
+  const T z = outer ? (T(1) - size) * T(0.5) : x * x;
+  const T t = outer ? std::sqrt(z) : size;
+  const T inner = t + t * z * detail::asin_tail(z);
+  return std::copysign(outer ? T(1.5707963267948966) - T(2) * inner : inner, x);
+}
+template <Floating T>
+OPSIN_FN T acos(T x) {
+  const T size = std::fabs(x);
+  const bool outer = size > T(0.5);
+  const T z = outer ? (T(1) - size) * T(0.5) : x * x;
+  const T t = outer ? std::sqrt(z) : x;
+  const T inner = t + t * z * detail::asin_tail(z);
+  const T far = x < T(0) ? T(3.1415926535897932) - T(2) * inner : T(2) * inner;
+  return outer ? far : T(1.5707963267948966) - inner;
+}
+
+/// x^y with all special cases of C's pow().
+OPSIN_FN float pow(float x, float y) {
+  using namespace detail;
+  const float size = std::fabs(x);
+  float f, e;
+  split_log(size, f, e);
+  // log2 and exp2 in double precision, to about 2^-40: what y multiplies must stay below half a unit of a
+  // float.
+  const double m = f, s = m / (m + 2), z = s * s;
+  const double log2_size = e + s * horner(z, 2.8853900817778502, 0.96179669411321272, 0.57707794235945908,
+                                          0.41220925678615497, 0.31990537392276171, 0.28290661659068111);
+  const double log2_special = size == 0.0f ? -kInf<double> : size < kInf<float> ? log2_size : double(size);
+  const double exponent = detail::clamp(y * log2_special, -160.0, 160.0);
+  const double rounded = exponent + kMagic<double>;
+  const double k = rounded - kMagic<double>, r = exponent - k;
+  const double p =
+      horner(r, 0.99999999995890975, 0.69314718055678223, 0.24022651219745797, 0.055504109068067352,
+             0.0096180247818729238, 0.0013333477833756699, 0.00015469994762702359, 1.5303905090584551e-5);
+  // 2^k by double's exponent, which holds all of it; one rounding to float, right for subnormals too.
+  const double power =
+      p * from_bits<double>((to_bits(rounded) - to_bits(kMagic<double>) + kBias<double>) << 52);
+  float result = static_cast<float>(power);
+  // Bitwise logic on purpose: a short circuit is a branch, and so is a choice between x and a constant.
+  const bool y_infinite = std::fabs(y) == kInf<float>;
+  result = (size == 1.0f) & y_infinite ? 1.0f : result;
+  const float whole = detail::clamp(y, -0x1p24f, 0x1p24f);
+  const auto n = static_cast<int32_t>(whole == whole ? whole : 0.0f);
+  const bool is_whole = static_cast<float>(n) == whole;
+  const int32_t odd = is_whole ? n & 1 : 0;
+  result = from_bits<float>(to_bits(result) |
+                            (to_bits(x) & static_cast<int32_t>(static_cast<uint32_t>(odd) << 31)));
+  const bool undefined = (x < 0.0f) & !is_whole & (size < kInf<float>)&!y_infinite;
+  result = undefined ? kNaN<float> : result;
+  return (x == 1.0f) | (y == 0.0f) ? 1.0f : result;
+}
+OPSIN_FN double pow(double x, double y) { return std::pow(x, y); }
+
+}  // namespace opsin::math

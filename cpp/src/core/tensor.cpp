@@ -1,0 +1,189 @@
+#include <cstring>
+#include <mutex>
+
+#include <opsin/autograd.h>
+#include <opsin/tensor.h>
+
+#include "core/relayout.h"
+#include "cpu/allocator.h"
+
+namespace opsin {
+
+namespace {
+
+void free_block(void*, void* data, size_t bytes) { cpu::deallocate(data, bytes); }
+
+bool row_major(IntSpan sizes, IntSpan strides) {
+  int64_t expected = 1;
+  for (size_t i = sizes.size(); i-- > 0;) {
+    if (sizes[i] == 0) return true;
+    if (sizes[i] == 1) continue;
+    if (strides[i] != expected) return false;
+    expected *= sizes[i];
+  }
+  return true;
+}
+
+size_t checked_bytes(int64_t count, DType dtype) {
+  int64_t bytes = 0;
+  OPSIN_CHECK(ShapeError, !__builtin_mul_overflow(count, static_cast<int64_t>(item_size(dtype)), &bytes),
+              "empty: ", count, " elements of ", name(dtype), " overflow 64 bits");
+  return static_cast<size_t>(bytes);
+}
+
+void check_allocatable(Device device) {
+  OPSIN_CHECK(Error, device.is_cpu(), "device: no ", device.str(),
+              " on this machine (opsin.cuda.is_available() is False)");
+}
+
+/// One lock for all re-laying: it is rare, and never nested.
+std::mutex& relayout_mutex() {
+  static std::mutex* mutex = new std::mutex;
+  return *mutex;
+}
+
+}  // namespace
+
+Ref<Storage> Storage::allocate(size_t bytes, Device device) {
+  check_allocatable(device);
+  Ref<Storage> storage = Ref<Storage>::adopt(new Storage);
+  storage->device = device;
+  storage->bytes = bytes;
+  if (bytes > 0) storage->data = cpu::allocate(bytes);
+  storage->deleter_ = free_block;
+  return storage;
+}
+
+Ref<Storage> Storage::wrap(void* data, size_t bytes, Device device, Deleter deleter, void* context) {
+  Ref<Storage> storage = Ref<Storage>::adopt(new Storage);
+  storage->data = data;
+  storage->bytes = bytes;
+  storage->device = device;
+  storage->deleter_ = deleter;
+  storage->context_ = context;
+  storage->escaped = true;
+  return storage;
+}
+
+void Storage::destroy(Storage* storage) {
+  if (storage->deleter_ && (storage->data || storage->context_)) {
+    storage->deleter_(storage->context_, storage->data, storage->bytes);
+  }
+  if (storage->retired_) cpu::deallocate(storage->retired_, storage->bytes);
+  delete storage;
+}
+
+TensorImpl::TensorImpl(Ref<Storage> storage_, DType dtype_, Dims sizes_, Dims strides_, int64_t offset_)
+    : storage(std::move(storage_)),
+      offset(offset_),
+      numel(1),
+      sizes(std::move(sizes_)),
+      strides(std::move(strides_)),
+      dtype(dtype_),
+      contiguous(row_major(sizes, strides)) {
+  for (const int64_t size : sizes) numel *= size;
+}
+
+TensorImpl::~TensorImpl() = default;
+
+void TensorImpl::destroy(TensorImpl* impl) {
+  if (impl->binding.release) impl->binding.release(impl->binding);
+  delete impl;
+}
+
+Dims TensorImpl::physical_strides() const { return is_hidden() ? channels_last_strides(sizes) : strides; }
+
+void TensorImpl::expose() {
+  const std::lock_guard lock(relayout_mutex());
+  if (!is_hidden()) return;
+  void* plain = cpu::allocate(storage->bytes);
+  relay_to_row_major(storage->data, plain, sizes, item_size(dtype));
+  storage->retired_ = std::exchange(storage->data, plain);
+  storage->layout.store(Layout::kPlain, std::memory_order_release);
+}
+
+int64_t Tensor::size(int64_t d) const { return sizes()[static_cast<size_t>(wrap_dim(d, dim(), "size"))]; }
+
+int64_t Tensor::stride(int64_t d) const {
+  return strides()[static_cast<size_t>(wrap_dim(d, dim(), "stride"))];
+}
+
+Scalar Tensor::scalar() const {
+  OPSIN_CHECK(Error, numel() == 1, "item: a Tensor with ", numel(),
+              " elements cannot be converted to Scalar (expected one element)");
+  const char* data = impl_->data();
+  switch (dtype()) {
+    case kBool:
+      return Scalar(*data != 0);
+    case kUInt8:
+      return Scalar(*reinterpret_cast<const uint8_t*>(data));
+    case kInt8:
+      return Scalar(*reinterpret_cast<const int8_t*>(data));
+    case kInt16:
+      return Scalar(*reinterpret_cast<const int16_t*>(data));
+    case kInt32:
+      return Scalar(*reinterpret_cast<const int32_t*>(data));
+    case kInt64:
+      return Scalar(*reinterpret_cast<const int64_t*>(data));
+    case kFloat16:
+      return Scalar(static_cast<float>(*reinterpret_cast<const float16*>(data)));
+    case kBFloat16:
+      return Scalar(static_cast<float>(*reinterpret_cast<const bfloat16*>(data)));
+    case kFloat32:
+      return Scalar(*reinterpret_cast<const float*>(data));
+    case kFloat64:
+      return Scalar(*reinterpret_cast<const double*>(data));
+    case kComplex64:
+      return Scalar(std::complex<double>(*reinterpret_cast<const std::complex<float>*>(data)));
+    default:
+      return Scalar(*reinterpret_cast<const std::complex<double>*>(data));
+  }
+}
+
+Tensor empty(IntSpan sizes, DType dtype, Device device) {
+  const int64_t count = count_elements(sizes);
+  return Tensor(make_ref<TensorImpl>(Storage::allocate(checked_bytes(count, dtype), device), dtype,
+                                     Dims(sizes), contiguous_strides(sizes), 0));
+}
+
+Tensor empty_strided(IntSpan sizes, IntSpan strides, DType dtype, Device device) {
+  OPSIN_CHECK(ShapeError, sizes.size() == strides.size(),
+              "empty_strided: expected as many strides as sizes, got ", str(sizes), " and ", str(strides));
+  int64_t last = 0;
+  bool overflow = false;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    OPSIN_CHECK(ValueError, strides[i] >= 0, "empty_strided: expected non-negative strides, got ",
+                str(strides));
+    int64_t reach = 0;
+    overflow |= __builtin_mul_overflow(std::max<int64_t>(sizes[i], 1) - 1, strides[i], &reach);
+    overflow |= __builtin_add_overflow(last, reach, &last);
+  }
+  const int64_t count = count_elements(sizes);
+  OPSIN_CHECK(ShapeError, !overflow && last < INT64_MAX, "empty_strided: ", str(sizes), " with strides ",
+              str(strides), " overflows 64 bits");
+  return Tensor(
+      make_ref<TensorImpl>(Storage::allocate(checked_bytes(count == 0 ? 0 : last + 1, dtype), device), dtype,
+                           Dims(sizes), Dims(strides), 0));
+}
+
+Tensor empty_channels_last(IntSpan sizes, DType dtype, Device device) {
+  OPSIN_CHECK(ShapeError, sizes.size() >= 3, "empty_channels_last: expected sizes [N, C, spatial...], got ",
+              str(sizes));
+  Tensor tensor = empty(sizes, dtype, device);
+  if (tensor.numel() > 0 && !is_same_order(sizes)) {
+    tensor.impl()->storage->layout.store(Layout::kChannelsLast, std::memory_order_relaxed);
+  }
+  return tensor;
+}
+
+Tensor from_blob(void* data, IntSpan sizes, IntSpan strides, DType dtype, Device device,
+                 Storage::Deleter deleter, void* context) {
+  const int64_t count = count_elements(sizes);
+  int64_t last = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) last += (std::max<int64_t>(sizes[i], 1) - 1) * strides[i];
+  const size_t bytes = checked_bytes(count == 0 ? 0 : last + 1, dtype);
+  return Tensor(make_ref<TensorImpl>(Storage::wrap(data, bytes, device, deleter, context), dtype, Dims(sizes),
+                                     Dims(strides), 0));
+}
+
+}  // namespace opsin
