@@ -1,0 +1,145 @@
+// How a call is recorded: edges to the inputs, history of the outputs, views and in-place changes.
+#pragma once
+
+#include <array>
+
+#include <opsin/autograd.h>
+
+#include "autograd/saved.h"
+
+namespace opsin {
+
+// From the op catalogue; the machinery here needs these few.
+OPSIN_API Tensor add(const Tensor& self, const Tensor& other, const Scalar& alpha);
+OPSIN_API Tensor add_(const Tensor& self, const Tensor& other, const Scalar& alpha);
+OPSIN_API Tensor clone(const Tensor& self);
+OPSIN_API Tensor copy_(const Tensor& self, const Tensor& src);
+OPSIN_API Tensor zeros(IntSpan sizes, DType dtype, Device device);
+OPSIN_API Tensor ones(IntSpan sizes, DType dtype, Device device);
+OPSIN_API Tensor as_strided(const Tensor& self, IntSpan size, IntSpan stride,
+                            std::optional<int64_t> storage_offset);
+OPSIN_API Tensor sum_to_size(const Tensor& self, IntSpan size);
+OPSIN_API Tensor to(const Tensor& self, DType dtype);
+/// The node of an `as_strided` call that made `view` from its base.
+Ref<Node> make_as_strided_node(const Tensor& base, const Tensor& view);
+
+/// The autograd state of a tensor, made on first use.
+inline AutogradMeta& autograd_meta(const Tensor& tensor) {
+  auto& meta = tensor.impl()->autograd;
+  if (!meta) meta = std::make_unique<AutogradMeta>();
+  return *meta;
+}
+
+/// A tensor of the same memory and geometry with no history.
+Tensor alias_without_history(const Tensor& tensor);
+/// Where the gradient of `tensor` goes; an empty edge if it needs none.
+Edge gradient_edge(const Tensor& tensor);
+/// Makes `node` the maker of `output`, as its next output.
+void set_history(const Tensor& output, const Ref<Node>& node);
+/// Makes `view` (same storage) share the in-place history of `source`.
+void set_view(const Tensor& view, const Tensor& source);
+/// Raises if the memory of `tensor` must not be written while recording.
+void check_inplace(const Tensor& tensor, const char* op, bool recording);
+/// Makes `node` the maker of what is now in `self`, for its base and all views of that too.
+void rebase_history(const Tensor& self, const Ref<Node>& node);
+
+/// What decides whether a call is recorded.
+inline bool needs_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+inline bool needs_grad(TensorSpan tensors) {
+  for (const Tensor& tensor : tensors) {
+    if (needs_grad(tensor)) return true;
+  }
+  return false;
+}
+
+/// What a backward rule sees. It reads gradients and saved tensors and sets the gradients of the inputs; all
+/// of it with differentiable functions, so that the rule itself is differentiable.
+class Backward {
+ public:
+  Backward(Node& node, std::span<const SavedTensor> saved, TensorList& grads, size_t inputs)
+      : node_(node), saved_(saved), grads_(grads), results_(inputs) {}
+
+  /// Gradient of output i; undefined if nothing flowed there (never for an op with one output).
+  const Tensor& grad(size_t i = 0) const { return grads_[i]; }
+  /// What the op saved in slot i; undefined if nothing. Raises if it was changed in place since.
+  Tensor saved(size_t i) const { return i < saved_.size() ? saved_[i].unpack(&node_) : Tensor(); }
+  /// Whether the gradient of input i is wanted (inputs of a list count one by one).
+  bool needs(size_t i) const { return node_.needs_input(i); }
+  size_t num_inputs() const { return results_.size(); }
+  /// Whether the gradient will itself be differentiated; then only differentiable functions may be used.
+  bool create_graph() const { return GradMode::is_enabled(); }
+  void set(size_t i, Tensor grad) { results_[i] = std::move(grad); }
+  const TensorMeta& output_meta(size_t i = 0) const { return node_.outputs[i]; }
+  TensorList take_results() { return std::move(results_); }
+
+ private:
+  Node& node_;
+  std::span<const SavedTensor> saved_;
+  TensorList& grads_;
+  TensorList results_;
+};
+
+/// Collects what the backward rule of a call needs.
+class Saver {
+ public:
+  Saver(Node& node, std::vector<SavedTensor>& saved) : node_(node), saved_(saved) {}
+  bool needs(size_t i) const { return node_.needs_input(i); }
+  /// Keeps an input.
+  void save(size_t slot, const Tensor& tensor) { put(slot, SavedTensor(tensor, false)); }
+  /// Keeps an output of the call.
+  void save_output(size_t slot, const Tensor& tensor) { put(slot, SavedTensor(tensor, true)); }
+
+ private:
+  void put(size_t slot, SavedTensor saved) {
+    if (saved_.size() <= slot) saved_.resize(slot + 1);
+    saved_[slot] = std::move(saved);
+  }
+
+  Node& node_;
+  std::vector<SavedTensor>& saved_;
+};
+
+/// The node of a call: its saved tensors; params and rule come with the op.
+class CallNode : public Node {
+ public:
+  void release_saved() override {
+    saved.clear();
+    released = true;
+  }
+
+  std::vector<SavedTensor> saved;
+  bool released = false;
+
+ protected:
+  void check_not_released() const {
+    OPSIN_CHECK(Error, !released, "Trying to backward through the graph a second time: the tensors that ",
+                name(), " saved were freed by the first backward (pass retain_graph=True to it)");
+  }
+};
+
+/// The name of the op that a call with these params is.
+template <class Op>
+const char* op_name([[maybe_unused]] const typename Op::Params& params) {
+  if constexpr (requires { Op::name(params); }) {
+    return Op::name(params);
+  } else {
+    return Op::kName;
+  }
+}
+
+template <class Op>
+class OpNode final : public CallNode {
+ public:
+  explicit OpNode(const typename Op::Params& params_) : params(params_) {}
+  const char* name() const override { return op_name<Op>(params); }
+  TensorList apply(TensorList grads) override {
+    check_not_released();
+    Backward context(*this, saved, grads, edges.size());
+    Op::backward(context, params);
+    return context.take_results();
+  }
+
+  typename Op::Params params;
+};
+
+}  // namespace opsin
