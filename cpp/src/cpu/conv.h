@@ -1,0 +1,43 @@
+// Convolution of the CPU backend: 1 to 3 dimensions, any stride, dilation, groups and padding, channels last.
+#pragma once
+
+#include <cstdint>
+
+#include <opsin/dtype.h>
+
+namespace opsin::cpu {
+
+/// Sizes of a convolution. The kernels always see three axes (depth, height, width): with fewer, the leading
+/// ones have size 1, kernel 1, stride 1, dilation 1 and no padding.
+///
+///     y[n, o, k] = bias[k] + sum over taps t and channels c of the group of k:
+///                  x[n, o * stride - pad_begin + t * dilation, c] * weight[k, c, t]         (zero outside of
+///                  x)
+///
+/// `out` is what pad_end and the rounding of the caller make of it; out <= 0 on any axis means nothing to
+/// compute.
+struct ConvGeometry {
+  int spatial = 2;
+  int64_t batch = 0, in_channels = 0, out_channels = 0, groups = 1;
+  int64_t in[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, out[3] = {1, 1, 1};
+  int64_t stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1};
+  int64_t pad_begin[3] = {0, 0, 0}, pad_end[3] = {0, 0, 0};
+};
+
+// Everything below is dense and of one dtype (float32, float64, float16 or bfloat16; others raise TypeError):
+//     x, grad_x             [N, D, H, W, C]        channels last
+//     y, grad_y             [N, OD, OH, OW, K]     channels last
+//     weight, grad_weight   [K, C / groups, kD, kH, kW]
+//     bias, grad_bias       [K] or null
+// Outputs are overwritten and must not overlap inputs. float16 and bfloat16 are summed in float32 and rounded
+// once. Results are bit-identical for any number of threads. Raises OutOfMemoryError when no scratch memory
+// is left.
+
+void conv_forward(const ConvGeometry& geometry, DType dtype, const void* x, const void* weight,
+                  const void* bias, void* y);
+void conv_backward_input(const ConvGeometry& geometry, DType dtype, const void* grad_y, const void* weight,
+                         void* grad_x);
+void conv_backward_weight(const ConvGeometry& geometry, DType dtype, const void* x, const void* grad_y,
+                          void* grad_weight, void* grad_bias);
+
+}  // namespace opsin::cpu

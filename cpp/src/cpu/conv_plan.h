@@ -1,0 +1,142 @@
+// How a convolution, or the gradient of its input, is laid out for the kernels: phases, taps and pixel
+// addresses.
+#pragma once
+
+#include "conv.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "cpu/kernels/conv_table.h"
+
+namespace opsin::cpu::conv {
+
+/// One axis of a phase: target index first + i * every reads source indices i * step + shifts[t], i < count.
+struct Axis {
+  int64_t source_size, target_size;
+  int64_t first, every, count, step;
+  std::vector<int64_t> shifts;  ///< ascending
+  std::vector<int64_t> taps;    ///< index into the kernel of each shift
+};
+
+/// A set of target pixels that all use the same taps. A forward convolution is one phase; the gradient of the
+/// input of a strided one has a phase per residue of the pixel modulo the stride, so that no work is spent on
+/// zeros.
+struct Phase {
+  Axis axis[3];
+  int64_t taps;        ///< of the kernel, over all axes
+  int64_t first_slot;  ///< of its taps in the packed weights
+  int64_t run = 1;     ///< adjacent source pixels that one address stands for, see merge_runs()
+
+  int64_t pixels(int64_t batch) const { return batch * axis[0].count * axis[1].count * axis[2].count; }
+  /// Addresses per pixel.
+  int64_t addresses() const { return taps / run; }
+};
+
+struct Phases {
+  std::vector<Phase> phases;
+  std::vector<int64_t> slot;  ///< packed position of each tap of the kernel; every tap has one
+  int64_t kernel_taps;
+  int64_t most_taps;  ///< of a phase
+};
+
+Phases forward_phases(const ConvGeometry& geometry);
+Phases backward_input_phases(const ConvGeometry& geometry);
+
+/// With few channels, neighbours along the width are one longer channel axis, since they are adjacent in
+/// memory. Applies where the phase's shifts along the width are consecutive and all `channels` of a pixel
+/// belong to one group.
+void merge_runs(Phases& phases, int64_t channels, int64_t groups);
+
+/// The tensor that is read: [batch, sizes of the axes, channels].
+template <class T>
+struct Source {
+  const T* data;
+  int64_t channels;
+  const T* zeros;  ///< as many as channels, or run * channels if larger
+};
+
+/// Elements of `patches` that list_sources may need.
+inline int64_t patch_elements(const Phase& phase, int64_t pixels, int64_t channels) {
+  return phase.run == 1 ? 0 : pixels * phase.taps * channels;
+}
+
+/// Writes the addresses that pixels [begin, end) of a phase read, as [ceil(pixels /
+/// tile)][addresses()][tile]. Addresses outside of the source are `zeros`; runs that are partly outside are
+/// copied to `patches`.
+template <class T>
+void list_sources(const Phase& phase, const Source<T>& source, int64_t begin, int64_t end, int64_t tile,
+                  const T** out, T* patches);
+
+/// Writes the addresses of the same pixels in the target [batch, sizes of the axes, channels].
+template <class T>
+void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, int64_t end, T** out);
+
+/// The kernels of `isa()` for float or double.
+template <class T>
+const ConvKernels<T>& kernels() {
+  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+  if constexpr (std::is_same_v<T, float>) {
+    return *all.f32;
+  } else {
+    return *all.f64;
+  }
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Multiplications of the whole convolution.
+inline double work(const ConvGeometry& g) {
+  double product = static_cast<double>(g.batch) * static_cast<double>(g.in_channels) *
+                   static_cast<double>(g.out_channels / g.groups);
+  for (int a = 0; a < 3; ++a) product *= static_cast<double>(g.out[a]) * static_cast<double>(g.kernel[a]);
+  return product;
+}
+
+/// Tasks that are worth their overhead: enough for dynamic scheduling, none shorter than about 10 us.
+inline int64_t wanted_tasks(const ConvGeometry& g) {
+  const double tasks = work(g) / 5e5;
+  return tasks < 1 ? 1 : tasks > 32 ? 32 : static_cast<int64_t>(tasks);
+}
+
+/// Pixels whose outer products are summed in registers before they join the partial sums of a gradient of
+/// weights.
+inline constexpr int64_t weight_block_pixels = 128;
+
+// One instance per element type of computation, float and double.
+template <class T>
+void depthwise_forward(const ConvGeometry&, const T* x, const T* weight, const T* bias, T* y);
+template <class T>
+void depthwise_backward_input(const ConvGeometry&, const T* grad_y, const T* weight, T* grad_x);
+template <class T>
+void depthwise_backward_weight(const ConvGeometry&, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+                               bool accumulate);
+template <class T>
+void backward_weight(const ConvGeometry&, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+                     bool accumulate);
+
+/// Pixel ranges for a gradient of weights with `elements` partial sums in which `tasks` are wanted per range
+/// of outputs. Depends on the shape alone, and the partial sums of all ranges stay under 8 MB.
+template <class T>
+int64_t choose_splits(int64_t all_pixels, int64_t elements, int64_t tasks) {
+  const int64_t fitting =
+      (int64_t{8} << 20) / (std::max<int64_t>(1, elements) * static_cast<int64_t>(sizeof(T)));
+  const int64_t most = std::min(fitting, all_pixels / (2 * weight_block_pixels));
+  return std::clamp<int64_t>(tasks, 1, std::max<int64_t>(1, most));
+}
+
+/// Each group has one input channel.
+inline bool is_depthwise(const ConvGeometry& g) { return g.groups > 1 && g.groups == g.in_channels; }
+
+/// A few channels in and as many out per group, for which there is a kernel.
+template <class T>
+bool is_narrow(const ConvGeometry& g) {
+  const int64_t group = g.in_channels / g.groups;
+  return g.groups > 1 && g.in_channels == g.out_channels && (group == 2 || group == 4 || group == 8) &&
+         2 * group <= kernels<T>().lanes;
+}
+
+}  // namespace opsin::cpu::conv

@@ -1,0 +1,161 @@
+// The gradient of the weights of a dense convolution.
+//
+// Block by block of pixels, a task packs its columns of grad_y, gathers the source channels of one tap after
+// the other (edges become zeros, strides disappear), and adds the outer products of the two, a register tile
+// of rows x two vectors at a time. Outputs are divided among tasks and so are pixels; the number of pixel
+// splits depends on the shape alone and their partial sums, under 8 MB together, are added in order.
+#include "conv_plan.h"
+
+#include <algorithm>
+
+#include "cpu/scratch.h"
+#include "cpu/thread_pool.h"
+
+namespace opsin::cpu::conv {
+namespace {
+
+constexpr int64_t block_pixels = weight_block_pixels;
+
+// out (+)= sum over the rows.
+template <class T>
+void sum_columns(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out, bool accumulate) {
+  ConvRows<T> a{in, stride, rows, columns, out, columns, accumulate};
+  kernels<T>().sum_rows(a);
+}
+
+// How the work is divided: pixels into splits; outputs into units (pairs of vectors of one group) and chunks
+// (a range of source channels of one tap).
+struct Division {
+  int64_t splits, blocks_each;
+  int64_t ranges, chunks, chunks_each, chunk_tasks;
+  int64_t units_each, unit_tasks;
+};
+
+template <class T>
+Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, int64_t elements,
+                int64_t wanted, int64_t tile_rows) {
+  Division d{};
+  d.splits = choose_splits<T>(pixels, elements, wanted);
+  d.blocks_each = ceil_div(ceil_div(pixels, block_pixels), d.splits);
+  d.ranges = ceil_div(run, 5 * tile_rows);
+  d.chunks = addresses * d.ranges;
+  d.chunks_each = ceil_div(d.chunks, std::clamp<int64_t>(ceil_div(wanted, d.splits), 1, d.chunks));
+  d.chunk_tasks = ceil_div(d.chunks, d.chunks_each);
+  d.units_each = ceil_div(units, std::clamp<int64_t>(ceil_div(wanted, d.splits * d.chunk_tasks), 1, units));
+  d.unit_tasks = ceil_div(units, d.units_each);
+  return d;
+}
+
+template <class T>
+void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+           bool accumulate) {
+  const auto& kernel = kernels<T>();
+  const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
+  Phases phases = forward_phases(g);
+  merge_runs(phases, channels, g.groups);
+  const Phase& phase = phases.phases.front();
+  const int64_t taps = phases.kernel_taps, addresses = phase.addresses(), run = phase.run * channels;
+  const int64_t width = 2 * kernel.lanes, group_units = ceil_div(outputs, width),
+                units = g.groups * group_units;
+  const int64_t unit_size = taps * channels * width, all_pixels = phase.pixels(g.batch);
+  const Division d =
+      divide<T>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
+
+  // Small groups are gathered together; they have one range, so that their channels are adjacent.
+  const int64_t groups_at_once = std::max<int64_t>(1, 5 * kernel.rows / run);
+
+  const Scratch<T> partial(d.splits * units * unit_size), partial_bias(d.splits * g.out_channels);
+  const Scratch<T> zeros(std::max(run, g.in_channels));
+  std::fill(zeros.get(), zeros.get() + std::max(run, g.in_channels), T{0});
+
+  parallel_for(d.splits * d.chunk_tasks * d.unit_tasks, 1, [&](int64_t task_begin, int64_t task_end) {
+    const Scratch<const T*> sources(block_pixels * addresses);
+    const Scratch<T> patches(patch_elements(phase, block_pixels, channels));
+    const Scratch<T> grads(d.units_each * block_pixels * width), gathered(block_pixels * 5 * kernel.rows);
+    for (int64_t task = task_begin; task < task_end; ++task) {
+      const int64_t unit_begin = task % d.unit_tasks * d.units_each;
+      const int64_t unit_end = std::min(unit_begin + d.units_each, units);
+      const int64_t chunk_begin = task / d.unit_tasks % d.chunk_tasks * d.chunks_each;
+      const int64_t chunk_end = std::min(chunk_begin + d.chunks_each, d.chunks);
+      const int64_t split = task / d.unit_tasks / d.chunk_tasks;
+      const int64_t first = split * d.blocks_each * block_pixels;
+      const int64_t last = std::min((split + 1) * d.blocks_each * block_pixels, all_pixels);
+      // Runs once even without pixels, to set the sums to zero.
+      for (int64_t begin = first; begin == first || begin < last; begin += block_pixels) {
+        const int64_t count = std::max<int64_t>(0, std::min(block_pixels, last - begin));
+        list_sources(phase, Source<T>{x, g.in_channels, zeros.get()}, begin, begin + count, count,
+                     sources.get(), patches.get());
+        for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
+          const int64_t lane = unit % group_units * width, column = unit / group_units * outputs + lane;
+          const int64_t columns = std::min(width, outputs - lane);
+          const T* grad = grad_y + begin * g.out_channels + column;
+          kernel.copy_rows({grad, g.out_channels, count, columns,
+                            grads.get() + (unit - unit_begin) * block_pixels * width,
+                            columns > kernel.lanes ? width : kernel.lanes, false});
+          if (grad_bias != nullptr && chunk_begin == 0) {
+            sum_columns(grad, g.out_channels, count, columns,
+                        partial_bias.get() + split * g.out_channels + column, begin > first);
+          }
+        }
+        for (int64_t unit = unit_begin; unit < unit_end;) {
+          const int64_t group = unit / group_units;
+          const int64_t group_end = std::min(unit_end, (group + groups_at_once) * group_units);
+          for (int64_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
+            const int64_t t = chunk / d.ranges, range = chunk % d.ranges;
+            const int64_t channel = run * range / d.ranges, channel_end = run * (range + 1) / d.ranges;
+            ConvOuter<T> a{};
+            a.channels = channel_end - channel;
+            a.source_stride = a.channels * (ceil_div(group_end, group_units) - group);
+            a.pixels = count;
+            a.accumulate = begin > first;
+            kernel.gather({sources.get() + t * count, group * channels + channel, count, a.source_stride,
+                           gathered.get()});
+            for (int64_t u = unit; u < group_end; ++u) {
+              a.source = gathered.get() + (u / group_units - group) * a.channels;
+              a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
+              a.grad = grads.get() + (u - unit_begin) * block_pixels * width;
+              a.out = partial.get() + (split * units + u) * unit_size + (t * run + channel) * a.width;
+              kernel.outer(a);
+            }
+          }
+          unit = group_end;
+        }
+      }
+    }
+  });
+
+  parallel_for(units, std::max<int64_t>(1, 16384 / unit_size), [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t group = unit / group_units, lane = unit % group_units * width;
+      ConvUnpack<T> a{};
+      a.in = partial.get() + unit * unit_size;
+      a.splits = d.splits;
+      a.split_stride = units * unit_size;
+      a.lanes = std::min(width, outputs - lane);
+      a.channels = channels;
+      a.taps = taps;
+      a.width = a.lanes > kernel.lanes ? width : kernel.lanes;
+      a.lane_stride = channels * taps;
+      a.out = grad_weight + (group * outputs + lane) * a.lane_stride;
+      a.accumulate = accumulate;
+      kernel.unpack(a);
+    }
+  });
+  if (grad_bias != nullptr) {
+    sum_columns(partial_bias.get(), g.out_channels, d.splits, g.out_channels, grad_bias, accumulate);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+                     bool accumulate) {
+  if (is_depthwise(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  dense(g, x, grad_y, grad_weight, grad_bias, accumulate);
+}
+
+template void backward_weight(const ConvGeometry&, const float*, const float*, float*, float*, bool);
+template void backward_weight(const ConvGeometry&, const double*, const double*, double*, double*, bool);
+
+}  // namespace opsin::cpu::conv

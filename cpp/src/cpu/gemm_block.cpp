@@ -1,0 +1,141 @@
+#include "cpu/gemm_block.h"
+
+namespace opsin::cpu::gemm {
+namespace {
+
+// The least height of panels that gives no more of them than mr would: evenly filled tiles.
+int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
+
+void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, char* out) {
+  const GemmKernels& kernels = *g.kernels;
+  for (int64_t row = 0; row < rows.size; row += panel_rows) {
+    const char* in = g.a + ((rows.begin + row) * g.a_row + depth.begin * g.a_col) * kernels.storage;
+    kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row), depth.size, out, kernels.mr});
+    out += kernels.mr * depth.size * kernels.compute;
+  }
+}
+
+}  // namespace
+
+void pack_b(const Problem& g, Range cols, Range depth, char* out) {
+  const GemmKernels& kernels = *g.kernels;
+  for (int64_t col = 0; col < cols.size; col += kernels.nr) {
+    const char* in = g.b + (depth.begin * g.b_row + (cols.begin + col) * g.b_col) * kernels.storage;
+    kernels.pack({in, g.b_col, g.b_row, std::min(kernels.nr, cols.size - col), depth.size, out, kernels.nr});
+    out += kernels.nr * depth.size * kernels.compute;
+  }
+}
+
+BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_b) {
+  const GemmKernels& kernels = *g.kernels;
+  const int64_t depth = std::min(g.k, kernels.slice);
+  const bool same_type = kernels.storage == kernels.compute;
+  BlockPlan plan{};
+  plan.thin = !packed_b && rows <= kernels.thin_rows && (g.b_col == 1 || g.b_row == 1);
+  // Read where they are if they lie as panels do and few tiles use them. The columns of A must not be so far
+  // apart that they fall on the same lines of the cache.
+  plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
+  plan.a_in_place =
+      !plan.thin && same_type && g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
+  if (!plan.a_in_place) {
+    plan.a_bytes = round_up((round_up(rows, kernels.mr) * depth + pack_slack) * kernels.compute, 64);
+  }
+  if (!packed_b && !plan.thin) {
+    const int64_t panels = plan.b_in_place ? kernels.nr : round_up(cols, kernels.nr);
+    plan.b_bytes = round_up((panels * depth + pack_slack) * kernels.compute, 64);
+  }
+  if (!g.wide) plan.c_bytes = round_up(rows * cols * kernels.compute, 64);
+  return plan;
+}
+
+void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, Range depth,
+              const PackedB* packed, int64_t packed_col, char* memory) {
+  const GemmKernels& kernels = *g.kernels;
+  char* const a_panels = memory;
+  char* const b_panels = memory + plan.a_bytes;
+  char* const wide_c = memory + plan.a_bytes + plan.b_bytes;
+  const int64_t storage = kernels.storage, compute = kernels.compute;
+
+  GemmBlock block{};
+  block.m = rows.size;
+  block.panel_rows = even_rows(rows.size, kernels.mr);
+  block.bias_by_row = g.bias_by_row;
+  const int64_t c_offset = rows.begin * g.c_row + cols.begin * g.c_col;
+  if (g.wide) {
+    block.c = g.c + c_offset * compute;
+    block.c_row = g.c_row;
+    block.c_col = g.c_col;
+  } else {
+    block.c = wide_c;
+    block.c_row = g.c_col == 1 ? cols.size : 1;
+    block.c_col = g.c_col == 1 ? 1 : rows.size;
+  }
+  const int64_t lines = g.c_col == 1 ? rows.size : cols.size;
+  const int64_t line = g.c_col == 1 ? cols.size : rows.size;
+  const int64_t line_stride = g.c_col == 1 ? g.c_row : g.c_col;
+  char* const narrow_c = g.c + c_offset * storage;
+  if (!g.wide && g.accumulate) {
+    for (int64_t i = 0; i < lines; ++i)
+      kernels.widen(narrow_c + i * line_stride * storage, wide_c + i * line * compute, line);
+  }
+
+  for (int64_t p = 0; p < depth.size; p += kernels.slice) {
+    const Range slice{depth.begin + p, std::min(kernels.slice, depth.size - p)};
+    const bool first = slice.begin == 0;
+    block.depth = slice.size;
+    block.add = !first || g.accumulate;
+    const char* bias =
+        first && g.bias ? g.bias + (g.bias_by_row ? rows.begin : cols.begin) * compute : nullptr;
+    if (plan.a_in_place) {
+      block.a = g.a + (rows.begin + slice.begin * g.a_col) * storage;
+      block.a_step = g.a_col;
+      block.a_panel = block.panel_rows;
+    } else {
+      pack_a(g, rows, slice, block.panel_rows, a_panels);
+      block.a = a_panels;
+      block.a_step = kernels.mr;
+      block.a_panel = kernels.mr * slice.size;
+    }
+    if (plan.thin) {
+      block.n = cols.size;
+      block.b = g.b + (slice.begin * g.b_row + cols.begin * g.b_col) * storage;
+      block.b_step = g.b_row;
+      block.b_panel = g.b_col;
+      block.bias = bias;
+      kernels.thin(block);
+      continue;
+    }
+    int64_t col = 0;
+    if (plan.b_in_place && cols.size >= kernels.nr) {
+      block.n = cols.size / kernels.nr * kernels.nr;
+      block.b = g.b + (slice.begin * g.b_row + cols.begin) * storage;
+      block.b_step = g.b_row;
+      block.b_panel = kernels.nr;
+      block.bias = bias;
+      kernels.block(block);
+      col = block.n;
+    }
+    if (col == cols.size) continue;
+    GemmBlock rest = block;
+    rest.n = cols.size - col;
+    rest.c = static_cast<char*>(block.c) + col * block.c_col * compute;
+    rest.bias = bias && !g.bias_by_row ? bias + col * compute : bias;
+    rest.b_step = kernels.nr;
+    rest.b_panel = kernels.nr * slice.size;
+    if (packed) {
+      rest.b = packed->data +
+               ((slice.begin - packed->depth.begin) * packed->cols + packed_col * slice.size) * compute;
+    } else {
+      pack_b(g, {cols.begin + col, rest.n}, slice, b_panels);
+      rest.b = b_panels;
+    }
+    kernels.block(rest);
+  }
+
+  if (!g.wide) {
+    for (int64_t i = 0; i < lines; ++i)
+      kernels.narrow(wide_c + i * line * compute, narrow_c + i * line_stride * storage, line);
+  }
+}
+
+}  // namespace opsin::cpu::gemm

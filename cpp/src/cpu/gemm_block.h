@@ -1,0 +1,74 @@
+// One block of a matrix product: what it reads, where it packs, and the loop over slices of k. Internal to
+// GEMM.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cpu/kernels/gemm_table.h"
+
+namespace opsin::cpu::gemm {
+
+/// Elements that a pack may write beyond its panel.
+constexpr int64_t pack_slack = 16;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/// A product as the kernels see it. For a narrow C the operands change places (C^T = B^T A^T), so that its
+/// long side runs along the vectors; products commute, so no bit changes.
+struct Problem {
+  const GemmKernels* kernels;
+  int64_t m, n, k;
+  const char* a;
+  int64_t a_row, a_col;
+  const char* b;
+  int64_t b_row, b_col;
+  char* c;
+  int64_t c_row, c_col;
+  /// In the type of computation.
+  const char* bias;
+  bool bias_by_row;
+  bool accumulate;
+  /// C is stored in the type of computation.
+  bool wide;
+};
+
+struct Range {
+  int64_t begin, size;
+};
+
+/// The `index`-th piece of `step` of a whole of `total`.
+inline Range part(int64_t total, int64_t step, int64_t index) {
+  return {index * step, std::min(step, total - index * step)};
+}
+
+/// How blocks of one size, and the smaller ones at the edges, read their operands. The rest is the scratch
+/// memory that this takes, in bytes.
+struct BlockPlan {
+  /// Too few rows to repay the packing of B.
+  bool thin;
+  bool a_in_place, b_in_place;
+  int64_t a_bytes, b_bytes, c_bytes;
+  int64_t bytes() const { return a_bytes + b_bytes + c_bytes; }
+};
+
+/// `packed_b`: B comes to multiply() in panels.
+BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_b);
+
+/// Panels of B that were packed for several blocks: slice by slice of `depth`, each of them `cols` wide.
+struct PackedB {
+  const char* data;
+  Range depth;
+  int64_t cols;
+};
+
+/// Lays out the columns `cols` of B, over `depth`, in panels of nr.
+void pack_b(const Problem& g, Range cols, Range depth, char* out);
+
+/// One block of C over the slices of `depth`, no larger than the blocks of `plan`. B is packed here unless
+/// `packed` holds it, from its column `packed_col`. `memory` has room for `plan.bytes()`.
+void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, Range depth,
+              const PackedB* packed, int64_t packed_col, char* memory);
+
+}  // namespace opsin::cpu::gemm

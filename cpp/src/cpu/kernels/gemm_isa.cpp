@@ -1,0 +1,449 @@
+// Register tiles and packing of GEMM, compiled once per instruction set into the namespace OPSIN_ISA_NS.
+//
+// The tile keeps mr x 2 vectors of C in registers; each step of k loads two vectors of B and broadcasts mr
+// elements of A (K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; F. Van
+// Zee, R. van de Geijn, "BLIS", 2015). 14 x 2 of 32 AVX-512 registers, 6 x 2 of 16 AVX2 ones, 4 x 2 of 16 SSE
+// ones. Every tile height has its own code, so that the rows of a block can be shared out evenly instead of
+// leaving a thin rest.
+//
+// All here is local to the object but gemm_table(): objects of different instruction sets share no symbol
+// that the linker could merge. float16 and bfloat16 are widened while packing and use the float32 tile.
+#include "cpu/kernels/gemm_table.h"
+#include "cpu/kernels/gemm_vector.h"
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int tile_rows = 14;
+constexpr int thin_rows = 8;
+#elif defined(__AVX2__)
+constexpr int tile_rows = 6;
+constexpr int thin_rows = 4;
+#else
+constexpr int tile_rows = 4;
+constexpr int thin_rows = 4;
+#endif
+
+template <class T>
+constexpr int tile_cols = 2 * lanes_of<T>;
+
+// Length of a slice of k: a panel of A then stays in the first-level cache while panels of B stream past it.
+template <class T>
+constexpr int64_t slice_depth = 1024 / static_cast<int64_t>(sizeof(T));
+
+template <class T>
+struct Tile {
+  int64_t depth;
+  const T* a;
+  int64_t a_step;
+  const T* b;
+  int64_t b_step;
+  T* c;
+  int64_t c_row;
+  const T* bias;
+  bool add;
+};
+
+template <class T, int R, int W>
+[[gnu::noinline]] void multiply_tile(const Tile<T>& t) {
+  constexpr int lanes = lanes_of<T>;
+  Vector<T> sum[R][W];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) sum[i][w] = Vector<T>{};
+  const T* a = t.a;
+  const T* b = t.b;
+  const int64_t a_step = t.a_step, b_step = t.b_step;
+  for (int64_t p = t.depth; p > 0; --p) {
+    Vector<T> column[W];
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) column[w] = load(b + w * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const Vector<T> x = broadcast(a[i]);
+#pragma GCC unroll 2
+      for (int w = 0; w < W; ++w) sum[i][w] = fma(x, column[w], sum[i][w]);
+    }
+    a += a_step;
+    b += b_step;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) {
+      T* out = t.c + i * t.c_row + w * lanes;
+      Vector<T> value = sum[i][w];
+      if (t.bias) value += load(t.bias + w * lanes);
+      if (t.add) value += load(out);
+      store(out, value);
+    }
+  }
+}
+
+template <class T, int W>
+OPSIN_INLINE void multiply_rows(int64_t rows, const Tile<T>& t) {
+#define OPSIN_TILE(R)                                               \
+  case R:                                                           \
+    if constexpr (R <= tile_rows) return multiply_tile<T, R, W>(t); \
+    break;
+  switch (rows) {
+    OPSIN_TILE(1)
+    OPSIN_TILE(2)
+    OPSIN_TILE(3)
+    OPSIN_TILE(4)
+    OPSIN_TILE(5)
+    OPSIN_TILE(6)
+    OPSIN_TILE(7)
+    OPSIN_TILE(8)
+    OPSIN_TILE(9)
+    OPSIN_TILE(10)
+    OPSIN_TILE(11)
+    OPSIN_TILE(12)
+    OPSIN_TILE(13)
+    OPSIN_TILE(14)
+    default:
+      break;
+  }
+#undef OPSIN_TILE
+}
+
+// Adds sums[rows][sum_row] to the elements of C that do not fill vectors or do not lie side by side.
+template <class T>
+void finish_edge(const GemmBlock& g, const T* sums, int64_t sum_row, int64_t row, int64_t rows, int64_t col,
+                 int64_t cols) {
+  T* c = static_cast<T*>(g.c) + row * g.c_row + col * g.c_col;
+  const T* bias = static_cast<const T*>(g.bias);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < cols; ++j) {
+      T value = sums[i * sum_row + j];
+      if (bias) value += bias[g.bias_by_row ? row + i : col + j];
+      T* out = c + i * g.c_row + j * g.c_col;
+      if (g.add) value += *out;
+      *out = value;
+    }
+  }
+}
+
+template <class T>
+void multiply_edge(const GemmBlock& g, Tile<T> t, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+  T buffer[tile_rows * tile_cols<T>];
+  t.c = buffer;
+  t.c_row = tile_cols<T>;
+  t.bias = nullptr;
+  t.add = false;
+  if (cols <= lanes_of<T>) {
+    multiply_rows<T, 1>(rows, t);
+  } else {
+    multiply_rows<T, 2>(rows, t);
+  }
+  finish_edge(g, buffer, tile_cols<T>, row, rows, col, cols);
+}
+
+template <class T>
+void multiply_block(const GemmBlock& g) {
+  const T* bias = static_cast<const T*>(g.bias);
+  Tile<T> t{};
+  t.depth = g.depth;
+  t.a_step = g.a_step;
+  t.b_step = g.b_step;
+  t.c_row = g.c_row;
+  t.add = g.add;
+  const bool adjacent = g.c_col == 1 && !(bias && g.bias_by_row);
+  int64_t panel = 0;
+  for (int64_t row = 0; row < g.m; row += g.panel_rows, ++panel) {
+    const int64_t rows = g.m - row < g.panel_rows ? g.m - row : g.panel_rows;
+    t.a = static_cast<const T*>(g.a) + panel * g.a_panel;
+    t.b = static_cast<const T*>(g.b);
+    for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) {
+      const int64_t cols = g.n - col < tile_cols<T> ? g.n - col : tile_cols<T>;
+      if (adjacent && (cols == tile_cols<T> || cols == lanes_of<T>)) {
+        t.c = static_cast<T*>(g.c) + row * g.c_row + col;
+        t.bias = bias ? bias + col : nullptr;
+        if (cols == tile_cols<T>) {
+          multiply_rows<T, 2>(rows, t);
+        } else {
+          multiply_rows<T, 1>(rows, t);
+        }
+      } else {
+        multiply_edge<T>(g, t, row, rows, col, cols);
+      }
+    }
+  }
+}
+
+// A square of at most `rows` x `depth` elements, transposed and filled up with zeros.
+template <class S, class T>
+[[gnu::noinline]] void transpose_edge(const S* in, int64_t stride, int64_t rows, int64_t depth,
+                                      Vector<T>* square) {
+  for (int i = 0; i < lanes_of<T>; ++i)
+    square[i] = i < rows ? load_some<T>(in + i * stride, depth) : Vector<T>{};
+  transpose<T>(square);
+}
+
+// For a few rows the packing of B would cost more than the product. So B is read where it is, once, and the
+// sums are kept in vectors along the columns all the same: in registers while squares of B are transposed
+// there ...
+template <class S, class T, int R>
+void multiply_thin_columns(const GemmBlock& g) {
+  constexpr int lanes = lanes_of<T>;
+  const S* b = static_cast<const S*>(g.b);
+  const T* a = static_cast<const T*>(g.a);
+  for (int64_t col = 0; col < g.n; col += lanes, b += lanes * g.b_panel) {
+    const int64_t cols = g.n - col < lanes ? g.n - col : lanes;
+    Vector<T> sum[R] = {};
+    int64_t p = 0;
+    if (cols == lanes) {
+      for (; p + lanes <= g.depth; p += lanes) {
+        Vector<T> square[lanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) {
+          const S* line = b + i * g.b_panel + p;
+          // The next columns, to the second-level cache: the runs are too short for the hardware to foresee
+          // them.
+          __builtin_prefetch(line + lanes * g.b_panel, 0, 2);
+          square[i] = load_wide(line);
+        }
+        transpose<T>(square);
+#pragma GCC unroll 16
+        for (int q = 0; q < lanes; ++q)
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * g.a_step + r]), square[q], sum[r]);
+      }
+    }
+    for (; p < g.depth; p += lanes) {
+      const int64_t depth = g.depth - p < lanes ? g.depth - p : lanes;
+      Vector<T> square[lanes];
+      transpose_edge<S, T>(b + p, g.b_panel, cols, depth, square);
+      for (int q = 0; q < depth; ++q)
+        for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * g.a_step + r]), square[q], sum[r]);
+    }
+    finish_edge(g, reinterpret_cast<const T*>(sum), lanes, 0, g.m, col, cols);
+  }
+}
+
+template <class S, class T, int R>
+void multiply_thin_rows(const GemmBlock& g) {
+  constexpr int lanes = lanes_of<T>;
+  constexpr int64_t width = 256;
+  constexpr int steps = 8;
+  T sums[R * width];
+  const T* a = static_cast<const T*>(g.a);
+  for (int64_t col = 0; col < g.n; col += width) {
+    const S* b = static_cast<const S*>(g.b) + col;
+    const int64_t cols = g.n - col < width ? g.n - col : width;
+    const int64_t whole = cols / lanes * lanes;
+    for (int64_t i = 0; i < R * width; i += lanes) store(sums + i, Vector<T>{});
+    int64_t p = 0;
+    for (; p + steps <= g.depth; p += steps) {
+      const S* line = b + p * g.b_step;
+      const T* x = a + p * g.a_step;
+      for (int64_t j = 0; j < whole; j += lanes) {
+        Vector<T> column[steps];
+#pragma GCC unroll 8
+        for (int q = 0; q < steps; ++q) {
+          __builtin_prefetch(line + (steps + q) * g.b_step + j);
+          column[q] = load_wide(line + q * g.b_step + j);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          Vector<T> sum = load(sums + r * width + j);
+#pragma GCC unroll 8
+          for (int q = 0; q < steps; ++q) sum = fma(broadcast(x[q * g.a_step + r]), column[q], sum);
+          store(sums + r * width + j, sum);
+        }
+      }
+      if (whole == cols) continue;
+      for (int q = 0; q < steps; ++q) {
+        const Vector<T> column = load_some<T>(line + q * g.b_step + whole, cols - whole);
+        for (int r = 0; r < R; ++r) {
+          T* sum = sums + r * width + whole;
+          store(sum, fma(broadcast(x[q * g.a_step + r]), column, load(sum)));
+        }
+      }
+    }
+    for (; p < g.depth; ++p) {
+      for (int64_t j = 0; j < cols; j += lanes) {
+        const Vector<T> column = load_some<T>(b + p * g.b_step + j, cols - j);
+        for (int r = 0; r < R; ++r) {
+          T* sum = sums + r * width + j;
+          store(sum, fma(broadcast(a[p * g.a_step + r]), column, load(sum)));
+        }
+      }
+    }
+    finish_edge(g, sums, width, 0, g.m, col, cols);
+  }
+}
+
+template <class S, class T, int R>
+void multiply_thin_by(const GemmBlock& g) {
+  if (g.b_panel == 1) return multiply_thin_rows<S, T, R>(g);
+  multiply_thin_columns<S, T, R>(g);
+}
+
+// Panels of A are filled up with zeros, so that rows can be rounded up.
+template <class S, class T>
+void multiply_thin(const GemmBlock& g) {
+  if (g.m == 1) return multiply_thin_by<S, T, 1>(g);
+  if (g.m == 2) return multiply_thin_by<S, T, 2>(g);
+  if (thin_rows == 4 || g.m <= 4) return multiply_thin_by<S, T, 4>(g);
+  multiply_thin_by<S, T, thin_rows>(g);
+}
+
+// Lanes lie side by side in memory: copy row by row.
+template <class S, class T>
+void pack_rows(const GemmPack& g) {
+  constexpr int lanes = lanes_of<T>;
+  const S* in = static_cast<const S*>(g.in);
+  T* out = static_cast<T*>(g.out);
+  const int64_t vectors = (g.step + lanes - 1) / lanes * lanes;
+  if (g.lanes == vectors) {
+    for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step)
+      for (int64_t i = 0; i < vectors; i += lanes) store(out + i, load_wide(in + i));
+    return;
+  }
+  // A vector that overhangs `step` is overwritten by the next row, the last one by nothing that is read.
+  for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
+    for (int64_t i = 0; i < g.step; i += lanes) {
+      const int64_t rest = g.lanes - i;
+      store(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{});
+    }
+  }
+}
+
+// Steps of k lie side by side in memory: transpose squares of vectors in registers.
+template <class S, class T>
+void pack_columns(const GemmPack& g) {
+  constexpr int lanes = lanes_of<T>;
+  const S* in = static_cast<const S*>(g.in);
+  for (int64_t p = 0; p < g.depth; p += lanes) {
+    const int64_t depth = g.depth - p < lanes ? g.depth - p : lanes;
+    T* out = static_cast<T*>(g.out) + p * g.step;
+    // From the last group of lanes to the first: what overhangs `step` lands in the next row, which is
+    // written after it.
+    for (int64_t i = (g.step - 1) / lanes * lanes; i >= 0; i -= lanes) {
+      Vector<T> square[lanes];
+      if (depth == lanes && g.lanes - i >= lanes) {
+#pragma GCC unroll 16
+        for (int r = 0; r < lanes; ++r) square[r] = load_wide(in + (i + r) * g.lane_stride + p);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < lanes; ++r) {
+          square[r] = i + r < g.lanes ? load_some<T>(in + (i + r) * g.lane_stride + p, depth) : Vector<T>{};
+        }
+      }
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r)
+        if (r < depth) store(out + r * g.step + i, square[r]);
+    }
+  }
+}
+
+template <class S, class T>
+void pack(const GemmPack& g) {
+  if (g.lane_stride == 1) return pack_rows<S, T>(g);
+  if (g.depth_stride == 1 && g.lanes > 2) return pack_columns<S, T>(g);
+  const S* in = static_cast<const S*>(g.in);
+  T* out = static_cast<T*>(g.out);
+  for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
+    for (int64_t i = 0; i < g.lanes; ++i) out[i] = widen(in[i * g.lane_stride]);
+    for (int64_t i = g.lanes; i < g.step; ++i) out[i] = 0;
+  }
+}
+
+template <class S, class T>
+OPSIN_INLINE void finish(const GemmParams& g, S* c, int64_t j, T value) {
+  if (g.bias) value += widen(static_cast<const S*>(g.bias)[j]);
+  if (g.accumulate) value += widen(*c);
+  narrow(value, c);
+}
+
+template <class S, class T>
+void multiply_direct(const GemmParams& g) {
+  constexpr int lanes = lanes_of<T>;
+  // A few independent sums hide the latency of the multiply-add.
+  constexpr int columns = 4;
+  for (int64_t item = 0; item < g.batch; ++item) {
+    const S* b = static_cast<const S*>(g.b) + item * g.b_batch;
+    for (int64_t i = 0; i < g.m; ++i) {
+      const S* a = static_cast<const S*>(g.a) + item * g.a_batch + i * g.a_row;
+      S* c = static_cast<S*>(g.c) + item * g.c_batch + i * g.c_row;
+      int64_t j = 0;
+      if (g.b_col == 1) {
+        for (; j + lanes <= g.n; j += lanes) {
+          Vector<T> sum{};
+          for (int64_t p = 0; p < g.k; ++p)
+            sum = fma(broadcast(widen(a[p * g.a_col])), load_wide(b + p * g.b_row + j), sum);
+          for (int l = 0; l < lanes; ++l) finish(g, c + j + l, j + l, sum[l]);
+        }
+      }
+      for (; j + columns <= g.n; j += columns) {
+        T sum[columns] = {};
+        for (int64_t p = 0; p < g.k; ++p) {
+          const T x = widen(a[p * g.a_col]);
+#pragma GCC unroll 4
+          for (int l = 0; l < columns; ++l)
+            sum[l] = fma(x, widen(b[p * g.b_row + (j + l) * g.b_col]), sum[l]);
+        }
+        for (int l = 0; l < columns; ++l) finish(g, c + j + l, j + l, sum[l]);
+      }
+      for (; j < g.n; ++j) {
+        T sum = 0;
+        for (int64_t p = 0; p < g.k; ++p)
+          sum = fma(widen(a[p * g.a_col]), widen(b[p * g.b_row + j * g.b_col]), sum);
+        finish(g, c + j, j, sum);
+      }
+    }
+  }
+}
+
+template <class S, class T>
+void widen_all(const void* in, void* out, int64_t count) {
+  constexpr int lanes = lanes_of<T>;
+  const S* from = static_cast<const S*>(in);
+  T* to = static_cast<T*>(out);
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(to + i, load_wide(from + i));
+  for (; i < count; ++i) to[i] = widen(from[i]);
+}
+
+template <class S, class T>
+void narrow_all(const void* in, void* out, int64_t count) {
+  const T* from = static_cast<const T*>(in);
+  S* to = static_cast<S*>(out);
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  if constexpr (__is_same(S, Float16)) {
+    for (; i + 16 <= count; i += 16) {
+      const __m256i half = _mm512_cvtps_ph(load(from + i), _MM_FROUND_TO_NEAREST_INT);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), half);
+    }
+  }
+#elif defined(__F16C__)
+  if constexpr (__is_same(S, Float16)) {
+    for (; i + 8 <= count; i += 8) {
+      const __m128i half = _mm256_cvtps_ph(load(from + i), _MM_FROUND_TO_NEAREST_INT);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), half);
+    }
+  }
+#endif
+  for (; i < count; ++i) narrow(from[i], to + i);
+}
+
+template <class S, class T>
+constexpr GemmKernels kernels_for() {
+  return {tile_rows,       tile_cols<T>,    slice_depth<T>,    thin_rows,           sizeof(S),
+          sizeof(T),       pack<S, T>,      multiply_block<T>, multiply_thin<S, T>, multiply_direct<S, T>,
+          widen_all<S, T>, narrow_all<S, T>};
+}
+
+constexpr GemmTable table = {kernels_for<float, float>(), kernels_for<double, double>(),
+                             kernels_for<BFloat16, float>(), kernels_for<Float16, float>()};
+
+}  // namespace
+
+const GemmTable& gemm_table() { return table; }
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS

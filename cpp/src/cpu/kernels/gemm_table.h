@@ -1,0 +1,67 @@
+// The contract between the blocking of GEMM (cpu/gemm.cpp, compiled once) and its kernels (gemm_isa.cpp,
+// compiled once per instruction set). Plain data and function pointers only, so that nothing here leaves a
+// symbol behind.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/dispatch.h"
+#include "cpu/gemm.h"
+
+namespace opsin::cpu {
+
+/// One panel to be laid out for the kernel: out[p * step + i] = in[i * lane_stride + p * depth_stride],
+/// widened to the type of computation, for i < lanes, p < depth; lanes up to `step` are zero. `out` needs
+/// room for 16 more elements.
+struct GemmPack {
+  const void* in;
+  int64_t lane_stride, depth_stride;
+  int64_t lanes, depth;
+  void* out;
+  int64_t step;
+};
+
+/// c[m, n] (+)= A * B over one slice of k. A comes in panels of `panel_rows` <= mr rows: element (i, p) of a
+/// panel lies at p * a_step + i, and panels are `a_panel` apart; B likewise in panels of nr columns, of which
+/// the last is padded.
+struct GemmBlock {
+  int64_t m, n, depth;
+  int64_t panel_rows;
+  const void* a;
+  int64_t a_step, a_panel;
+  const void* b;
+  int64_t b_step, b_panel;
+  void* c;
+  int64_t c_row, c_col;
+  /// Null, or added to every row (stride 1 along n), or to every column where bias_by_row (stride 1 along m).
+  const void* bias;
+  bool bias_by_row;
+  bool add;
+};
+
+/// The kernels for one storage dtype. `storage` and `compute` are sizes in bytes.
+struct GemmKernels {
+  int64_t mr, nr, slice, thin_rows;
+  int64_t storage, compute;
+  void (*pack)(const GemmPack&);
+  void (*block)(const GemmBlock&);
+  /// The same for m <= thin_rows with B as it lies in memory, in the storage type: element (p, j) at p *
+  /// b_step + j * b_panel, one of the two strides being 1; A is one packed panel.
+  void (*thin)(const GemmBlock&);
+  /// The whole product with neither packing nor scratch memory, for the smallest sizes; k <= slice.
+  void (*direct)(const GemmParams&);
+  /// Convert `count` adjacent elements between the storage type and the type of computation.
+  void (*widen)(const void* in, void* out, int64_t count);
+  void (*narrow)(const void* in, void* out, int64_t count);
+};
+
+struct GemmTable {
+  GemmKernels f32, f64, bf16, f16;
+};
+
+/// What gemm_f32() and the others do with the kernels of cpu::isa().
+void run_gemm(const GemmKernels& kernels, const GemmParams& params);
+
+OPSIN_ISA_TABLE(GemmTable, gemm_table)
+
+}  // namespace opsin::cpu

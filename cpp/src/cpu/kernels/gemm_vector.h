@@ -1,0 +1,228 @@
+// Vectors of one instruction set for the GEMM kernels: load, broadcast, multiply-add, transpose, and the
+// conversions of float16 and bfloat16. Everything is forced inline or local to the object, see gemm_isa.cpp.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+// GCC 11 and 12 report the deliberately undefined operands inside their own AVX-512 intrinsics (GCC bug
+// 105593), at the place where these are inlined.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+namespace {
+
+#define OPSIN_INLINE [[gnu::always_inline]] inline
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+template <class T>
+constexpr int lanes_of = vector_bytes / static_cast<int>(sizeof(T));
+
+using Float = float __attribute__((vector_size(vector_bytes)));
+using Double = double __attribute__((vector_size(vector_bytes)));
+using Int32 = int32_t __attribute__((vector_size(vector_bytes)));
+using Int64 = int64_t __attribute__((vector_size(vector_bytes)));
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using Type = Float;
+  using Index = Int32;
+  using Lane = int32_t;
+};
+template <>
+struct VectorOf<double> {
+  using Type = Double;
+  using Index = Int64;
+  using Lane = int64_t;
+};
+template <class T>
+using Vector = typename VectorOf<T>::Type;
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+template <class T>
+OPSIN_INLINE Vector<T> load(const T* p) {
+  Vector<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+OPSIN_INLINE void store(T* p, Vector<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+#if defined(__AVX512F__)
+OPSIN_INLINE Float broadcast(float x) { return _mm512_set1_ps(x); }
+OPSIN_INLINE Double broadcast(double x) { return _mm512_set1_pd(x); }
+OPSIN_INLINE Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+OPSIN_INLINE Double fma(Double a, Double b, Double c) { return _mm512_fmadd_pd(a, b, c); }
+#elif defined(__AVX2__)
+OPSIN_INLINE Float broadcast(float x) { return _mm256_set1_ps(x); }
+OPSIN_INLINE Double broadcast(double x) { return _mm256_set1_pd(x); }
+OPSIN_INLINE Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+OPSIN_INLINE Double fma(Double a, Double b, Double c) { return _mm256_fmadd_pd(a, b, c); }
+#else
+OPSIN_INLINE Float broadcast(float x) { return Float{x, x, x, x}; }
+OPSIN_INLINE Double broadcast(double x) { return Double{x, x}; }
+OPSIN_INLINE Float fma(Float a, Float b, Float c) { return a * b + c; }
+OPSIN_INLINE Double fma(Double a, Double b, Double c) { return a * b + c; }
+#endif
+
+// The scalar paths must round exactly as the vectors do.
+#if defined(__FMA__)
+OPSIN_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+OPSIN_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+OPSIN_INLINE float fma(float a, float b, float c) { return a * b + c; }
+OPSIN_INLINE double fma(double a, double b, double c) { return a * b + c; }
+#endif
+
+OPSIN_INLINE float widen(float x) { return x; }
+OPSIN_INLINE double widen(double x) { return x; }
+OPSIN_INLINE float widen(BFloat16 x) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16);
+}
+
+OPSIN_INLINE void narrow(float x, float* out) { *out = x; }
+OPSIN_INLINE void narrow(double x, double* out) { *out = x; }
+
+// Round to nearest even; a NaN keeps its sign and becomes quiet.
+OPSIN_INLINE void narrow(float x, BFloat16* out) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const uint32_t quiet = (bits >> 16) | 0x40u;
+  out->bits = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+#if defined(__F16C__)
+OPSIN_INLINE float widen(Float16 x) { return _cvtsh_ss(x.bits); }
+OPSIN_INLINE void narrow(float x, Float16* out) {
+  out->bits = static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+// Branchless, after F. Giesen, "float->half variants": the exponent is rebiased by one exact multiplication,
+// which also normalises subnormal halves; infinities and NaNs get their exponent back by a second step.
+OPSIN_INLINE float widen(Float16 x) {
+  const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
+  const float scaled = __builtin_bit_cast(float, magnitude) * 0x1p112f;
+  uint32_t bits = __builtin_bit_cast(uint32_t, scaled);
+  if (magnitude >= 0x0f800000u) bits |= 0x7f800000u;
+  if (magnitude > 0x0f800000u) bits |= 0x00400000u;
+  return __builtin_bit_cast(float, bits | (static_cast<uint32_t>(x.bits & 0x8000u) << 16));
+}
+OPSIN_INLINE void narrow(float x, Float16* out) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t half;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+  } else if (magnitude >= 0x47800000u) {
+    half = 0x7c00u;
+  } else if (magnitude < 0x38800000u) {
+    // Adding 0.5 aligns the mantissa so that the addition itself rounds to the spacing of subnormal halves.
+    const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+    half = __builtin_bit_cast(uint32_t, shifted) - 0x3f000000u;
+  } else {
+    half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  }
+  out->bits = static_cast<uint16_t>(sign | half);
+}
+#endif
+
+// One vector of the type of computation from adjacent elements of the storage type.
+OPSIN_INLINE Float load_wide(const float* p) { return load(p); }
+OPSIN_INLINE Double load_wide(const double* p) { return load(p); }
+#if defined(__AVX512F__)
+OPSIN_INLINE Float load_wide(const BFloat16* p) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+OPSIN_INLINE Float load_wide(const Float16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+#elif defined(__AVX2__)
+OPSIN_INLINE Float load_wide(const BFloat16* p) {
+  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+OPSIN_INLINE Float load_wide(const Float16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+#else
+template <class S>
+OPSIN_INLINE Float load_wide(const S* p) {
+  return Float{widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])};
+}
+#endif
+
+// The first `count` lanes from memory, zeros after them; reads nothing beyond.
+template <class T, class S>
+OPSIN_INLINE Vector<T> load_some(const S* p, int64_t count) {
+  constexpr int lanes = lanes_of<T>;
+  if (count >= lanes) return load_wide(p);
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask16>((1u << count) - 1u);
+  if constexpr (__is_same(S, float)) {
+    return _mm512_maskz_loadu_ps(mask, p);
+  } else if constexpr (__is_same(S, double)) {
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
+  } else {
+    const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
+    if constexpr (__is_same(S, Float16)) return _mm512_cvtph_ps(half);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
+#else
+  S buffer[lanes] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load_wide(buffer);
+#endif
+}
+
+// One step of the transposition of a square of vectors: exchanges bit `D` of the row with bit `D` of the
+// lane.
+template <class T, int D, int... L>
+OPSIN_INLINE void exchange(Vector<T>* r, std::integer_sequence<int, L...>) {
+  using Index = typename VectorOf<T>::Index;
+  using Lane = typename VectorOf<T>::Lane;
+  constexpr int lanes = lanes_of<T>;
+  const Index low = {static_cast<Lane>((L & D) ? lanes + L - D : L)...};
+  const Index high = {static_cast<Lane>((L & D) ? lanes + L : L + D)...};
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) {
+    if (i & D) continue;
+    const Vector<T> x = r[i], y = r[i + D];
+    r[i] = __builtin_shuffle(x, y, low);
+    r[i + D] = __builtin_shuffle(x, y, high);
+  }
+  if constexpr (D > 1) exchange<T, D / 2>(r, std::integer_sequence<int, L...>{});
+}
+
+template <class T>
+OPSIN_INLINE void transpose(Vector<T>* r) {
+  exchange<T, lanes_of<T> / 2>(r, std::make_integer_sequence<int, lanes_of<T>>{});
+}
+
+}  // namespace
+}  // namespace opsin::cpu::OPSIN_ISA_NS

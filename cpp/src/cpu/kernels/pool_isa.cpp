@@ -1,0 +1,249 @@
+// Pooling kernels, compiled once per instruction set. Loops over `block` channels have a constant length and
+// no branches, so that the compiler turns them into vectors for every type.
+#include "gemm_vector.h"
+#include "pool_table.h"
+
+#include <cstdint>
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+namespace {
+
+constexpr int block = 32;
+
+// For lambdas: a block must be compiled for its constant length.
+#define OPSIN_INLINED __attribute__((always_inline))
+
+// The type in which a storage type is computed.
+template <class S>
+struct ComputeOf {
+  using Type = S;
+};
+template <>
+struct ComputeOf<Float16> {
+  using Type = float;
+};
+template <>
+struct ComputeOf<BFloat16> {
+  using Type = float;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::Type;
+template <class S>
+constexpr bool is_half = __is_same(S, Float16) || __is_same(S, BFloat16);
+
+template <class T>
+constexpr T lowest_of() {
+  if constexpr (__is_same(T, float) || __is_same(T, double)) {
+    return -static_cast<T>(__builtin_inf());
+  } else if constexpr (static_cast<T>(-1) > static_cast<T>(0)) {
+    return 0;
+  } else {
+    return static_cast<T>(uint64_t{1} << (8 * sizeof(T) - 1));
+  }
+}
+
+// `count` values in the type of computation, in `buffer` if they need conversion.
+template <class S>
+OPSIN_INLINE const Compute<S>* read(const S* in, int64_t count, Compute<S>* buffer) {
+  if constexpr (is_half<S>) {
+    constexpr int lanes = lanes_of<float>;
+    for (int64_t i = 0; i < count; i += lanes) store(buffer + i, load_some<float>(in + i, count - i));
+    return buffer;
+  } else {
+    return in;
+  }
+}
+
+template <class S>
+OPSIN_INLINE void write(S* out, const Compute<S>* values, int64_t count) {
+  if constexpr (is_half<S>) {
+    for (int64_t i = 0; i < count; ++i) narrow(values[i], out + i);
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = values[i];
+  }
+}
+
+struct Position {
+  int64_t index[3];
+};
+
+OPSIN_INLINE Position position_of(int64_t pixel, int64_t size1, int64_t size2) {
+  return {{pixel / size2 / size1, pixel / size2 % size1, pixel % size2}};
+}
+
+template <class S, class Index>
+OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+  const PoolWindows& w = *a.windows;
+  const int64_t height = w.axis[1].in, width = w.axis[2].in;
+  const auto clamped = [&](int axis) {
+    const int64_t begin = w.axis[axis].begin[at.index[axis]];
+    return begin < w.axis[axis].in ? begin : w.axis[axis].in - 1;
+  };
+  Compute<S> best[block];
+  Compute<S> buffer[block];
+  Index where[block];
+  for (int i = 0; i < block; ++i) {
+    best[i] = lowest_of<Compute<S>>();
+    where[i] = static_cast<Index>((clamped(0) * height + clamped(1)) * width + clamped(2));
+  }
+  const S* image =
+      static_cast<const S*>(a.in) + a.image * w.axis[0].in * height * width * w.channels + channel;
+  const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
+  for (int64_t i0 = w.axis[0].begin[o0]; i0 < w.axis[0].end[o0]; i0 += w.axis[0].step) {
+    for (int64_t i1 = w.axis[1].begin[o1]; i1 < w.axis[1].end[o1]; i1 += w.axis[1].step) {
+      for (int64_t i2 = w.axis[2].begin[o2]; i2 < w.axis[2].end[o2]; i2 += w.axis[2].step) {
+        const int64_t pixel = (i0 * height + i1) * width + i2;
+        const Compute<S>* x = read(image + pixel * w.channels, count, buffer);
+        for (int64_t i = 0; i < count; ++i) {
+          const Compute<S> value = x[i];
+          const bool take = (value > best[i]) | (value != value);
+          best[i] = take ? value : best[i];
+          where[i] = take ? static_cast<Index>(pixel) : where[i];
+        }
+      }
+    }
+  }
+  const int64_t out = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out + o2;
+  write(static_cast<S*>(a.out) + out * w.channels + channel, best, count);
+  if (a.indices == nullptr) return;
+  int64_t* indices = a.indices + out * w.channels + channel;
+  for (int64_t i = 0; i < count; ++i) indices[i] = where[i];
+}
+
+// A constant length is what makes the loops vectors.
+template <class F>
+OPSIN_INLINE void for_blocks(const PoolPart& a, F&& body) {
+  int64_t c = a.first;
+  for (; c + block <= a.last; c += block) body(c, int64_t{block});
+  if (c < a.last) body(c, a.last - c);
+}
+
+template <class S>
+void max_part(const PoolPart& a) {
+  const PoolWindows& w = *a.windows;
+  const Position at = position_of(a.pixel, w.axis[1].out, w.axis[2].out);
+  if (sizeof(Compute<S>) < 8 && w.axis[0].in * w.axis[1].in * w.axis[2].in < (int64_t{1} << 31)) {
+    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int32_t>(a, at, c, count); });
+  } else {
+    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int64_t>(a, at, c, count); });
+  }
+}
+
+OPSIN_INLINE int64_t divisor_of(const PoolWindows& w, int64_t o0, int64_t o1, int64_t o2) {
+  return w.divisor != 0 ? w.divisor : w.axis[0].length[o0] * w.axis[1].length[o1] * w.axis[2].length[o2];
+}
+
+template <class S>
+OPSIN_INLINE void avg_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+  const PoolWindows& w = *a.windows;
+  const int64_t height = w.axis[1].in, width = w.axis[2].in;
+  Compute<S> sum[block] = {};
+  Compute<S> buffer[block];
+  const S* image =
+      static_cast<const S*>(a.in) + a.image * w.axis[0].in * height * width * w.channels + channel;
+  const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
+  bool empty = true;
+  for (int64_t i0 = w.axis[0].begin[o0]; i0 < w.axis[0].end[o0]; ++i0) {
+    for (int64_t i1 = w.axis[1].begin[o1]; i1 < w.axis[1].end[o1]; ++i1) {
+      for (int64_t i2 = w.axis[2].begin[o2]; i2 < w.axis[2].end[o2]; ++i2) {
+        const Compute<S>* x = read(image + ((i0 * height + i1) * width + i2) * w.channels, count, buffer);
+        for (int64_t i = 0; i < count; ++i) sum[i] += x[i];
+        empty = false;
+      }
+    }
+  }
+  if (!empty) {
+    const auto divisor = static_cast<Compute<S>>(divisor_of(w, o0, o1, o2));
+    for (int64_t i = 0; i < count; ++i) sum[i] /= divisor;
+  }
+  const int64_t out = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out + o2;
+  write(static_cast<S*>(a.out) + out * w.channels + channel, sum, count);
+}
+
+template <class S>
+void avg_part(const PoolPart& a) {
+  const PoolWindows& w = *a.windows;
+  const Position at = position_of(a.pixel, w.axis[1].out, w.axis[2].out);
+  for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_block<S>(a, at, c, count); });
+}
+
+template <class S>
+OPSIN_INLINE void avg_backward_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+  const PoolWindows& w = *a.windows;
+  const int64_t i0 = at.index[0], i1 = at.index[1], i2 = at.index[2];
+  const int64_t height = w.axis[1].out, width = w.axis[2].out;
+  Compute<S> sum[block] = {};
+  Compute<S> scale = 0;
+  int64_t previous = 0;
+  Compute<S> buffer[block];
+  const S* image =
+      static_cast<const S*>(a.in) + a.image * w.axis[0].out * height * width * w.channels + channel;
+  for (int64_t o0 = w.axis[0].first[i0]; o0 < w.axis[0].last[i0]; ++o0) {
+    for (int64_t o1 = w.axis[1].first[i1]; o1 < w.axis[1].last[i1]; ++o1) {
+      for (int64_t o2 = w.axis[2].first[i2]; o2 < w.axis[2].last[i2]; ++o2) {
+        // Neighbouring windows mostly have the same size, and a division costs as much as all the rest.
+        const int64_t divisor = divisor_of(w, o0, o1, o2);
+        if (divisor != previous) {
+          previous = divisor;
+          scale = 1 / static_cast<Compute<S>>(divisor);
+        }
+        const Compute<S>* grad = read(image + ((o0 * height + o1) * width + o2) * w.channels, count, buffer);
+        for (int64_t i = 0; i < count; ++i) sum[i] += grad[i] * scale;
+      }
+    }
+  }
+  const int64_t in = ((a.image * w.axis[0].in + i0) * w.axis[1].in + i1) * w.axis[2].in + i2;
+  write(static_cast<S*>(a.out) + in * w.channels + channel, sum, count);
+}
+
+template <class S>
+void avg_backward_part(const PoolPart& a) {
+  const PoolWindows& w = *a.windows;
+  const Position at = position_of(a.pixel, w.axis[1].in, w.axis[2].in);
+  for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_backward_block<S>(a, at, c, count); });
+}
+
+// `out` is in the type of computation; its channels of this image are overwritten.
+template <class S>
+void scatter_part(const PoolPart& a) {
+  const PoolWindows& w = *a.windows;
+  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in,
+                out = w.axis[0].out * w.axis[1].out * w.axis[2].out;
+  Compute<S>* to = static_cast<Compute<S>*>(a.out) + a.image * in * w.channels;
+  for (int64_t p = 0; p < in; ++p) {
+    for (int64_t c = a.first; c < a.last; ++c) to[p * w.channels + c] = 0;
+  }
+  const S* grad = static_cast<const S*>(a.in) + a.image * out * w.channels;
+  const int64_t* indices = a.indices + a.image * out * w.channels;
+  for (int64_t p = 0; p < out; ++p) {
+    for (int64_t c = a.first; c < a.last; ++c) {
+      to[indices[p * w.channels + c] * w.channels + c] += widen(grad[p * w.channels + c]);
+    }
+  }
+}
+
+template <class S>
+void gather_part(const PoolPart& a) {
+  const PoolWindows& w = *a.windows;
+  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in,
+                out = w.axis[0].out * w.axis[1].out * w.axis[2].out;
+  const S* x = static_cast<const S*>(a.in) + a.image * in * w.channels;
+  const int64_t at = (a.image * out + a.pixel) * w.channels;
+  S* y = static_cast<S*>(a.out) + at;
+  for (int64_t c = a.first; c < a.last; ++c) y[c] = x[a.indices[at + c] * w.channels + c];
+}
+
+template <class S>
+constexpr PoolFloating floating = {avg_part<S>, avg_backward_part<S>, scatter_part<S>, gather_part<S>};
+
+}  // namespace
+
+const PoolTable& pool_table() {
+  static constexpr PoolTable table = {
+      max_part<float>,  max_part<double>,  max_part<Float16>, max_part<BFloat16>, max_part<uint8_t>,
+      max_part<int8_t>, max_part<int16_t>, max_part<int32_t>, max_part<int64_t>,  floating<float>,
+      floating<double>, floating<Float16>, floating<BFloat16>};
+  return table;
+}
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS

@@ -1,0 +1,274 @@
+// Pooling: windows of every axis are written out once per call, then pixels (or, for index-driven gradients,
+// images) and ranges of channels are shared among the threads. Gradients of averages are computed by input
+// pixel, from the windows that cover it, so nothing is ever added from two threads.
+#include "pool.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <opsin/error.h>
+
+#include "cpu/kernels/conv_table.h"
+#include "cpu/kernels/pool_table.h"
+#include "cpu/scratch.h"
+#include "cpu/thread_pool.h"
+
+namespace opsin::cpu {
+namespace {
+
+// Owns the numbers that PoolWindows points to.
+class Windows {
+ public:
+  explicit Windows(const PoolGeometry& g) {
+    windows_.channels = g.channels;
+    for (int a = 0; a < 3; ++a) {
+      auto& axis = windows_.axis[a];
+      axis.in = g.in[a];
+      axis.out = std::max<int64_t>(g.out[a], 0);
+      axis.step = 1;
+      begin_[a].resize(static_cast<size_t>(axis.out));
+      end_[a] = length_[a] = begin_[a];
+    }
+  }
+  Windows(const Windows&) = delete;
+  Windows& operator=(const Windows&) = delete;
+
+  // window(o) sets begin, end and length of window o of an axis; `step` is the distance of its pixels.
+  template <class F>
+  void fill(int a, int64_t step, F&& window) {
+    auto& axis = windows_.axis[a];
+    axis.step = step;
+    for (int64_t o = 0; o < axis.out; ++o) {
+      const auto i = static_cast<size_t>(o);
+      window(o, begin_[a][i], end_[a][i], length_[a][i]);
+    }
+    axis.begin = begin_[a].data();
+    axis.end = end_[a].data();
+    axis.length = length_[a].data();
+  }
+
+  // Finds the windows that cover each input index; needs windows of step 1.
+  void invert() {
+    for (int a = 0; a < 3; ++a) {
+      auto& axis = windows_.axis[a];
+      first_[a].resize(static_cast<size_t>(axis.in));
+      last_[a] = first_[a];
+      int64_t first = 0, last = 0;
+      for (int64_t i = 0; i < axis.in; ++i) {
+        while (first < axis.out && axis.end[first] <= i) ++first;
+        last = std::max(first, last);
+        while (last < axis.out && axis.begin[last] <= i) ++last;
+        first_[a][static_cast<size_t>(i)] = first;
+        last_[a][static_cast<size_t>(i)] = last;
+      }
+      axis.first = first_[a].data();
+      axis.last = last_[a].data();
+    }
+  }
+
+  void set_divisor(int64_t divisor) { windows_.divisor = divisor; }
+  const PoolWindows& get() const { return windows_; }
+
+ private:
+  PoolWindows windows_{};
+  std::vector<int64_t> begin_[3], end_[3], length_[3], first_[3], last_[3];
+};
+
+void fill_max(Windows& windows, const PoolGeometry& g) {
+  for (int a = 0; a < 3; ++a) {
+    windows.fill(a, g.dilation[a], [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
+      begin = o * g.stride[a] - g.pad_begin[a];
+      end = std::min(begin + (g.kernel[a] - 1) * g.dilation[a] + 1, g.in[a]);
+      if (begin < 0) begin += (-begin + g.dilation[a] - 1) / g.dilation[a] * g.dilation[a];
+      length = g.kernel[a];
+    });
+  }
+}
+
+void fill_avg(Windows& windows, const PoolGeometry& g, bool count_include_pad, int64_t divisor) {
+  for (int a = 0; a < 3; ++a) {
+    windows.fill(a, 1, [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
+      const int64_t start = o * g.stride[a] - g.pad_begin[a];
+      const int64_t stop = std::min(start + g.kernel[a], g.in[a] + g.pad_end[a]);
+      begin = std::max<int64_t>(start, 0);
+      end = std::min(stop, g.in[a]);
+      length = count_include_pad ? stop - start : end - begin;
+    });
+  }
+  windows.set_divisor(divisor);
+}
+
+void fill_adaptive(Windows& windows, const PoolGeometry& g) {
+  for (int a = 0; a < 3; ++a) {
+    windows.fill(a, 1, [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
+      begin = o * g.in[a] / g.out[a];
+      end = ((o + 1) * g.in[a] + g.out[a] - 1) / g.out[a];
+      length = end - begin;
+    });
+  }
+}
+
+int64_t volume(const int64_t (&size)[3]) {
+  return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0) * std::max<int64_t>(size[2], 0);
+}
+
+using Kernel = void (*)(const PoolPart&);
+
+constexpr int64_t part_channels = 256;
+
+// Calls the kernel for all of `pixels` per image, at most `step` channels at a time; `work` is the cost of
+// one element.
+void for_parts(const PoolGeometry& g, int64_t pixels, int64_t step, int64_t work, PoolPart part,
+               Kernel kernel) {
+  const int64_t ranges = (g.channels + step - 1) / step;
+  const int64_t each = std::max<int64_t>(1, std::min(step, g.channels) * std::max<int64_t>(1, work));
+  parallel_for(g.batch * pixels * ranges, std::max<int64_t>(1, 65536 / each),
+               [&](int64_t begin, int64_t end) {
+                 PoolPart mine = part;
+                 for (int64_t i = begin; i < end; ++i) {
+                   mine.image = i / ranges / pixels;
+                   mine.pixel = i / ranges % pixels;
+                   mine.first = i % ranges * step;
+                   mine.last = std::min(mine.first + step, g.channels);
+                   kernel(mine);
+                 }
+               });
+}
+
+Kernel max_kernel(DType dtype) {
+  const PoolTable& all = OPSIN_ISA_SELECT(pool_table);
+  switch (dtype) {
+    case kFloat32:
+      return all.max_f32;
+    case kFloat64:
+      return all.max_f64;
+    case kFloat16:
+      return all.max_f16;
+    case kBFloat16:
+      return all.max_bf16;
+    case kUInt8:
+      return all.max_u8;
+    case kInt8:
+      return all.max_i8;
+    case kInt16:
+      return all.max_i16;
+    case kInt32:
+      return all.max_i32;
+    case kInt64:
+      return all.max_i64;
+    default:
+      break;
+  }
+  opsin::detail::raise<TypeError>("max_pool: expected a real dtype, got ", name(dtype));
+}
+
+const PoolFloating& floating_kernels(const char* op, DType dtype) {
+  const PoolTable& all = OPSIN_ISA_SELECT(pool_table);
+  switch (dtype) {
+    case kFloat32:
+      return all.f32;
+    case kFloat64:
+      return all.f64;
+    case kFloat16:
+      return all.f16;
+    case kBFloat16:
+      return all.bf16;
+    default:
+      break;
+  }
+  opsin::detail::raise<TypeError>(
+      op, ": expected a floating-point dtype (float32, float64, float16, bfloat16), got ", name(dtype));
+}
+
+PoolPart part_of(const Windows& windows, const void* in, void* out, const int64_t* indices = nullptr) {
+  return {&windows.get(), in, out, const_cast<int64_t*>(indices), 0, 0, 0, 0};
+}
+
+void avg_backward(const PoolGeometry& g, DType dtype, Windows& windows, const void* grad_y, void* grad_x) {
+  windows.invert();
+  const int64_t work = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
+  for_parts(g, volume(g.in), part_channels, work, part_of(windows, grad_y, grad_x),
+            floating_kernels("avg_pool", dtype).avg_backward);
+}
+
+}  // namespace
+
+void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
+  Windows windows(g);
+  fill_max(windows, g);
+  for_parts(g, volume(g.out), part_channels, volume(g.kernel), part_of(windows, x, y, indices),
+            max_kernel(dtype));
+}
+
+void adaptive_max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
+  Windows windows(g);
+  fill_adaptive(windows, g);
+  for_parts(g, volume(g.out), part_channels, volume(g.in) / std::max<int64_t>(1, volume(g.out)),
+            part_of(windows, x, y, indices), max_kernel(dtype));
+}
+
+void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, const int64_t* indices,
+                       void* grad_x) {
+  const Kernel scatter = floating_kernels("max_pool_backward", dtype).scatter;
+  const Windows windows(g);
+  // A task is some channels of one image, not fewer than memory is good at.
+  const int64_t step = std::max<int64_t>(64, (g.batch * g.channels / 16 + 15) / 16 * 16);
+  const int64_t image = volume(g.in) * g.channels, out_image = volume(g.out) * g.channels,
+                work = volume(g.in);
+  if (dtype == kFloat32 || dtype == kFloat64) {
+    return for_parts(g, 1, step, work, part_of(windows, grad_y, grad_x, indices), scatter);
+  }
+  // 16-bit gradients are added in float32, some images at a time.
+  const ConvTable& convert = OPSIN_ISA_SELECT(conv_table);
+  const auto narrow = dtype == kFloat16 ? convert.f16.narrow : convert.bf16.narrow;
+  const int64_t images =
+      std::clamp<int64_t>((int64_t{8} << 20) / std::max<int64_t>(1, image), 1, std::max<int64_t>(1, g.batch));
+  const Scratch<float> sums(images * image);
+  for (int64_t first = 0; first < g.batch; first += images) {
+    PoolGeometry some = g;
+    some.batch = std::min(images, g.batch - first);
+    for_parts(some, 1, step, work,
+              part_of(windows, static_cast<const uint16_t*>(grad_y) + first * out_image, sums.get(),
+                      indices + first * out_image),
+              scatter);
+    auto* to = static_cast<uint16_t*>(grad_x) + first * image;
+    parallel_for(some.batch * image, 32768,
+                 [&](int64_t begin, int64_t end) { narrow(sums.get() + begin, to + begin, end - begin); });
+  }
+}
+
+void max_pool_gather(const PoolGeometry& g, DType dtype, const void* x, const int64_t* indices, void* y) {
+  const Windows windows(g);
+  for_parts(g, volume(g.out), part_channels, 4, part_of(windows, x, y, indices),
+            floating_kernels("max_pool_gather", dtype).gather);
+}
+
+void avg_pool_forward(const PoolGeometry& g, DType dtype, bool count_include_pad, int64_t divisor_override,
+                      const void* x, void* y) {
+  Windows windows(g);
+  fill_avg(windows, g, count_include_pad, divisor_override);
+  for_parts(g, volume(g.out), part_channels, volume(g.kernel), part_of(windows, x, y),
+            floating_kernels("avg_pool", dtype).avg);
+}
+
+void avg_pool_backward(const PoolGeometry& g, DType dtype, bool count_include_pad, int64_t divisor_override,
+                       const void* grad_y, void* grad_x) {
+  Windows windows(g);
+  fill_avg(windows, g, count_include_pad, divisor_override);
+  avg_backward(g, dtype, windows, grad_y, grad_x);
+}
+
+void adaptive_avg_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y) {
+  Windows windows(g);
+  fill_adaptive(windows, g);
+  for_parts(g, volume(g.out), part_channels, volume(g.in) / std::max<int64_t>(1, volume(g.out)),
+            part_of(windows, x, y), floating_kernels("adaptive_avg_pool", dtype).avg);
+}
+
+void adaptive_avg_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, void* grad_x) {
+  Windows windows(g);
+  fill_adaptive(windows, g);
+  avg_backward(g, dtype, windows, grad_y, grad_x);
+}
+
+}  // namespace opsin::cpu
