@@ -1,0 +1,67 @@
+// Values of the binary ops, compiled once per instruction set.
+#include "binary_functors.h"
+#include "binary_kernels.h"
+
+#include <opsin/dtype.h>
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+
+namespace {
+
+using binary::Kind;
+
+template <class F, class T>
+void kernel(void* const* data, int64_t n, const void*) {
+  using Out = decltype(F::value(T(), T()));
+  auto* y = static_cast<Out*>(data[0]);
+  const auto* a = static_cast<const T*>(data[1]);
+  const auto* b = static_cast<const T*>(data[2]);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = F::value(a[i], b[i]);
+}
+
+template <class F>
+constexpr bool takes_bool() {
+  using namespace binary;
+  return F::kKind == Kind::kComparison || F::kKind == Kind::kBits || std::is_same_v<F, Add> ||
+         std::is_same_v<F, Mul> || std::is_same_v<F, Maximum> || std::is_same_v<F, Minimum> ||
+         std::is_same_v<F, Fmax> || std::is_same_v<F, Fmin>;
+}
+
+template <class F>
+constexpr void fill(BinaryTable& table, BinaryOp op) {
+  auto& row = table.kernel[static_cast<int>(op)];
+  if constexpr (F::kKind != Kind::kInteger && F::kKind != Kind::kBits) {
+    row[static_cast<int>(kFloat32)] = kernel<F, float>;
+    row[static_cast<int>(kFloat64)] = kernel<F, double>;
+  }
+  if constexpr (F::kKind != Kind::kFloat && F::kKind != Kind::kOnlyFloat) {
+    row[static_cast<int>(kUInt8)] = kernel<F, uint8_t>;
+    row[static_cast<int>(kInt8)] = kernel<F, int8_t>;
+    row[static_cast<int>(kInt16)] = kernel<F, int16_t>;
+    row[static_cast<int>(kInt32)] = kernel<F, int32_t>;
+    row[static_cast<int>(kInt64)] = kernel<F, int64_t>;
+  }
+  if constexpr (takes_bool<F>()) row[static_cast<int>(kBool)] = kernel<F, bool>;
+}
+
+constexpr BinaryTable make_table() {
+  BinaryTable table{};
+#define OPSIN_ROW(Functor, function, doc) fill<binary::Functor>(table, BinaryOp::Functor);
+  OPSIN_BINARY_OPS(OPSIN_ROW)
+  OPSIN_BINARY_PURE_OPS(OPSIN_ROW)
+  OPSIN_BINARY_SPECIAL_OPS(OPSIN_ROW)
+  OPSIN_INTEGER_OPS(OPSIN_ROW)
+  OPSIN_COMPARISON_OPS(OPSIN_ROW)
+#undef OPSIN_ROW
+  return table;
+}
+
+}  // namespace
+
+const BinaryTable& binary_table() {
+  static constexpr BinaryTable table = make_table();
+  return table;
+}
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS

@@ -1,0 +1,20 @@
+// The contract of the convolution kernels: geometry, and one entry point for each of the three products.
+#pragma once
+
+#include "core/kernel.h"
+#include "cpu/conv.h"
+
+namespace opsin {
+
+using ConvGeometry = cpu::ConvGeometry;
+
+/// geometry, dtype, x, weight, bias or null, y
+extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, const void*, void*)>
+    conv_forward;
+/// geometry, dtype, grad_y, weight, grad_x
+extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*)> conv_backward_input;
+/// geometry, dtype, x, grad_y, grad_weight, grad_bias or null
+extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*, void*)>
+    conv_backward_weight;
+
+}  // namespace opsin

@@ -1,0 +1,273 @@
+// Losses over classes.
+#include "cross_entropy_kernels.h"
+#include "parts.h"
+#include "reduction.h"
+
+#include <opsin/ops/binary.h>
+#include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
+#include <opsin/ops/loss.h>
+#include <opsin/ops/reduce.h>
+#include <opsin/ops/softmax.h>
+#include <opsin/ops/unary.h>
+#include <opsin/ops/view.h>
+
+#include "../reduce/along.h"
+#include "core/call.h"
+#include "core/dispatch.h"
+#include "cpu/thread_pool.h"
+
+namespace opsin {
+
+namespace {
+
+int64_t class_dim(const Tensor& input) { return input.dim() == 1 ? 0 : 1; }
+
+/// Shapes of scores, classes and weights, and the classes themselves.
+void check_classes(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                   const char* op) {
+  OPSIN_CHECK(ShapeError, input.dim() >= 1, op, ": expected input [N, C], [N, C, spatial...] or [C], got ",
+              str(input.sizes()));
+  OPSIN_CHECK(Error, target.dtype() == kInt64 || target.dtype() == kInt32 || target.dtype() == kUInt8, op,
+              ": expected int64 classes or floating-point probabilities as target, got ",
+              name(target.dtype()));
+  const int64_t dim = class_dim(input), classes = input.size(dim);
+  Dims expected = input.sizes();
+  expected.erase(static_cast<size_t>(dim));
+  OPSIN_CHECK(ShapeError, target.sizes() == expected, op, ": expected target ", str(expected), " for input ",
+              str(input.sizes()), ", got ", str(target.sizes()));
+  OPSIN_CHECK(ShapeError, !weight.defined() || weight.sizes() == Dims{classes}, op,
+              ": weight tensor should be defined either for all ", classes, " classes or no classes, got ",
+              weight.defined() ? str(weight.sizes()) : "");
+  const Tensor all = contiguous(to(target.detach(), kInt64));
+  const int64_t* t = all.data<int64_t>();
+  for (int64_t i = 0; i < all.numel(); ++i) {
+    if (t[i] == ignore_index || (t[i] >= 0 && t[i] < classes)) continue;
+    std::string at;
+    for (int64_t d = all.dim(), rest = i; d-- > 0; rest /= all.size(d)) {
+      at = std::to_string(rest % all.size(d)) + (at.empty() ? "" : ", ") + at;
+    }
+    detail::raise<IndexError>(op, ": Target ", t[i], " at position [", at, "] is out of bounds for ", classes,
+                              " classes (labels run from 0 to ", classes - 1, "; ignore_index is ",
+                              ignore_index, ")");
+  }
+}
+
+/// Classes that may be used as indices, and the weight of each position: 0 where the class is ignored.
+struct Labels {
+  Tensor index, weight;
+};
+Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_index, DType dtype) {
+  const Tensor t = to(target.detach(), kInt64);
+  const Tensor counts = ne(t, wrap_number(ignore_index));
+  const Tensor index = contiguous(mul(t, to(counts, kInt64)));
+  Tensor w = to(counts, dtype);
+  if (weight.defined())
+    w = mul(w, reshape(take_along(to(weight.detach(), dtype), 0, reshape(index, Dims{-1})), t.sizes()));
+  return {index, contiguous(w)};
+}
+
+/// Memory of scores as the kernels see it: `outer` blocks of `inner` positions.
+struct Positions {
+  int64_t outer, classes, inner;
+
+  explicit Positions(const Tensor& x) : outer(1), classes(x.size(class_dim(x))), inner(1) {
+    const int64_t dim = class_dim(x);
+    for (int64_t d = 0; d < x.dim(); ++d) (d < dim ? outer : inner) *= d == dim ? 1 : x.size(d);
+    if (x.impl()->is_hidden()) {
+      outer *= inner;
+      inner = 1;
+    }
+  }
+
+  /// Calls body(first score, first position, count).
+  template <class Body>
+  void run(Body&& body) const {
+    if (outer * classes * inner == 0) return;
+    constexpr int64_t kWork = 16384;
+    if (inner == 1) {
+      cpu::parallel_for(outer, std::max<int64_t>(1, kWork / classes),
+                        [&](int64_t begin, int64_t end) { body(begin * classes, begin, end - begin); });
+      return;
+    }
+    const int64_t width = std::min(inner, std::max<int64_t>(64, kWork / classes / 64 * 64));
+    const int64_t parts = (inner + width - 1) / width;
+    cpu::parallel_for(
+        outer * parts, std::max<int64_t>(1, kWork / (width * classes)), [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t from = i % parts * width;
+            body(i / parts * classes * inner + from, i / parts * inner + from, std::min(width, inner - from));
+          }
+        });
+  }
+};
+
+/// Loss per position: l = w (log sum exp(x) - x_t). dx_c = dl w (softmax(x)_c - [c = t]).
+struct CrossEntropy {
+  static constexpr const char* kName = "cross_entropy";
+  struct Params {};
+
+  static std::array<Tensor, 2> forward(const Params&, const Tensor& input, const Tensor& index,
+                                       const Tensor& weight) {
+    const Tensor x = contiguous(input);
+    const DType compute = compute_type(x.dtype());
+    const Tensor loss = empty(index.sizes(), compute), log_sum = empty(index.sizes(), compute);
+    const auto kernel = OPSIN_ISA_SELECT(cpu::cross_entropy_table).forward[static_cast<int>(x.dtype())];
+    if (!kernel) detail::raise_unsupported(kName, x.dtype());
+    const auto item = static_cast<int64_t>(item_size(x.dtype())),
+               wide = static_cast<int64_t>(item_size(compute));
+    const Positions positions(x);
+    const int64_t* t = index.data<int64_t>();
+    positions.run([&](int64_t score, int64_t at, int64_t count) {
+      kernel({x.impl()->physical_data() + score * item, t + at, weight.impl()->data() + at * wide,
+              log_sum.impl()->mutable_data() + at * wide, loss.impl()->mutable_data() + at * wide, nullptr,
+              count, positions.classes, positions.inner});
+    });
+    return {loss, log_sum};
+  }
+  static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& index, const Tensor& weight,
+                   const std::array<Tensor, 2>& y) {
+    saver.save(0, x);
+    saver.save(1, index);
+    saver.save(2, weight);
+    saver.save_output(3, y[1]);
+  }
+  static void backward(Backward& ctx, const Params&) {
+    const Tensor input = ctx.saved(0), index = ctx.saved(1);
+    const Tensor weight = ctx.saved(2);
+    // Where everything is ignored the mean divides by 0, and 0 * inf would be NaN.
+    const Tensor scale = where(ne(weight, wrap_number(0.0)), mul(ctx.grad(), weight), wrap_number(0.0));
+    if (ctx.create_graph()) {
+      const int64_t dim = class_dim(input);
+      const Tensor at = unsqueeze(index, dim), one = ones(at.sizes(), compute_type(input.dtype()));
+      const Tensor own = put_along(one, dim, at, input.size(dim));
+      ctx.set(0, (softmax(input, dim, compute_type(input.dtype())) - own) * unsqueeze(scale, dim));
+      return;
+    }
+    const Tensor x = contiguous(input), s = contiguous(scale), log_sum = ctx.saved(3);
+    const Tensor grad_x = x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
+                                                : empty(x.sizes(), x.dtype(), x.device());
+    const auto kernel = OPSIN_ISA_SELECT(cpu::cross_entropy_table).backward[static_cast<int>(x.dtype())];
+    const auto item = static_cast<int64_t>(item_size(x.dtype())),
+               wide = static_cast<int64_t>(item_size(s.dtype()));
+    const Positions positions(x);
+    const int64_t* t = index.data<int64_t>();
+    positions.run([&](int64_t score, int64_t at, int64_t count) {
+      kernel({x.impl()->physical_data() + score * item, t + at, s.impl()->data() + at * wide,
+              log_sum.impl()->mutable_data() + at * wide, nullptr,
+              grad_x.impl()->physical_data() + score * item, count, positions.classes, positions.inner});
+    });
+    ctx.set(0, grad_x);
+  }
+};
+
+/// "mean" of losses that were weighted: over the total weight.
+Tensor reduce_weighted(const Tensor& loss, const Tensor& weight, Reduction reduction) {
+  if (reduction == Reduction::kMean) return div(sum(loss), sum(weight));
+  return reduction == Reduction::kSum ? sum(loss) : loss;
+}
+
+/// -log p of the right class, weighted, per position.
+Tensor picked(const Tensor& log_p, const Labels& labels) {
+  const int64_t dim = class_dim(log_p);
+  const Tensor own = squeeze(take_along(log_p, dim, unsqueeze(labels.index, dim)), Dims{dim});
+  // 0 * inf of an ignored position would be NaN.
+  return where(ne(labels.weight, wrap_number(0.0)), neg(mul(own, labels.weight)), wrap_number(0.0));
+}
+
+/// The weights of classes in the shape of scores `[1, C, 1...]`.
+Tensor class_weights(const Tensor& weight, const Tensor& input) {
+  Dims sizes(input.sizes().size(), 1);
+  sizes[static_cast<size_t>(class_dim(input))] = -1;
+  return reshape(weight, sizes);
+}
+
+Tensor smoothed(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                Reduction reduction, double smoothing) {
+  const int64_t dim = class_dim(input);
+  const Tensor log_p = log_softmax(input, dim, compute_type(input.dtype()));
+  const Labels labels = labels_of(target, weight, ignore_index, log_p.dtype());
+  const Tensor weighted =
+      weight.defined() ? mul(log_p, to(class_weights(weight, input), log_p.dtype())) : log_p;
+  const Tensor counts = ne(target.detach(), wrap_number(ignore_index));
+  const Tensor even = where(counts, neg(sum(weighted, Dims{dim})), wrap_number(0.0));
+  const Tensor loss = picked(log_p, labels) * Scalar(1 - smoothing) +
+                      even * Scalar(smoothing / static_cast<double>(input.size(dim)));
+  return to(reduce_weighted(loss, labels.weight, reduction), input.dtype());
+}
+
+Tensor with_probabilities(const Tensor& input, const Tensor& target, const Tensor& weight,
+                          Reduction reduction, double smoothing) {
+  OPSIN_CHECK(ShapeError, input.sizes() == target.sizes(),
+              "cross_entropy: expected probabilities of the shape of input ", str(input.sizes()), ", got ",
+              str(target.sizes()));
+  const int64_t dim = class_dim(input), classes = input.size(dim);
+  OPSIN_CHECK(ShapeError, !weight.defined() || weight.sizes() == Dims{classes},
+              "cross_entropy: weight tensor should be defined either for all ", classes,
+              " classes or no classes, got ", weight.defined() ? str(weight.sizes()) : "");
+  const DType compute = compute_type(input.dtype());
+  Tensor p = to(target, compute);
+  if (smoothing > 0) p = p * Scalar(1 - smoothing) + wrap_number(smoothing / static_cast<double>(classes));
+  Tensor terms = mul(log_softmax(input, dim, compute), p);
+  if (weight.defined()) terms = mul(terms, to(class_weights(weight, input), compute));
+  Tensor loss = neg(sum(terms, Dims{dim}));
+  const auto count = static_cast<double>(loss.numel());
+  if (reduction != Reduction::kNone) loss = sum(loss);
+  if (reduction == Reduction::kMean) loss = div(loss, wrap_number(count));
+  return to(loss, input.dtype());
+}
+
+Tensor cross_entropy_call(const Tensor& input, const Tensor& target, const Tensor& weight,
+                          std::optional<bool> size_average, int64_t ignore_index, std::optional<bool> reduce,
+                          std::string_view reduction, double label_smoothing) {
+  return cross_entropy(input, target, weight, ignore_index, legacy_reduction(size_average, reduce, reduction),
+                       label_smoothing);
+}
+Tensor nll_loss_call(const Tensor& input, const Tensor& target, const Tensor& weight,
+                     std::optional<bool> size_average, int64_t ignore_index, std::optional<bool> reduce,
+                     std::string_view reduction) {
+  return nll_loss(input, target, weight, ignore_index, legacy_reduction(size_average, reduce, reduction));
+}
+
+}  // namespace
+
+Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                     std::string_view reduction, double label_smoothing) {
+  const Reduction way = parse_reduction(reduction, "cross_entropy");
+  OPSIN_CHECK(Error, label_smoothing >= 0 && label_smoothing <= 1,
+              "cross_entropy: label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
+  OPSIN_CHECK(ShapeError, input.dim() >= 1,
+              "cross_entropy: expected input [N, C], [N, C, spatial...] or [C], got ", str(input.sizes()));
+  if (is_floating_point(target.dtype()))
+    return with_probabilities(input, target, weight, way, label_smoothing);
+  check_classes(input, target, weight, ignore_index, "cross_entropy");
+  if (label_smoothing > 0) return smoothed(input, target, weight, ignore_index, way, label_smoothing);
+  const Labels labels = labels_of(target, weight, ignore_index, compute_type(input.dtype()));
+  const Tensor loss = call<CrossEntropy>({}, input, labels.index, labels.weight)[0];
+  return to(reduce_weighted(loss, labels.weight, way), input.dtype());
+}
+
+Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                std::string_view reduction) {
+  const Reduction way = parse_reduction(reduction, "nll_loss");
+  check_classes(input, target, weight, ignore_index, "nll_loss");
+  const DType compute = compute_type(input.dtype());
+  const Labels labels = labels_of(target, weight, ignore_index, compute);
+  return to(reduce_weighted(picked(to(input, compute), labels), labels.weight, way), input.dtype());
+}
+
+void register_cross_entropy(Registry& registry) {
+  registry.add<&cross_entropy_call>(
+      "nn.functional.cross_entropy(Tensor input, Tensor target, Tensor? weight=None, bool? "
+      "size_average=None, "
+      "int ignore_index=-100, bool? reduce=None, str reduction='mean', float label_smoothing=0.0) -> Tensor",
+      "Minus the log-likelihood of the right class after a softmax over the classes of scores [N, C, "
+      "spatial...]; "
+      "`target` holds classes [N, spatial...] or probabilities [N, C, spatial...].");
+  registry.add<&nll_loss_call>(
+      "nn.functional.nll_loss(Tensor input, Tensor target, Tensor? weight=None, bool? size_average=None, "
+      "int ignore_index=-100, bool? reduce=None, str reduction='mean') -> Tensor",
+      "Minus the log-probability [N, C, spatial...] of the right class [N, spatial...].");
+}
+
+}  // namespace opsin

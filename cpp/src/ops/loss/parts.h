@@ -1,0 +1,10 @@
+// The parts of the loss family register their schemas apart.
+#pragma once
+
+#include "core/registry.h"
+
+namespace opsin {
+
+void register_cross_entropy(Registry& registry);
+
+}  // namespace opsin

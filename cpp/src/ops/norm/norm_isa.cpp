@@ -1,0 +1,240 @@
+// Normalization loops, compiled once per instruction set.
+#include "norm_kernels.h"
+
+#include "core/isa_loops.h"
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+
+namespace {
+
+constexpr int kLanes = 32;
+
+OPSIN_FN double total_of(double* lanes) {
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  }
+  return lanes[0];
+}
+
+template <class S>
+OPSIN_FN double wide(S x) {
+  return static_cast<double>(static_cast<Compute<S>>(x));
+}
+
+template <class S, bool kGrad>
+OPSIN_FN void sums_columns(const ChannelParams& p) {
+  const int64_t channels = p.channels;
+  const auto* x = static_cast<const S*>(p.x);
+  const auto* g = static_cast<const S*>(p.g);
+  double* sum = p.sum;
+  double* product = p.product;
+  const double* shift = p.shift;
+  int64_t r = 0;
+  for (; r + 4 <= p.rows; r += 4) {
+    const S* x0 = x + r * channels;
+    const S* g0 = kGrad ? g + r * channels : nullptr;
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) {
+      const double k = shift[c];
+      const double a = wide(x0[c]) - k, b = wide(x0[c + channels]) - k;
+      const double d = wide(x0[c + 2 * channels]) - k, e = wide(x0[c + 3 * channels]) - k;
+      if constexpr (kGrad) {
+        const double ga = wide(g0[c]), gb = wide(g0[c + channels]);
+        const double gd = wide(g0[c + 2 * channels]), ge = wide(g0[c + 3 * channels]);
+        sum[c] += (ga + gb) + (gd + ge);
+        product[c] += (ga * a + gb * b) + (gd * d + ge * e);
+      } else {
+        sum[c] += (a + b) + (d + e);
+        product[c] += (a * a + b * b) + (d * d + e * e);
+      }
+    }
+  }
+  for (; r < p.rows; ++r) {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) {
+      const double a = wide(x[r * channels + c]) - shift[c];
+      const double f = kGrad ? wide(g[r * channels + c]) : a;
+      sum[c] += f;
+      product[c] += f * a;
+    }
+  }
+}
+
+template <class S, bool kGrad>
+OPSIN_FN void sums_row(const ChannelParams& p) {
+  const auto* x = static_cast<const S*>(p.x);
+  const auto* g = static_cast<const S*>(p.g);
+  const double shift = p.shift[0];
+  alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= p.rows; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) {
+      const double a = wide(x[i + j]) - shift;
+      const double f = kGrad ? wide(g[i + j]) : a;
+      sum[j] += f;
+      product[j] += f * a;
+    }
+  }
+  for (int64_t j = 0; i + j < p.rows; ++j) {
+    const double a = wide(x[i + j]) - shift;
+    const double f = kGrad ? wide(g[i + j]) : a;
+    sum[j] += f;
+    product[j] += f * a;
+  }
+  p.sum[0] += total_of(sum);
+  p.product[0] += total_of(product);
+}
+
+template <class S>
+void sums(const ChannelParams& p) {
+  if (p.columns) {
+    p.g ? sums_columns<S, true>(p) : sums_columns<S, false>(p);
+  } else {
+    p.g ? sums_row<S, true>(p) : sums_row<S, false>(p);
+  }
+}
+
+/// Calls f(element, channel) for all elements, in loops that vectorise.
+template <class F>
+OPSIN_FN void for_elements(const ChannelParams& p, F f) {
+  if (!p.columns) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < p.rows; ++i) f(i, 0);
+    return;
+  }
+  for (int64_t r = 0; r < p.rows; ++r) {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < p.channels; ++c) f(r * p.channels + c, c);
+  }
+}
+
+template <class S>
+void apply(const ChannelParams& p) {
+  using T = Compute<S>;
+  const auto* x = static_cast<const S*>(p.x);
+  auto* y = static_cast<S*>(p.y);
+  const auto* mean = static_cast<const T*>(p.mean);
+  const auto* scale = static_cast<const T*>(p.scale);
+  const auto* offset = static_cast<const T*>(p.offset);
+  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
+    y[i] = static_cast<S>((static_cast<T>(x[i]) - mean[c]) * scale[c] + offset[c]);
+  });
+}
+
+template <class S>
+void apply_backward(const ChannelParams& p) {
+  using T = Compute<S>;
+  const auto* x = static_cast<const S*>(p.x);
+  const auto* g = static_cast<const S*>(p.g);
+  auto* y = static_cast<S*>(p.y);
+  const auto* mean = static_cast<const T*>(p.mean);
+  const auto* scale = static_cast<const T*>(p.scale);
+  const auto* offset = static_cast<const T*>(p.offset);
+  const auto* slope = static_cast<const T*>(p.slope);
+  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
+    y[i] = static_cast<S>(static_cast<T>(g[i]) * scale[c] - offset[c] -
+                          (static_cast<T>(x[i]) - mean[c]) * slope[c]);
+  });
+}
+
+template <class S>
+void layer_forward(const LayerNormParams& p) {
+  using T = Compute<S>;
+  const auto* weight = static_cast<const T*>(p.weight);
+  const auto* bias = static_cast<const T*>(p.bias);
+  const auto n = static_cast<double>(p.n);
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const S* x = static_cast<const S*>(p.x) + r * p.n;
+    S* y = static_cast<S*>(p.y) + r * p.n;
+    double shift = wide(x[0]), sum = 0, square = 0;
+    ChannelParams row{p.n,  1,       false,   x,       nullptr, nullptr, &shift,
+                      &sum, &square, nullptr, nullptr, nullptr, nullptr};
+    sums_row<S, false>(row);
+    const double centre = sum / n;
+    const double mean = shift + centre;
+    double variance = square / n - centre * centre;
+    variance = variance > 0 || variance != variance ? variance : 0;
+    const double inverse = 1 / std::sqrt(variance + p.eps);
+    p.mean[r] = mean;
+    p.inverse[r] = inverse;
+    const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
+    const T rest = static_cast<T>((static_cast<double>(m) - mean) * inverse);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < p.n; ++i) {
+      T value = (static_cast<T>(x[i]) - m) * a + rest;
+      value = weight ? value * weight[i] : value;
+      y[i] = static_cast<S>(bias ? value + bias[i] : value);
+    }
+  }
+}
+
+/// With h = g weight and xhat = (x - mean) inverse: dx = inverse (h - mean(h) - xhat mean(h xhat)).
+template <class S>
+void layer_backward(const LayerNormParams& p) {
+  using T = Compute<S>;
+  const auto* weight = static_cast<const T*>(p.weight);
+  const auto n = static_cast<double>(p.n);
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const S* x = static_cast<const S*>(p.x) + r * p.n;
+    const S* g = static_cast<const S*>(p.g) + r * p.n;
+    const double mean = p.mean[r], inverse = p.inverse[r];
+    if (p.weight_sum) {
+#pragma GCC ivdep
+      for (int64_t i = 0; i < p.n; ++i) p.weight_sum[i] += wide(g[i]) * ((wide(x[i]) - mean) * inverse);
+    }
+    if (p.bias_sum) {
+#pragma GCC ivdep
+      for (int64_t i = 0; i < p.n; ++i) p.bias_sum[i] += wide(g[i]);
+    }
+    if (!p.y) continue;
+    alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= p.n; i += kLanes) {
+      for (int j = 0; j < kLanes; ++j) {
+        const double h = weight ? wide(g[i + j]) * static_cast<double>(weight[i + j]) : wide(g[i + j]);
+        sum[j] += h;
+        product[j] += h * (wide(x[i + j]) - mean);
+      }
+    }
+    for (int64_t j = 0; i + j < p.n; ++j) {
+      const double h = weight ? wide(g[i + j]) * static_cast<double>(weight[i + j]) : wide(g[i + j]);
+      sum[j] += h;
+      product[j] += h * (wide(x[i + j]) - mean);
+    }
+    S* y = static_cast<S*>(p.y) + r * p.n;
+    const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
+    const T offset = static_cast<T>(total_of(sum) / n * inverse);
+    const T slope = static_cast<T>(total_of(product) / n * inverse * inverse * inverse);
+#pragma GCC ivdep
+    for (int64_t k = 0; k < p.n; ++k) {
+      const T h = weight ? static_cast<T>(g[k]) * weight[k] : static_cast<T>(g[k]);
+      y[k] = static_cast<S>(h * a - offset - (static_cast<T>(x[k]) - m) * slope);
+    }
+  }
+}
+
+constexpr NormTable make_table() {
+  NormTable table{};
+  const auto set = [&]<class S>(DType dtype) {
+    const int d = static_cast<int>(dtype);
+    table.sums[d] = sums<S>;
+    table.apply[d] = apply<S>;
+    table.apply_backward[d] = apply_backward<S>;
+    table.layer_forward[d] = layer_forward<S>;
+    table.layer_backward[d] = layer_backward<S>;
+  };
+  set.template operator()<float16>(kFloat16);
+  set.template operator()<bfloat16>(kBFloat16);
+  set.template operator()<float>(kFloat32);
+  set.template operator()<double>(kFloat64);
+  return table;
+}
+
+}  // namespace
+
+const NormTable& norm_table() {
+  static constexpr NormTable table = make_table();
+  return table;
+}
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS

@@ -1,0 +1,11 @@
+// The parts of the normalization family register their schemas apart.
+#pragma once
+
+#include "core/registry.h"
+
+namespace opsin {
+
+void register_batch_norm(Registry& registry);
+void register_layer_norm(Registry& registry);
+
+}  // namespace opsin

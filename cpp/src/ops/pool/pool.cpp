@@ -1,0 +1,360 @@
+// Pooling. Average pooling is linear, so it and its transpose are each other's gradients. Max pooling, with
+// its positions fixed, is a gather, whose gradient is a scatter, whose gradient is that gather.
+#include "pool_kernels.h"
+
+#include <opsin/ops/creation.h>
+#include <opsin/ops/pool.h>
+#include <opsin/ops/view.h>
+
+#include "core/call.h"
+#include "core/channels_last.h"
+#include "core/registry.h"
+
+namespace opsin {
+
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)> max_pool_forward{
+    "max_pool"};
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
+    max_pool_backward{"max_pool_backward"};
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_gather{
+    "max_pool_gather"};
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_forward{"avg_pool"};
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_backward{
+    "avg_pool_backward"};
+
+namespace {
+
+int64_t* positions(const Tensor& indices) {
+  return reinterpret_cast<int64_t*>(indices.impl()->physical_data());
+}
+
+/// grad_x[position] = the sum of grad_y there.
+struct MaxPoolBackward {
+  static constexpr const char* kName = "max_pool_backward";
+  using Params = PoolParams;
+  static Tensor forward(const Params& p, const Tensor& grad_y, const Tensor& indices) {
+    if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor from = to_channels_last(grad_y), where = to_channels_last(indices);
+    max_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
+                                                           positions(where), grad_x.impl()->physical_data());
+    return grad_x;
+  }
+  static void save(Saver& saver, const Params&, const Tensor&, const Tensor& indices, const Tensor&) {
+    saver.save(0, indices);
+  }
+  static void backward(Backward& ctx, const Params& p);
+};
+
+/// y = x[position].
+struct MaxPoolGather {
+  static constexpr const char* kName = "max_pool_gather";
+  using Params = PoolParams;
+  static Tensor forward(const Params& p, const Tensor& x, const Tensor& indices) {
+    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+    if (y.numel() == 0) return y;
+    const Tensor from = to_channels_last(x), where = to_channels_last(indices);
+    max_pool_gather.get(x.device(), x.dtype())(p, x.dtype(), from.impl()->physical_data(), positions(where),
+                                               y.impl()->physical_data());
+    return y;
+  }
+  static void save(Saver& saver, const Params&, const Tensor&, const Tensor& indices, const Tensor&) {
+    saver.save(0, indices);
+  }
+  static void backward(Backward& ctx, const Params& p) {
+    if (ctx.needs(0)) ctx.set(0, call<MaxPoolBackward>(p, ctx.grad(), ctx.saved(0)));
+  }
+};
+
+void MaxPoolBackward::backward(Backward& ctx, const Params& p) {
+  if (ctx.needs(0)) ctx.set(0, call<MaxPoolGather>(p, ctx.grad(), ctx.saved(0)));
+}
+
+struct MaxPool {
+  static constexpr const char* kName = "max_pool";
+  struct Params : PoolParams {
+    bool wants_indices;
+  };
+  static std::array<Tensor, 2> forward(const Params& p, const Tensor& x) {
+    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+    const Tensor indices = p.wants_indices ? empty_channels_last(p.y_sizes, kInt64, x.device()) : Tensor();
+    const auto kernel = max_pool_forward.get(x.device(), x.dtype());
+    if (y.numel() == 0) return {y, indices};
+    const Tensor from = to_channels_last(x);
+    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data(),
+           p.wants_indices ? positions(indices) : nullptr);
+    return {y, indices};
+  }
+  static void save(Saver& saver, const Params&, const Tensor&, const std::array<Tensor, 2>& outputs) {
+    saver.save(0, outputs[1]);
+  }
+  static void backward(Backward& ctx, const Params& p) {
+    ctx.set(0, call<MaxPoolBackward>(p, ctx.grad(0), ctx.saved(0)));
+  }
+};
+
+Tensor average_backward(const PoolParams& p, const Tensor& grad_y);
+
+struct AvgPool {
+  static constexpr const char* kName = "avg_pool";
+  using Params = PoolParams;
+  static Tensor forward(const Params& p, const Tensor& x) {
+    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+    const auto kernel = avg_pool_forward.get(x.device(), x.dtype());
+    if (y.numel() == 0) return y;
+    const Tensor from = to_channels_last(x);
+    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data());
+    return y;
+  }
+  static void backward(Backward& ctx, const Params& p) { ctx.set(0, average_backward(p, ctx.grad())); }
+};
+
+struct AvgPoolBackward {
+  static constexpr const char* kName = "avg_pool_backward";
+  using Params = PoolParams;
+  static Tensor forward(const Params& p, const Tensor& grad_y) {
+    if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor from = to_channels_last(grad_y);
+    avg_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
+                                                           grad_x.impl()->physical_data());
+    return grad_x;
+  }
+  static void backward(Backward& ctx, const Params& p) { ctx.set(0, call<AvgPool>(p, ctx.grad())); }
+};
+
+Tensor average_backward(const PoolParams& p, const Tensor& grad_y) {
+  return call<AvgPoolBackward>(p, grad_y);
+}
+
+Dims per_axis(IntSpan values, size_t axes, int64_t missing, int64_t least, const char* op, const char* what) {
+  OPSIN_CHECK(ShapeError, values.size() <= 1 || values.size() == axes, op, ": expected ", what,
+              " to have 1 or ", axes, " entries, got ", str(values));
+  Dims result(axes, values.empty() ? missing : values[0]);
+  for (size_t i = 0; i < values.size() && values.size() == axes; ++i) result[i] = values[i];
+  for (const int64_t value : result) {
+    OPSIN_CHECK(ShapeError, value >= least, op, ": expected ", what, " of at least ", least, ", got ",
+                str(result));
+  }
+  return result;
+}
+
+/// Sizes without windows; `x` is batched.
+PoolParams base_params(const char* op, size_t axes, const Tensor& input) {
+  const auto rank = static_cast<int64_t>(axes);
+  OPSIN_CHECK(ShapeError, input.dim() == rank + 1 || input.dim() == rank + 2, op, ": expected input of ",
+              rank + 1, " (unbatched) or ", rank + 2, " dimensions, got ", str(input.sizes()));
+  PoolParams p;
+  p.x_sizes = input.sizes();
+  if (input.dim() == rank + 1) p.x_sizes.insert(0, 1);
+  p.y_sizes = Dims{p.x_sizes[0], p.x_sizes[1]};
+  p.geometry.batch = p.x_sizes[0];
+  p.geometry.channels = p.x_sizes[1];
+  for (size_t i = 0; i < axes; ++i) p.geometry.in[3 - axes + i] = p.x_sizes[2 + i];
+  for (size_t i = 1; i < p.x_sizes.size(); ++i) {
+    OPSIN_CHECK(ShapeError, p.x_sizes[i] > 0, op,
+                ": expected input with non-zero channels and spatial sizes, got ", str(input.sizes()));
+  }
+  return p;
+}
+
+PoolParams window_params(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size,
+                         IntSpan stride, IntSpan padding, IntSpan dilation, bool ceil_mode) {
+  PoolParams p = base_params(op, axes, input);
+  OPSIN_CHECK(ShapeError, !kernel_size.empty(), op, ": expected a kernel_size");
+  const Dims kernel = per_axis(kernel_size, axes, 1, 1, op, "kernel_size");
+  const Dims step = stride.empty() ? kernel : per_axis(stride, axes, 1, 1, op, "stride");
+  const Dims pad = per_axis(padding, axes, 0, 0, op, "padding");
+  const Dims spread = per_axis(dilation, axes, 1, 1, op, "dilation");
+  for (size_t i = 0; i < axes; ++i) {
+    const size_t axis = 3 - axes + i;
+    const int64_t reach = spread[i] * (kernel[i] - 1) + 1;
+    OPSIN_CHECK(ShapeError, pad[i] <= reach / 2, op,
+                ": padding should be at most half of effective kernel size, got padding=", pad[i],
+                ", kernel_size=", kernel[i], " and dilation=", spread[i]);
+    const int64_t in = p.geometry.in[axis];
+    const int64_t room = in + 2 * pad[i] - reach;
+    // Rounds towards minus infinity, so that a window larger than the input gives a size below 1.
+    const int64_t slack = room + (ceil_mode ? step[i] - 1 : 0);
+    int64_t out = (slack >= 0 ? slack / step[i] : -((-slack + step[i] - 1) / step[i])) + 1;
+    // The last window must start inside the input or its padding at the front.
+    if (ceil_mode && (out - 1) * step[i] >= in + pad[i]) --out;
+    OPSIN_CHECK(ShapeError, out >= 1, op, ": Given input size ", str(input.sizes()), " and kernel_size ",
+                str(kernel), ", the calculated output size ", out, " on axis ", i,
+                " is too small. Output size is too small");
+    p.geometry.kernel[axis] = kernel[i];
+    p.geometry.stride[axis] = step[i];
+    p.geometry.dilation[axis] = spread[i];
+    p.geometry.pad_begin[axis] = p.geometry.pad_end[axis] = pad[i];
+    p.geometry.out[axis] = out;
+    p.y_sizes.push_back(out);
+  }
+  return p;
+}
+
+PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
+  PoolParams p = base_params(op, axes, input);
+  p.adaptive = true;
+  OPSIN_CHECK(ShapeError, output_size.size() == 1 || output_size.size() == axes, op,
+              ": expected output_size to have 1 or ", axes, " entries, got ", str(output_size));
+  for (size_t i = 0; i < axes; ++i) {
+    const int64_t wanted = output_size[output_size.size() == 1 ? 0 : i];
+    const int64_t out = wanted == kNoneEntry ? p.x_sizes[2 + i] : wanted;
+    OPSIN_CHECK(ShapeError, out >= 0, op,
+                ": elements of output_size must be greater than or equal to 0, got ", str(output_size));
+    p.geometry.out[3 - axes + i] = out;
+    p.y_sizes.push_back(out);
+  }
+  return p;
+}
+
+/// Runs `body` on a batched view of the input and drops the batch again.
+template <class F>
+Tensor batched(const Tensor& input, size_t axes, F body) {
+  if (input.dim() == static_cast<int64_t>(axes) + 2) return body(input);
+  return squeeze(body(unsqueeze(input, 0)), Dims{0});
+}
+
+std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& input, bool wants_indices) {
+  const bool unbatched = input.dim() == static_cast<int64_t>(axes) + 1;
+  const MaxPool::Params params{p, wants_indices || (GradMode::is_enabled() && input.requires_grad())};
+  std::array<Tensor, 2> result = call<MaxPool>(params, unbatched ? unsqueeze(input, 0) : input);
+  if (!wants_indices) result[1] = Tensor();
+  if (unbatched) {
+    for (Tensor& tensor : result) {
+      if (tensor.defined()) tensor = squeeze(tensor, Dims{0});
+    }
+  }
+  return result;
+}
+
+Tensor avg(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
+           IntSpan padding, bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
+  OPSIN_CHECK(ShapeError, !divisor_override || *divisor_override != 0, op, ": divisor must be not zero");
+  PoolParams p = window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode);
+  p.count_include_pad = count_include_pad;
+  p.divisor_override = divisor_override.value_or(0);
+  return batched(input, axes, [&](const Tensor& x) { return call<AvgPool>(p, x); });
+}
+
+Tensor adaptive_avg(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
+  const PoolParams p = adaptive_params(op, axes, input, output_size);
+  return batched(input, axes, [&](const Tensor& x) { return call<AvgPool>(p, x); });
+}
+
+/// What Python gets: the values, or values and positions.
+TensorList as_list(std::array<Tensor, 2> result, bool return_indices) {
+  TensorList list{std::move(result[0])};
+  if (return_indices) list.push_back(std::move(result[1]));
+  return list;
+}
+
+template <size_t kAxes>
+TensorList max_pool_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
+                           IntSpan padding, IntSpan dilation, bool ceil_mode, bool return_indices) {
+  constexpr const char* kNames[] = {"", "max_pool1d", "max_pool2d", "max_pool3d"};
+  const PoolParams p = window_params(kNames[kAxes], kAxes, input, kernel_size, stride.value_or(IntSpan()),
+                                     padding, dilation, ceil_mode);
+  return as_list(run_max(p, kAxes, input, return_indices), return_indices);
+}
+
+template <size_t kAxes>
+TensorList adaptive_max_pool_schema(const Tensor& input, IntSpan output_size, bool return_indices) {
+  constexpr const char* kNames[] = {"", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"};
+  return as_list(
+      run_max(adaptive_params(kNames[kAxes], kAxes, input, output_size), kAxes, input, return_indices),
+      return_indices);
+}
+
+Tensor avg_pool1d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
+                         IntSpan padding, bool ceil_mode, bool count_include_pad) {
+  return avg_pool1d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad);
+}
+Tensor avg_pool2d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
+                         IntSpan padding, bool ceil_mode, bool count_include_pad,
+                         std::optional<int64_t> divisor_override) {
+  return avg_pool2d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad,
+                    divisor_override);
+}
+Tensor avg_pool3d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
+                         IntSpan padding, bool ceil_mode, bool count_include_pad,
+                         std::optional<int64_t> divisor_override) {
+  return avg_pool3d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad,
+                    divisor_override);
+}
+
+}  // namespace
+
+std::array<Tensor, 2> max_pool(const Tensor& input, size_t axes, IntSpan kernel_size, IntSpan stride,
+                               IntSpan padding, IntSpan dilation, bool ceil_mode) {
+  OPSIN_CHECK(ValueError, axes >= 1 && axes <= 3, "max_pool: expected 1 to 3 spatial axes, got ", axes);
+  return run_max(window_params("max_pool", axes, input, kernel_size, stride, padding, dilation, ceil_mode),
+                 axes, input, true);
+}
+
+#define OPSIN_POOL(n)                                                                                  \
+  Tensor max_pool##n##d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding,     \
+                        IntSpan dilation, bool ceil_mode) {                                            \
+    const PoolParams p =                                                                               \
+        window_params("max_pool" #n "d", n, input, kernel_size, stride, padding, dilation, ceil_mode); \
+    return run_max(p, n, input, false)[0];                                                             \
+  }                                                                                                    \
+  Tensor adaptive_avg_pool##n##d(const Tensor& input, IntSpan output_size) {                           \
+    return adaptive_avg("adaptive_avg_pool" #n "d", n, input, output_size);                            \
+  }
+OPSIN_POOL(1)
+OPSIN_POOL(2)
+OPSIN_POOL(3)
+#undef OPSIN_POOL
+
+Tensor avg_pool1d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
+                  bool count_include_pad) {
+  return avg("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+             std::nullopt);
+}
+Tensor avg_pool2d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
+                  bool count_include_pad, std::optional<int64_t> divisor_override) {
+  return avg("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+             divisor_override);
+}
+Tensor avg_pool3d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
+                  bool count_include_pad, std::optional<int64_t> divisor_override) {
+  return avg("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+             divisor_override);
+}
+
+void register_pool(Registry& registry) {
+  register_pool_cpu();
+#define OPSIN_POOL(n)                                                                                        \
+  registry.add<&max_pool_schema<n>>(                                                                         \
+      "nn.functional.max_pool" #n "d(Tensor input, int[" #n "] kernel_size, int[" #n                         \
+      "]? stride=None, int[" #n "] padding=0, int[" #n                                                       \
+      "] dilation=1, bool ceil_mode=False, bool return_indices=False) -> Tensor|Tensor[]",                   \
+      "The largest value of each window; with return_indices also its flat position in the input's spatial " \
+      "axes.");                                                                                              \
+  registry.add<&adaptive_max_pool_schema<n>>(                                                                \
+      "nn.functional.adaptive_max_pool" #n "d(Tensor input, int?[" #n                                        \
+      "] output_size, bool return_indices=False) -> Tensor|Tensor[]",                                        \
+      "The largest value of windows chosen so that the output has the given size; None keeps a size.");      \
+  registry.add<&adaptive_avg_pool##n##d>(                                                                    \
+      "nn.functional.adaptive_avg_pool" #n "d(Tensor input, int?[" #n "] output_size) -> Tensor",            \
+      "The mean of windows chosen so that the output has the given size; None keeps a size.");
+  OPSIN_POOL(1)
+  OPSIN_POOL(2)
+  OPSIN_POOL(3)
+#undef OPSIN_POOL
+  registry.add<&avg_pool1d_schema>(
+      "nn.functional.avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, int[1] padding=0, "
+      "bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+      "The mean of each window.");
+  registry.add<&avg_pool2d_schema>(
+      "nn.functional.avg_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, int[2] padding=0, "
+      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+      "The mean of each window.");
+  registry.add<&avg_pool3d_schema>(
+      "nn.functional.avg_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, int[3] padding=0, "
+      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
+      "The mean of each window.");
+}
+
+}  // namespace opsin

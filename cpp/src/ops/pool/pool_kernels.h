@@ -1,0 +1,33 @@
+// The contract of the pooling kernels.
+#pragma once
+
+#include <opsin/shape.h>
+
+#include "core/kernel.h"
+#include "cpu/pool.h"
+
+namespace opsin {
+
+/// One pooling, the parameter of all its ops.
+struct PoolParams {
+  cpu::PoolGeometry geometry;
+  Dims x_sizes, y_sizes;
+  bool adaptive = false;
+  bool count_include_pad = true;
+  int64_t divisor_override = 0;
+};
+
+/// params, dtype, x, y, indices or null
+extern KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)> max_pool_forward;
+/// params, dtype, grad_y, indices, grad_x
+extern KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_backward;
+/// params, dtype, x, indices, y
+extern KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_gather;
+/// params, dtype, x, y
+extern KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_forward;
+/// params, dtype, grad_y, grad_x
+extern KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_backward;
+
+void register_pool_cpu();
+
+}  // namespace opsin

@@ -1,0 +1,115 @@
+// How the unary ops run and are recorded. The mathematics is in unary_functors.h.
+// The functors are templates that find the mathematics of tensors only if it is declared before them.
+// clang-format off
+#include "autograd/var.h"
+#include "unary_functors.h"
+// clang-format on
+
+#include "unary_call.h"
+
+#include "core/call.h"
+#include "core/dispatch.h"
+#include "core/promotion.h"
+
+namespace opsin::unary {
+
+namespace {
+
+using Derivative = Var (*)(const Var& x, const Var& y, const Args<Var>& args);
+
+struct Info {
+  const char* name;
+  Kind kind;
+  bool input, output;  // What the derivative reads.
+  Derivative derivative;
+};
+
+template <class F>
+constexpr Info info_of(const char* name) {
+  if constexpr (F::kSmooth) {
+    return {name, F::kKind, F::kInput, F::kOutput,
+            [](const Var& x, const Var& y, const Args<Var>& args) { return F::derivative(x, y, args); }};
+  } else {
+    return {name, F::kKind, false, false, nullptr};
+  }
+}
+
+constexpr Info kInfo[] = {
+#define OPSIN_ROW(Functor, function, doc) info_of<Functor>(#function),
+    OPSIN_UNARY_OPS(OPSIN_ROW) OPSIN_UNARY_PARAM_OPS(OPSIN_ROW) OPSIN_QUESTIONS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
+
+const Info& info(UnaryOp op) { return kInfo[static_cast<int>(op)]; }
+
+DenseFn kernel_of(const cpu::UnaryTable& table, UnaryOp op, DType dtype) {
+  const DenseFn kernel = table.kernel[static_cast<int>(op)][static_cast<int>(compute_type(dtype))];
+  if (__builtin_expect(!kernel, 0)) detail::raise_unsupported(info(op).name, dtype);
+  return kernel;
+}
+
+struct Params {
+  UnaryOp op;
+  UnaryArgs args;
+};
+
+void run_forward(Tensor& y, const Params& p, const Tensor& x) {
+  const Kind kind = info(p.op).kind;
+  DType dtype = x.dtype();
+  if (!is_differentiable(dtype) && (kind == Kind::kFloat || kind == Kind::kBoolean)) dtype = default_dtype();
+  const DenseFn kernel = kernel_of(OPSIN_ISA_SELECT(cpu::unary_table), p.op, dtype);
+  Elementwise plan(info(p.op).name, y, kind == Kind::kBoolean ? kBool : dtype);
+  plan.input(x, dtype);
+  plan.build();
+  plan.run_dense(kernel, &p.args);
+}
+
+struct Smooth {
+  using Params = unary::Params;
+  static const char* name(const Params& p) { return info(p.op).name; }
+  static bool saves_self(const Params& p) { return info(p.op).input; }
+
+  static void forward_into(Tensor& y, const Params& p, const Tensor& x) { run_forward(y, p, x); }
+  static void save(Saver& saver, const Params& p, const Tensor& x, const Tensor& y) {
+    if (info(p.op).input) saver.save(0, x);
+    if (info(p.op).output) saver.save_output(1, y);
+  }
+  // dx = dy f'(x): in one pass, or by differentiable functions when it will be differentiated itself.
+  static void backward(Backward& ctx, const Params& p) {
+    const Tensor x = ctx.saved(0), y = ctx.saved(1);
+    const Tensor& grad_y = ctx.grad();
+    if (ctx.create_graph()) {
+      const Args<Var> args{Var(p.args.a), Var(p.args.b), Var(p.args.c)};
+      ctx.set(0, (Var(grad_y) * info(p.op).derivative(Var(x), Var(y), args)).tensor);
+      return;
+    }
+    const DType dtype = grad_y.dtype();
+    const Tensor& some = x.defined() ? x : y.defined() ? y : grad_y;
+    Tensor grad_x;
+    Elementwise plan(info(p.op).name, grad_x, dtype);
+    plan.input(grad_y, dtype);
+    plan.input(x.defined() ? x : some, dtype);
+    plan.input(y.defined() ? y : some, dtype);
+    plan.build();
+    plan.run_dense(kernel_of(OPSIN_ISA_SELECT(cpu::unary_backward_table), p.op, dtype), &p.args);
+    ctx.set(0, grad_x);
+  }
+};
+
+struct Question {
+  using Params = unary::Params;
+  static const char* name(const Params& p) { return info(p.op).name; }
+  static void forward_into(Tensor& y, const Params& p, const Tensor& x) { run_forward(y, p, x); }
+};
+
+}  // namespace
+
+Tensor apply(UnaryOp op, const Tensor& x, const UnaryArgs& args) {
+  return info(op).derivative ? call<Smooth>({op, args}, x) : call<Question>({op, args}, x);
+}
+
+Tensor apply_(UnaryOp op, const Tensor& x, const UnaryArgs& args) {
+  return info(op).derivative ? call_inplace<Smooth>({op, args}, x) : call_inplace<Question>({op, args}, x);
+}
+
+}  // namespace opsin::unary
