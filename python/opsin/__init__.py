@@ -1,0 +1,126 @@
+"""Opsin: a compact deep-learning engine for computer vision.
+
+Names, argument order, defaults and semantics are PyTorch's, so that model code ports by changing the import::
+
+    import opsin
+    from opsin import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+    logits = model(opsin.randn(2, 1, 8, 8))
+
+Submodules (`opsin.nn`, `opsin.optim`, `opsin.utils.data`, ...) are imported on first use.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+from opsin import _C
+from opsin._C import Generator, ShapeError, Size, Tensor, __version__, device, dtype
+from opsin._left_out import explain as _explain
+from opsin._tensor import install as _install
+from opsin._types import (
+    e,
+    finfo,
+    iinfo,
+    inf,
+    is_complex,
+    is_floating_point,
+    is_tensor,
+    layout,
+    nan,
+    newaxis,
+    numel,
+    pi,
+    result_type,
+    strided,
+    use_deterministic_algorithms,
+)
+from opsin.autograd.grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+
+if TYPE_CHECKING:
+    from opsin import autograd, nn, optim, serialization, utils
+    from opsin._tensor_repr import set_printoptions
+    from opsin.serialization import load, save
+
+__all__ = [
+    "Generator",
+    "ShapeError",
+    "Size",
+    "Tensor",
+    "__version__",
+    "autograd",
+    "device",
+    "dtype",
+    "e",
+    "enable_grad",
+    "finfo",
+    "iinfo",
+    "inf",
+    "inference_mode",
+    "is_complex",
+    "is_floating_point",
+    "is_inference_mode_enabled",
+    "is_tensor",
+    "layout",
+    "load",
+    "nan",
+    "newaxis",
+    "nn",
+    "no_grad",
+    "numel",
+    "optim",
+    "pi",
+    "result_type",
+    "save",
+    "serialization",
+    "set_grad_enabled",
+    "set_printoptions",
+    "strided",
+    "use_deterministic_algorithms",
+    "utils",
+]
+
+_SUBMODULES = frozenset(
+    (
+        *("autograd", "cuda", "data", "fft", "linalg", "metrics", "models", "nn", "ops", "optim", "recipes"),
+        *("serialization", "train", "transforms", "utils"),
+    )
+)
+_LAZY_FUNCTIONS = {
+    "load": "opsin.serialization",
+    "save": "opsin.serialization",
+    "set_printoptions": "opsin._tensor_repr",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        try:
+            return _import_module("opsin." + name)
+        except ModuleNotFoundError as error:
+            if error.name != "opsin." + name:
+                raise
+    home = _LAZY_FUNCTIONS.get(name)
+    if home is not None:
+        value = getattr(_import_module(home), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(_explain("opsin", name))
+
+
+def __dir__():
+    return sorted({*globals(), *_SUBMODULES, *_LAZY_FUNCTIONS})
+
+
+_install()
+# Last, because they bring in `abs`, `all`, `float`, `int`, `sum`, ... which hide Python's own in this module.
+globals().update(
+    {name: value for name, value in vars(_C).items() if name[0] != "_" and name not in globals()}
+)
+globals().update(_C._namespace(""))

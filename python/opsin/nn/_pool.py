@@ -1,0 +1,228 @@
+"""Pooling layers of rank 1, 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from opsin._C import Tensor
+from opsin.nn import functional as F
+from opsin.nn._checks import int_or_ints, integer
+from opsin.nn.module import Module
+
+
+class _MaxPoolNd(Module):
+    _rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
+        self.stride = self.kernel_size if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
+        self.padding = int_or_ints(layer, "padding", padding, rank, 0)
+        self.dilation = int_or_ints(layer, "dilation", dilation, rank, 1)
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+
+
+class MaxPool1d(_MaxPoolNd):
+    """Largest value per window of [N, C, L]; `return_indices` also gives where it was."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor) -> Any:
+        return F.max_pool1d(input, *self._arguments())
+
+
+class MaxPool2d(_MaxPoolNd):
+    """Largest value per window of [N, C, H, W]; `return_indices` also gives where it was."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Any:
+        return F.max_pool2d(input, *self._arguments())
+
+
+class MaxPool3d(_MaxPoolNd):
+    """Largest value per window of [N, C, D, H, W]; `return_indices` also gives where it was."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Any:
+        return F.max_pool3d(input, *self._arguments())
+
+
+class _AvgPoolNd(Module):
+    _rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
+        self.stride = self.kernel_size if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
+        self.padding = int_or_ints(layer, "padding", padding, rank, 0)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        if divisor_override is not None and integer(layer, "divisor_override", divisor_override) == 0:
+            raise ValueError(f"{layer}: divisor_override must not be zero, got 0 (leave it out)")
+        self.divisor_override = divisor_override
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+
+
+class AvgPool1d(_AvgPoolNd):
+    """Mean per window of [N, C, L]; `count_include_pad` counts the zeros of the padding."""
+
+    _rank = 1
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        # PyTorch keeps the settings of this one as tuples.
+        self.kernel_size, self.stride, self.padding = (
+            tuple(value) if isinstance(value, Iterable) else (value,)
+            for value in (self.kernel_size, self.stride, self.padding)
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(input, *self._arguments())
+
+
+class AvgPool2d(_AvgPoolNd):
+    """Mean per window of [N, C, H, W]; `divisor_override` replaces the number of elements."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool2d(input, *self._arguments(), self.divisor_override)
+
+
+class AvgPool3d(_AvgPoolNd):
+    """Mean per window of [N, C, D, H, W]; `divisor_override` replaces the number of elements."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool3d(input, *self._arguments(), self.divisor_override)
+
+
+class _AdaptivePoolNd(Module):
+    _rank: int
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        if isinstance(output_size, Iterable):
+            sizes = tuple(output_size)
+            int_or_ints(layer, "output_size", [0 if size is None else size for size in sizes], rank, 0)
+            self.output_size: Any = sizes
+        else:
+            self.output_size = None if output_size is None else integer(layer, "output_size", output_size, 0)
+
+    def _sizes_for(self, input: Tensor) -> Any:
+        """The output size, with the input's own in place of None."""
+        wanted = self.output_size
+        if isinstance(wanted, int) or (wanted is not None and None not in wanted):
+            return wanted
+        sizes = input.shape[-self._rank :]
+        if wanted is None:
+            return sizes
+        return tuple(size if want is None else want for want, size in zip(wanted, sizes, strict=True))
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_AdaptivePoolNd):
+    """Mean over as many windows as give [N, C, output_size]."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool1d(input, self._sizes_for(input))
+
+
+class AdaptiveAvgPool2d(_AdaptivePoolNd):
+    """Mean over as many windows as give [N, C, H, W] of `output_size`; None keeps a dimension."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(input, self._sizes_for(input))
+
+
+class AdaptiveAvgPool3d(_AdaptivePoolNd):
+    """Mean over as many windows as give [N, C, D, H, W] of `output_size`; None keeps a dimension."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool3d(input, self._sizes_for(input))
+
+
+class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
+    """Largest value over as many windows as give [N, C, output_size]."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor) -> Any:
+        return F.adaptive_max_pool1d(input, self._sizes_for(input), self.return_indices)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
+    """Largest value over as many windows as give [N, C, H, W] of `output_size`; None keeps a dimension."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Any:
+        return F.adaptive_max_pool2d(input, self._sizes_for(input), self.return_indices)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
+    """Largest value over as many windows as give [N, C, D, H, W] of `output_size`; None keeps a dimension."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Any:
+        return F.adaptive_max_pool3d(input, self._sizes_for(input), self.return_indices)
