@@ -1,0 +1,134 @@
+"""Hooks on tensors, and subclasses and reference cycles around them."""
+
+from __future__ import annotations
+
+import pytest
+
+import opsin
+
+
+def leaf() -> opsin.Tensor:
+    return opsin.tensor([1.0, 2.0], requires_grad=True)
+
+
+@pytest.mark.feature("TA13")
+def test_a_hook_changes_the_gradient() -> None:
+    x = leaf()
+    y = x * 2
+    y.register_hook(lambda g: g * 10)
+    y.sum().backward()
+    assert x.grad.tolist() == [20, 20]
+
+
+def test_a_hook_on_a_leaf_runs_before_accumulation() -> None:
+    x = leaf()
+    seen = []
+    handle = x.register_hook(lambda g: seen.append(g.tolist()) or g + 1)
+    (x * x).sum().backward()
+    assert seen == [[2, 4]] and x.grad.tolist() == [3, 5]
+    handle.remove()
+    x.grad.zero_()
+    x.sum().backward()
+    assert x.grad.tolist() == [1, 1] and len(seen) == 1
+
+
+def test_hooks_run_in_order_and_once_per_summed_gradient() -> None:
+    x = leaf()
+    order = []
+    y = x * 1
+    y.register_hook(lambda g: order.append("first") or g * 2)
+    y.register_hook(lambda g: order.append("second") or g + 1)
+    (y + y * 3).sum().backward()
+    assert order == ["first", "second"] and x.grad.tolist() == [9, 9]
+
+
+def test_handle_removes_and_works_as_a_context() -> None:
+    x = leaf()
+    y = x * 1
+    with y.register_hook(lambda g: g * 100):
+        pass
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_post_accumulate_hook_sees_the_final_gradient() -> None:
+    x = leaf()
+    seen = []
+    x.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.tolist()))
+    x.sum().backward()
+    x.sum().backward()
+    assert seen == [[1, 1], [2, 2]]
+    with pytest.raises(RuntimeError, match="leaf"):
+        (x * 1).register_post_accumulate_grad_hook(lambda _: None)
+
+
+def test_an_exception_in_a_hook_reaches_the_caller_and_leaves_the_engine_usable() -> None:
+    x = leaf()
+    y = x * 1
+    y.register_hook(lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        y.sum().backward()
+    z = leaf()
+    z.sum().backward()
+    assert z.grad.tolist() == [1, 1]
+
+
+def test_a_hook_must_return_a_fitting_gradient() -> None:
+    for bad, kind in ((opsin.ones(3), RuntimeError), (1, (TypeError, RuntimeError))):
+        y = leaf() * 1
+        y.register_hook(lambda _, bad=bad: bad)
+        with pytest.raises(kind):
+            y.sum().backward()
+
+
+def test_a_hook_needs_a_gradient() -> None:
+    with pytest.raises(RuntimeError, match="require"):
+        opsin.ones(2).register_hook(lambda g: g)
+
+
+def test_hooks_keep_gradients_in_the_graph_when_asked() -> None:
+    x = leaf()
+    y = x * x
+    y.register_hook(lambda g: g * x)
+    (g,) = opsin.autograd.grad(y.sum(), x, create_graph=True)
+    assert g.tolist() == [2, 8]
+    (second,) = opsin.autograd.grad(g.sum(), x)
+    assert second.tolist() == [4, 8]
+
+
+@pytest.mark.demand("B7")
+def test_hooks_work_beside_in_place_activations() -> None:
+    x = leaf()
+    y = x * -1
+    seen = []
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    z = y + 2
+    opsin.nn.functional.relu(z, inplace=True)
+    z.sum().backward()
+    assert seen == [[1.0, 0.0]] and x.grad.tolist() == [-1, 0]
+
+
+def test_backward_inside_a_hook() -> None:
+    x, other = leaf(), leaf()
+    y = x * 2
+
+    def inner(_: opsin.Tensor) -> None:
+        with opsin.enable_grad():
+            (other * 3).sum().backward()
+
+    y.register_hook(inner)
+    y.sum().backward()
+    assert x.grad.tolist() == [2, 2] and other.grad.tolist() == [3, 3]
+
+
+def test_a_tensor_is_one_object() -> None:
+    x = leaf()
+    y = x * 2
+    kept = []
+    y.register_hook(kept.append)
+    y.sum().backward()
+    assert x.grad is x.grad and (x * 1).grad_fn is not None
+    x.note = "kept"
+    base = x.detach().view(2)._base
+    assert base is None or base is x or isinstance(base, opsin.Tensor)
+    assert x.note == "kept"

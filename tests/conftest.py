@@ -1,0 +1,21 @@
+"""Fixtures and plugins shared by all tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# The tests are a package of the repository, not of the installed wheel.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+pytest_plugins = ("tests.plugin_coverage",)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    """Every test starts from the same random state, whatever ran before it."""
+    import opsin
+
+    opsin.manual_seed(0)

@@ -1,0 +1,225 @@
+"""Threads, memory and the choice of instruction set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def available_isas() -> list[str]:
+    found = []
+    for isa in ("baseline", "avx2", "avx512"):
+        if run_python("import opsin; opsin._C._info()", OPSIN_ISA=isa).returncode == 0:
+            found.append(isa)
+    return found
+
+
+def test_instruction_set_can_be_chosen() -> None:
+    assert "baseline" in available_isas()
+    done = run_python("import opsin; print(opsin._C._info()['isa'])", OPSIN_ISA="baseline")
+    assert done.stdout.strip() == "baseline", done.stderr
+
+
+def test_unknown_instruction_set_is_an_error() -> None:
+    done = run_python("import opsin; (opsin.ones(3) + 1).exp()", OPSIN_ISA="avx1024")
+    assert done.returncode != 0 and "ValueError" in done.stderr and "avx1024" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+def test_op_tables_with_other_instruction_sets(isa: str) -> None:
+    """The tables of every family run again in a process of their own; the best level is the ordinary run."""
+    if run_python("import opsin; opsin._C._info()", OPSIN_ISA=isa).returncode != 0:
+        pytest.skip(f"this machine has no {isa}")
+    selected = "test_forward or test_gradient or test_layout"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/ops", "-k", selected],
+        cwd=ROOT,
+        env={**os.environ, "OPSIN_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.demand("C7")
+def test_no_openmp_and_no_blas_is_loaded() -> None:
+    done = run_python(
+        "import opsin\n(opsin.ones(64, 64) @ opsin.ones(64, 64)).sum()\n"
+        "opsin.nn.functional.conv2d(opsin.ones(1, 3, 8, 8), opsin.ones(4, 3, 3, 3))\n"
+        "import numpy, sys\n"
+        "print('\\n'.join(sorted({l.split()[-1] for l in open('/proc/self/maps') if '.so' in l})))"
+    )
+    assert done.returncode == 0, done.stderr
+    ours = [line for line in done.stdout.splitlines() if "numpy" not in line]
+    for name in ("libgomp", "libomp", "libiomp", "libmkl", "libopenblas", "libdnnl", "libtorch"):
+        assert not any(name in line for line in ours), (name, ours)
+
+
+@pytest.mark.demand("C6")
+def test_concurrent_callers_get_the_right_results() -> None:
+    inputs = [np.random.default_rng(i).standard_normal((64, 300)).astype(np.float32) for i in range(6)]
+    want = [(opsin.from_numpy(x) @ opsin.from_numpy(x).t()).numpy().copy() for x in inputs]
+    problems: list[str] = []
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            x = opsin.from_numpy(inputs[i])
+            if not np.array_equal((x @ x.t()).numpy(), want[i]):
+                problems.append(f"caller {i}")
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=120)
+    assert not problems and not any(caller.is_alive() for caller in callers)
+
+
+def test_backward_in_several_threads() -> None:
+    problems: list[str] = []
+
+    def work(i: int) -> None:
+        x = opsin.full((100,), float(i), requires_grad=True)
+        for _ in range(20):
+            (g,) = opsin.autograd.grad((x * x).sum(), x)
+            if g.tolist() != [2.0 * i] * 100:
+                problems.append(f"thread {i}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not problems
+
+
+def test_gradient_mode_is_per_thread() -> None:
+    seen: list[bool] = []
+    with opsin.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(opsin.is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_thread_count() -> None:
+    before = opsin.get_num_threads()
+    try:
+        opsin.set_num_threads(2)
+        assert opsin.get_num_threads() == 2
+        for bad in (0, -1):
+            with pytest.raises(ValueError, match=rf"^set_num_threads: .*{bad}"):
+                opsin.set_num_threads(bad)
+        assert opsin.get_num_threads() == 2
+    finally:
+        opsin.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_can_compute() -> None:
+    code = (
+        "import os, opsin\nx = opsin.ones(600, 600)\n(x @ x).sum()\npid = os.fork()\n"
+        "if pid == 0:\n    os._exit(0 if float((x @ x)[0, 0]) == 600 else 1)\n"
+        "assert os.waitpid(pid, 0)[1] == 0\nassert float((x @ x)[1, 1]) == 600"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_memory_statistics() -> None:
+    opsin.empty_cache()
+    before = opsin.memory_stats()["allocated"]
+    x = opsin.zeros(1 << 20)
+    assert opsin.memory_stats()["allocated"] - before >= 4 << 20
+    assert opsin.memory_stats()["peak_allocated"] >= opsin.memory_stats()["allocated"]
+    del x
+    assert opsin.memory_stats()["allocated"] == before
+    assert opsin.memory_stats()["reserved"] >= opsin.memory_stats()["allocated"]
+    opsin.empty_cache()
+    stats = opsin.memory_stats()
+    assert stats["reserved"] <= before + (4 << 20)
+
+
+def test_views_keep_memory_alive_and_release_it() -> None:
+    before = opsin.memory_stats()["allocated"]
+    view = opsin.zeros(1 << 20)[5:6]
+    assert opsin.memory_stats()["allocated"] > before
+    del view
+    assert opsin.memory_stats()["allocated"] == before
+
+
+def test_a_backward_pass_releases_everything() -> None:
+    w = opsin.randn(64, 64, requires_grad=True)
+    w.grad = opsin.zeros(64, 64)
+    before = opsin.memory_stats()["allocated"]
+    for _ in range(3):
+        x = opsin.randn(128, 64)
+        opsin.tanh(x @ w).square().mean().backward()
+        del x
+    assert opsin.memory_stats()["allocated"] == before
+
+
+@pytest.mark.demand("C1")
+def test_memory_is_flat_over_many_shapes() -> None:
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(8, 40, (1000, 2))
+    w = opsin.randn(8, 3, 3, 3)
+
+    def step(h: int, v: int) -> None:
+        x = opsin.randn(2, 3, h, v, requires_grad=True)
+        opsin.nn.functional.conv2d(x, w, padding=1).relu().mean().backward()
+
+    for h, v in shapes[:200]:
+        step(int(h), int(v))
+    reserved = opsin.memory_stats()["reserved"]
+    resident = _resident()
+    for h, v in shapes[200:]:
+        step(int(h), int(v))
+    assert opsin.memory_stats()["reserved"] <= reserved + (8 << 20)
+    assert _resident() <= resident + (24 << 20)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_out_of_memory_says_what_is_in_use() -> None:
+    with pytest.raises(MemoryError, match=r"zeros|allocate|memory"):
+        opsin.zeros(1 << 50)
+    assert opsin.zeros(4).tolist() == [0, 0, 0, 0]
+
+
+def test_info_has_what_a_report_needs() -> None:
+    info = opsin._C._info()
+    assert {"version", "compiler", "build_type", "cpu", "cpu_features", "isa", "threads", "cuda"} <= set(info)
+
+
+def test_errors_have_one_format() -> None:
+    """`op: rule, what was received (likely fix)`; a shape error is a ValueError and a RuntimeError."""
+    with pytest.raises(opsin.ShapeError, match=r"^matmul: .*\[2, 3\].*\[4, 5\]") as caught:
+        opsin.ones(2, 3) @ opsin.ones(4, 5)
+    assert isinstance(caught.value, RuntimeError) and isinstance(caught.value, ValueError)

@@ -1,0 +1,261 @@
+"""Convolution over one, two and three dimensions."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from tests.opcheck import FLOAT, Call, Err, Op, c, make_tests, t
+
+F = "nn.functional."
+# Each output sums up to 4 * 27 products of size 1, in float32; half precision is stored once.
+# Up to 320 products, each rounded here (twice without FMA) and at the peer.
+SUM: dict[str, Any] = {"tol": 4, "atol": 320, "half_tol": 1, "grad_tol": 8, "grad_atol": 96, "dtypes": FLOAT}
+
+
+def cases(n: int) -> list[Call]:
+    """The arguments of conv{n}d in every combination that has code of its own."""
+    size = {1: (9,), 2: (6, 5), 3: (5, 4, 4)}[n]
+    kernel = {1: (3,), 2: (3, 2), 3: (3, 2, 3)}[n]
+    x, w, b = t(2, 4, *size), t(6, 4, *kernel), t(6)
+    threes = t(6, 4, *(3,) * n)
+    per_axis = (2, 1, 2)[:n]
+    return [
+        c(x, w),
+        c(x, w, b),
+        c(x, w, b, 2, 1),
+        c(x, w, b, stride=per_axis, padding=(1, 0, 2)[:n]),
+        c(x, threes, b, padding="same"),
+        c(x, w, b, padding="same").but(id="same_even_kernel"),
+        c(x, threes, b, padding="same", dilation=2),
+        c(x, w, b, padding="valid", stride=2),
+        c(x, w, b, padding=(2, 1, 1)[:n], dilation=(2, 1, 1)[:n]),
+        c(x, t(6, 2, *kernel), b, groups=2),
+        c(x, t(4, 1, *kernel), t(4), groups=4, padding=1).but(id="depthwise"),
+        c(x, t(8, 1, *kernel), t(8), groups=4, stride=2, padding=1).but(id="depthwise_multiplier"),
+        c(x, t(6, 4, *(1,) * n), b).but(id="pointwise"),
+        c(x, t(6, 4, *(1,) * n), b, stride=2).but(id="pointwise_strided"),
+        c(t(4, *size), w, b).but(id="unbatched"),
+        c(t(0, 4, *size), w, b).but(id="no_batch"),
+        c(x, t(6, 4, *size), b).but(id="kernel_of_input_size"),
+        c(t(1, 1, *size), t(1, 1, *kernel), padding=2).but(id="padding_wider_than_kernel_half"),
+        c(t(1, 3, *size), t(17, 3, *kernel), t(17)).but(id="odd_channels", gradgrad=False),
+    ]
+
+
+def errors(n: int) -> list[Err]:
+    size, kernel = (8,) * n, (3,) * n
+    x, w = t(2, 4, *size), t(6, 4, *kernel)
+    shape = ", ".join(map(str, (2, 4, *size)))
+    return [
+        Err(
+            c(x, t(6, 3, *kernel)), RuntimeError, rf"\[6, 3.*\[{shape}\]|\[{shape}\].*\[6, 3|expected weight"
+        ),
+        Err(c(x, w, groups=3), RuntimeError, "groups=3|groups.*3"),
+        Err(c(x, t(5, 2, *kernel), groups=2), RuntimeError, "5.*2|groups=2"),
+        Err(c(x, w, t(5)), RuntimeError, r"\[5\]"),
+        Err(c(t(*(4,) * (n + 3)), w), RuntimeError, r"\[4, 4"),
+        Err(c(t(2, 4, *(2,) * n), w), RuntimeError, r"2.*3|kernel"),
+        Err(c(x, w, stride=0), RuntimeError, "stride.*0"),
+        Err(c(x, w, padding=-1), RuntimeError, "padding.*-1"),
+        Err(c(x, w, dilation=0), RuntimeError, "dilation.*0"),
+        Err(c(x, w, padding="half"), (RuntimeError, ValueError), "half"),
+        Err(c(x, t(6, 4, *kernel, dtype="float64")), RuntimeError, "float32.*float64|float64.*float32"),
+        Err(c(x, w, stride=(1,) * (n + 1)), (RuntimeError, TypeError), "stride"),
+    ]
+
+
+BENCH = {
+    1: [c(t(8, 64, 512), t(64, 64, 3), t(64), padding=1)],
+    2: [
+        c(t(4, 64, 28, 28), t(64, 64, 3, 3), t(64), padding=1),
+        c(t(4, 64, 28, 28), t(128, 64, 1, 1)),
+        c(t(4, 3, 64, 64), t(32, 3, 7, 7), stride=2, padding=3),
+        c(t(4, 64, 28, 28), t(64, 1, 3, 3), groups=64, padding=1),
+        c(t(4, 64, 14, 14), t(64, 16, 3, 3), groups=4, padding=1),
+    ],
+    3: [c(t(1, 16, 8, 28, 28), t(16, 16, 3, 3, 3), padding=1)],
+}
+ROWS = {1: ("CV01",), 2: ("CV02",), 3: ("CV03",)}
+
+OPS = [
+    Op(f"{F}conv{n}d", cases(n), errors=errors(n), bench=BENCH[n], features=ROWS[n], **SUM) for n in (1, 2, 3)
+]
+
+TestOps = make_tests(OPS)
+
+
+@pytest.mark.feature("CV04", "CV05", "CV09", "CV17", "CV32")
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_every_combination_agrees_with_a_written_out_loop(n: int) -> None:
+    """Exact: all values are small integers, so any order of summation gives the same float32."""
+    rng = np.random.default_rng(n)
+    for stride, padding, dilation, groups in product((1, 2, 3), (0, 1, 2), (1, 2), (1, 2, 4)):
+        x = rng.integers(-3, 4, (2, 4, *(7, 8, 6)[:n]))
+        w = rng.integers(-3, 4, (4, 4 // groups, *(3, 2, 3)[:n]))
+        got = getattr(opsin.nn.functional, f"conv{n}d")(
+            opsin.tensor(x.astype(np.float32)),
+            opsin.tensor(w.astype(np.float32)),
+            None,
+            stride,
+            padding,
+            dilation,
+            groups,
+        )
+        assert np.array_equal(got.numpy(), naive(x, w, stride, padding, dilation, groups)), (
+            stride,
+            padding,
+            dilation,
+            groups,
+        )
+
+
+def naive(x: np.ndarray, w: np.ndarray, stride: int, padding: int, dilation: int, groups: int) -> np.ndarray:
+    n = x.ndim - 2
+    x = np.pad(x, [(0, 0), (0, 0)] + [(padding, padding)] * n)
+    out = [(x.shape[2 + i] - dilation * (w.shape[2 + i] - 1) - 1) // stride + 1 for i in range(n)]
+    y = np.zeros((x.shape[0], w.shape[0], *out), dtype=np.float64)
+    inputs, outputs = w.shape[1], w.shape[0] // groups
+    for filter_, at in product(range(w.shape[0]), product(*map(range, out))):
+        first = filter_ // outputs * inputs
+        window = tuple(
+            slice(p * stride, p * stride + dilation * (k - 1) + 1, dilation)
+            for p, k in zip(at, w.shape[2:], strict=True)
+        )
+        y[(slice(None), filter_, *at)] = (
+            x[(slice(None), slice(first, first + inputs), *window)] * w[filter_]
+        ).sum(axis=tuple(range(1, n + 2)))
+    return y
+
+
+def conv2d(x, w, **options):
+    to = lambda v: opsin.tensor(np.asarray(v, dtype=np.float64))[None, None]  # noqa: E731
+    return opsin.nn.functional.conv2d(to(x), to(w), **options)[0, 0].tolist()
+
+
+@pytest.mark.feature("CV02")
+def test_golden_images() -> None:
+    image = [[int(d) for d in row] for row in ("100001", "010010", "001100", "100010", "010010", "001010")]
+    assert conv2d(image, [[1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) == [
+        [3, -1, -3, -1],
+        [-3, 1, 0, -3],
+        [-3, -3, 0, 1],
+        [3, -2, -2, -1],
+    ]
+    small = [[1, 5, 4, 7], [0, 2, 1, 0], [9, 4, 3, 5], [1, 3, 0, 8]]
+    assert conv2d(small, [[0, 1, 0], [1, -1, 0], [0, 0, 0]]) == [[3, 5], [7, 2]]
+
+
+@pytest.mark.feature("CV01")
+def test_golden_signal_keeps_the_kernel_unflipped() -> None:
+    x = opsin.tensor([[[1.0, 2.0, 3.0, 5.0]]])
+    assert opsin.nn.functional.conv1d(x, opsin.tensor([[[1.0, 0.0, -1.0]]])).tolist() == [[[-2.0, -3.0]]]
+
+
+@pytest.mark.feature("CV04", "CV07")
+def test_output_sizes_of_the_documents() -> None:
+    conv = opsin.nn.functional.conv2d
+    assert conv(opsin.zeros(1, 3, 227, 227), opsin.zeros(96, 3, 11, 11), stride=4).shape == (1, 96, 55, 55)
+    assert conv(opsin.zeros(1, 4, 11, 11), opsin.zeros(2, 4, 5, 5), stride=2).shape == (1, 2, 4, 4)
+    line = opsin.nn.functional.conv1d
+    assert line(opsin.zeros(1, 1, 5), opsin.zeros(1, 1, 3), padding=1).shape == (1, 1, 5)
+    assert line(opsin.zeros(1, 1, 5), opsin.zeros(1, 1, 3), padding=1, stride=2).shape == (1, 1, 3)
+    assert conv(opsin.zeros(1, 1, 8, 8), opsin.zeros(1, 1, 3, 3), stride=(1, 2)).shape == (1, 1, 6, 3)
+    assert conv(opsin.zeros(1, 1, 12, 12), opsin.zeros(1, 1, 3, 3), padding="valid").shape == (1, 1, 10, 10)
+
+
+@pytest.mark.feature("CV05")
+def test_same_padding_keeps_the_size() -> None:
+    for kernel, dilation in product((1, 2, 3, 4, 5), (1, 2, 3)):
+        y = opsin.nn.functional.conv2d(
+            opsin.zeros(1, 1, 9, 11), opsin.zeros(1, 1, kernel, kernel), padding="same", dilation=dilation
+        )
+        assert y.shape == (1, 1, 9, 11)
+
+
+@pytest.mark.feature("CV09")
+def test_dilation_reaches_further_with_the_same_weights() -> None:
+    x = opsin.zeros(1, 1, 9, 9, requires_grad=True)
+    opsin.nn.functional.conv2d(x, opsin.ones(1, 1, 3, 3), dilation=2)[0, 0, 2, 2].backward()
+    rows, columns = np.nonzero(x.grad[0, 0].numpy())
+    assert sorted(set(rows)) == sorted(set(columns)) == [2, 4, 6] and len(rows) == 9
+
+
+@pytest.mark.feature("CV13")
+def test_pointwise_is_a_matrix_product() -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-4, 5, (2, 5, 6, 7)), rng.integers(-4, 5, (3, 5, 1, 1))
+    y = opsin.nn.functional.conv2d(opsin.tensor(x.astype(np.float32)), opsin.tensor(w.astype(np.float32)))
+    assert np.array_equal(y.numpy(), np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0]))
+
+
+@pytest.mark.feature("CV14", "CV15")
+def test_depthwise_separable_example() -> None:
+    rng = np.random.default_rng(0)
+    x = opsin.tensor(rng.standard_normal((1, 3, 7, 7)))
+    depthwise, pointwise = (opsin.tensor(rng.standard_normal(s)) for s in ((3, 1, 3, 3), (128, 3, 1, 1)))
+    y = opsin.nn.functional.conv2d(opsin.nn.functional.conv2d(x, depthwise, groups=3), pointwise)
+    assert y.shape == (1, 128, 5, 5) and depthwise.numel() + pointwise.numel() == 27 + 384
+    plain = pointwise * depthwise.reshape(1, 3, 3, 3)
+    assert np.allclose(opsin.nn.functional.conv2d(x, plain).numpy(), y.numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.feature("CV16")
+def test_spatially_separable_kernel() -> None:
+    rng = np.random.default_rng(0)
+    x = opsin.tensor(rng.standard_normal((1, 1, 9, 9)))
+    column, row = (
+        opsin.tensor(rng.standard_normal((1, 1, 3, 1))),
+        opsin.tensor(rng.standard_normal((1, 1, 1, 3))),
+    )
+    conv = opsin.nn.functional.conv2d
+    assert np.allclose(
+        conv(conv(x, column), row).numpy(), conv(x, column * row).numpy(), rtol=1e-12, atol=1e-12
+    )
+    assert conv(opsin.zeros(1, 1, 9, 9), opsin.zeros(1, 1, 1, 7)).shape == (1, 1, 9, 3)
+
+
+@pytest.mark.feature("CV17")
+def test_groups_see_only_their_channels() -> None:
+    x = opsin.zeros(1, 4, 5, 5, requires_grad=True)
+    y = opsin.nn.functional.conv2d(x, opsin.ones(6, 2, 3, 3), groups=2)
+    y[:, :3].sum().backward()
+    assert float(x.grad[:, 2:].abs().sum()) == 0 and float(x.grad[:, :2].abs().sum()) > 0
+
+
+@pytest.mark.feature("TA04")
+def test_unneeded_gradients_are_not_computed() -> None:
+    x, w, b = opsin.randn(1, 2, 5, 5), opsin.randn(3, 2, 3, 3, requires_grad=True), opsin.randn(3)
+    opsin.nn.functional.conv2d(x, w, b).sum().backward()
+    assert x.grad is None and b.grad is None and w.grad is not None
+    w.grad = None
+    x.requires_grad_()
+    gradient = opsin.autograd.grad(opsin.nn.functional.conv2d(x, w, b).sum(), x)
+    assert len(gradient) == 1 and w.grad is None
+
+
+@pytest.mark.demand("B2")
+def test_a_sample_has_the_same_bits_in_any_batch() -> None:
+    x, w = opsin.randn(8, 16, 14, 14), opsin.randn(32, 16, 3, 3)
+    whole = opsin.nn.functional.conv2d(x, w, padding=1)
+    for i in (0, 3, 7):
+        assert bool((opsin.nn.functional.conv2d(x[i : i + 1], w, padding=1) == whole[i]).all())
+
+
+def test_a_changed_weight_is_seen() -> None:
+    """Packed weights may be cached; a cache must notice every way to change them."""
+    x, w = opsin.ones(1, 1, 3, 3), opsin.ones(1, 1, 3, 3)
+    with opsin.no_grad():
+        assert float(opsin.nn.functional.conv2d(x, w)) == 9
+        w.mul_(2)
+        assert float(opsin.nn.functional.conv2d(x, w)) == 18
+        w[0, 0, 0, 0] = 0
+        assert float(opsin.nn.functional.conv2d(x, w)) == 16
+        w.numpy()[:] = 3
+        assert float(opsin.nn.functional.conv2d(x, w)) == 27
+        w.data = opsin.ones(1, 1, 3, 3)
+        assert float(opsin.nn.functional.conv2d(x, w)) == 9

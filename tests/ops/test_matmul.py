@@ -1,0 +1,166 @@
+"""Products of matrices and vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from tests.opcheck import FLOAT, Err, Op, c, make_tests, t
+
+# A dot product of k terms of size 1 errs by a few eps times sqrt(k); k is at most 40 in the small cases.
+DOT: dict[str, Any] = {"tol": 4, "atol": 16, "half_tol": 1}
+MM_ERROR = r"\[2, 3\].*\[4, 5\]"
+
+OPS = [
+    Op(
+        "matmul",
+        **DOT,
+        dtypes=(*FLOAT, "int64", "int32"),
+        method=True,
+        cases=[
+            c(t(2, 3), t(3, 4)),
+            c(t(3), t(3)),
+            c(t(2, 3), t(3)),
+            c(t(3), t(3, 4)),
+            c(t(5, 2, 3), t(3, 4)),
+            c(t(5, 2, 3), t(5, 3, 4)),
+            c(t(2, 3), t(5, 3, 4)),
+            c(t(3), t(5, 3, 4)),
+            c(t(5, 2, 3), t(3)),
+            c(t(2, 1, 2, 3), t(3, 3, 4)),
+            c(t(2, 0), t(0, 3)),
+            c(t(0, 3), t(3, 2)),
+            c(t(0, 2, 3), t(0, 3, 4)),
+            c(t(1, 1), t(1, 1)),
+            c(t(17, 33), t(33, 19)).but(id="odd_sizes", gradgrad=False),
+            c(t(1, 40), t(40, 1)),
+        ],
+        bench=[c(t(256, 256), t(256, 256)), c(t(1, 512), t(512, 512)), c(t(8, 128, 64), t(8, 64, 128))],
+        features=("TA18",),
+        errors=[
+            Err(c(t(2, 3), t(4, 5)), RuntimeError, MM_ERROR),
+            Err(c(t(), t(3)), RuntimeError, r"0-d|\[\]"),
+            Err(c(t(2, 3), t(3, 4, dtype="float64")), RuntimeError, "float32.*float64"),
+            Err(c(t(3, 2, 3), t(2, 3, 4)), RuntimeError, r"\[3, 2, 3\].*\[2, 3, 4\]"),
+        ],
+    ),
+    Op(
+        "mm",
+        **DOT,
+        method=True,
+        cases=[c(t(2, 3), t(3, 4)), c(t(0, 3), t(3, 2)), c(t(2, 0), t(0, 2))],
+        errors=[
+            Err(c(t(2, 3), t(4, 5)), RuntimeError, MM_ERROR),
+            Err(c(t(2), t(2, 2)), RuntimeError, r"\[2\]"),
+        ],
+    ),
+    Op(
+        "bmm",
+        **DOT,
+        method=True,
+        cases=[c(t(5, 2, 3), t(5, 3, 4)), c(t(0, 2, 3), t(0, 3, 4)), c(t(2, 3, 0), t(2, 0, 3))],
+        features=("TA18",),
+        errors=[Err(c(t(5, 2, 3), t(4, 3, 4)), RuntimeError, r"\[5, 2, 3\].*\[4, 3, 4\]")],
+    ),
+    Op(
+        "mv",
+        **DOT,
+        method=True,
+        cases=[c(t(2, 3), t(3)), c(t(2, 0), t(0))],
+        errors=[Err(c(t(2, 3), t(2)), RuntimeError, r"\[2, 3\].*\[2\]")],
+    ),
+    Op(
+        "dot",
+        **DOT,
+        method=True,
+        cases=[c(t(7), t(7)), c(t(0), t(0))],
+        features=("TA18",),
+        errors=[Err(c(t(3), t(4)), RuntimeError, r"3.*4"), Err(c(t(2, 2), t(2)), RuntimeError, r"\[2, 2\]")],
+    ),
+    Op("outer", tol=1, method=True, cases=[c(t(3), t(4)), c(t(0), t(4))]),
+    Op("inner", **DOT, method=True, cases=[c(t(3), t(3)), c(t(2, 3), t(4, 3)), c(t(), t(3))]),
+    Op(
+        "addmm",
+        **DOT,
+        method=True,
+        cases=[
+            c(t(2, 4), t(2, 3), t(3, 4)),
+            c(t(4), t(2, 3), t(3, 4)),
+            c(t(2, 1), t(2, 3), t(3, 4), beta=0.5, alpha=2.0),
+            c(t(), t(2, 3), t(3, 4)),
+            c(t(2, 4), t(2, 3), t(3, 4), beta=0),
+        ],
+        errors=[Err(c(t(3), t(2, 3), t(3, 4)), RuntimeError, r"\[3\].*\[2, 4\]|\[2, 4\].*\[3\]")],
+    ),
+    Op(
+        "addmv",
+        **DOT,
+        method=True,
+        cases=[c(t(2), t(2, 3), t(3)), c(t(2), t(2, 3), t(3), beta=0.5, alpha=2.0)],
+    ),
+    Op("addr", tol=2, method=True, cases=[c(t(2, 3), t(2), t(3)), c(t(3), t(2), t(3), alpha=2.0)]),
+    Op(
+        "baddbmm",
+        **DOT,
+        method=True,
+        cases=[c(t(5, 2, 4), t(5, 2, 3), t(5, 3, 4)), c(t(4), t(5, 2, 3), t(5, 3, 4), beta=0.5, alpha=2.0)],
+    ),
+    Op("addbmm", **DOT, method=True, cases=[c(t(2, 4), t(5, 2, 3), t(5, 3, 4))]),
+    Op("trace", tol=4, method=True, cases=[c(t(3, 3)), c(t(2, 4))]),
+    Op(
+        "nn.functional.linear",
+        **DOT,
+        cases=[
+            c(t(2, 3), t(4, 3), t(4)),
+            c(t(2, 3), t(4, 3)),
+            c(t(3), t(4, 3), t(4)),
+            c(t(2, 5, 3), t(4, 3), t(4)),
+            c(t(0, 3), t(4, 3), t(4)),
+            c(t(2, 3), t(3)),
+            c(t(2, 0), t(4, 0), t(4)),
+            c(t(33, 17), t(19, 17), t(19)).but(id="odd_sizes", gradgrad=False),
+        ],
+        bench=[c(t(128, 512), t(512, 512), t(512)), c(t(1, 4), t(4, 4), t(4))],
+        features=("TA18",),
+        errors=[
+            Err(c(t(2, 3), t(4, 5)), RuntimeError, r"\[2, 3\].*\[4, 5\]|\[4, 5\].*\[2, 3\]"),
+            Err(c(t(2, 3), t(4, 3), t(5)), RuntimeError, r"\[5\]"),
+            Err(c(t(2, 3), t(4, 3, dtype="float64")), RuntimeError, "float32.*float64|float64.*float32"),
+        ],
+    ),
+    Op(
+        "nn.functional.bilinear",
+        **DOT,
+        cases=[c(t(2, 3), t(2, 4), t(5, 3, 4), t(5)), c(t(2, 3), t(2, 4), t(5, 3, 4))],
+    ),
+]
+
+TestOps = make_tests(OPS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 7, 64, 1000, 4096])
+def test_error_grows_like_a_blocked_sum(dtype: str, k: int) -> None:
+    rng = np.random.default_rng(k)
+    a, b = (rng.uniform(-1, 1, shape).astype(dtype) for shape in ((5, k), (k, 7)))
+    want = a.astype(np.longdouble) @ b.astype(np.longdouble)
+    got = (opsin.from_numpy(a) @ opsin.from_numpy(b)).numpy()
+    bound = np.finfo(dtype).eps * (2 + np.sqrt(k)) * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+    assert np.all(np.abs(got - want) <= bound)
+
+
+def test_infinities_and_nan_are_not_lost() -> None:
+    x = opsin.tensor([[float("inf"), 1.0], [0.0, 2.0]])
+    y = (x @ opsin.tensor([[0.0, 1.0], [1.0, 1.0]])).tolist()
+    assert y[0][0] != y[0][0] and y[0][1] == float("inf") and y[1] == [2.0, 2.0]
+
+
+@pytest.mark.feature("HW04")
+def test_odd_sizes_need_no_padding() -> None:
+    for m, k, n in ((1, 1, 1), (3, 5, 7), (15, 17, 31), (33, 65, 129), (127, 3, 1)):
+        rng = np.random.default_rng(m)
+        a, b = rng.integers(-4, 5, (m, k)).astype(np.float32), rng.integers(-4, 5, (k, n)).astype(np.float32)
+        assert np.array_equal((opsin.from_numpy(a) @ opsin.from_numpy(b)).numpy(), a @ b)

@@ -1,0 +1,175 @@
+"""Pooling over one, two and three dimensions."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import opsin
+from tests.opcheck import FLOAT, Call, Err, Op, c, const, make_tests, t
+
+F = "nn.functional."
+SIZES = {1: (9,), 2: (7, 6), 3: (5, 6, 4)}
+
+
+def errors(n: int) -> list[Err]:
+    x = t(1, 2, *(4,) * n, distinct=True)
+    return [
+        Err(c(x, 0), RuntimeError, "kernel_size.*0"),
+        Err(c(x, 2, 0), RuntimeError, "stride.*0"),
+        Err(c(x, 2, 2, 2), RuntimeError, "padding.*2"),
+        Err(c(x, 6), RuntimeError, "6"),
+        Err(c(t(*(4,) * (n + 3)), 2), RuntimeError, r"\[4, 4"),
+        Err(c(x, (2,) * (n + 1)), (RuntimeError, TypeError), "kernel_size"),
+    ]
+
+
+def window_cases(n: int, distinct: bool, *more: Call) -> list[Call]:
+    x = t(2, 3, *SIZES[n], distinct=distinct)
+    return [
+        c(x, 2),
+        c(x, 3, 2, 1),
+        c(x, 2, 1),
+        c(x, (3, 2, 2)[:n], (2, 1, 2)[:n], (1, 0, 1)[:n]),
+        c(x, 2, 3, ceil_mode=True),
+        c(x, 3, 2, 1, ceil_mode=True),
+        c(x, SIZES[n]).but(id="whole_input"),
+        c(x, 1),
+        c(t(3, *SIZES[n], distinct=distinct), 2).but(id="unbatched"),
+        c(t(0, 3, *SIZES[n]), 2).but(id="no_batch"),
+        *more,
+    ]
+
+
+def max_pool(n: int) -> Op:
+    x = t(2, 3, *SIZES[n], distinct=True)
+    nan = np.arange(16.0).reshape(1, 1, *(16,) if n == 1 else (4, 4) if n == 2 else (2, 2, 4))
+    nan.reshape(-1)[5] = np.nan
+    return Op(
+        f"{F}max_pool{n}d",
+        tol=0,
+        features=("PL01",),
+        errors=errors(n),
+        dtypes=FLOAT,
+        cases=window_cases(
+            n,
+            True,
+            c(x, 2, 1, dilation=2),
+            c(x, 2, 2, 1, 2, ceil_mode=True).but(id="padded_dilated_ceil"),
+            c(x, 2, 1, return_indices=True),
+            c(x, 3, 2, 1, return_indices=True).but(id="indices_padded"),
+            c(const(nan), 2, 1).but(id="nan", grad=False),
+            c(const(np.full((1, 1, *(4,) * n), -np.inf)), 2, 2, 1).but(id="minus_infinity", grad=False),
+        ),
+        grad_tol=1,
+        bench=[c(t(8, 16, *{1: (4096,), 2: (56, 56), 3: (8, 28, 28)}[n], distinct=True), 2)],
+    )
+
+
+def avg_pool(n: int) -> Op:
+    x = t(2, 3, *SIZES[n])
+    return Op(
+        f"{F}avg_pool{n}d",
+        tol=4,
+        half_tol=1,
+        features=("PL02",),
+        errors=errors(n),
+        dtypes=FLOAT,
+        cases=window_cases(
+            n,
+            False,
+            c(x, 3, 2, 1, count_include_pad=False),
+            c(x, 3, 2, 1, True, False).but(id="ceil_exclude_pad"),
+            *(
+                []
+                if n == 1
+                else [c(x, 2, divisor_override=3), c(x, 3, 2, 1, True, True, 5).but(id="all_given")]
+            ),
+        ),
+        bench=[c(t(8, 16, *{1: (4096,), 2: (56, 56), 3: (8, 28, 28)}[n]), 2)],
+    )
+
+
+def adaptive(n: int) -> Op:
+    x = t(2, 3, *SIZES[n])
+    partly = [] if n == 1 else [c(x, (None, 3, None)[:n]).but(id="none_keeps_the_size")]
+    return Op(
+        f"{F}adaptive_avg_pool{n}d",
+        tol=4,
+        half_tol=1,
+        features=("PL02",),
+        dtypes=FLOAT,
+        cases=[
+            c(x, 1),
+            c(x, 2),
+            c(x, (3, 2, 4)[:n]),
+            c(x, SIZES[n]).but(id="same_size"),
+            c(x, (11, 13, 7)[:n]).but(id="larger"),
+            *partly,
+            c(t(3, *SIZES[n]), 2).but(id="unbatched"),
+            c(t(0, 3, *SIZES[n]), 2).but(id="no_batch"),
+            c(x, 0).but(id="to_nothing", grad=False),
+        ],
+        errors=[
+            Err(c(x, -1), RuntimeError, "-1"),
+            Err(c(t(*(4,) * (n + 3)), 2), RuntimeError, r"\[4, 4"),
+            Err(c(x, (1,) * (n + 1)), (RuntimeError, TypeError), "output_size"),
+        ],
+        bench=[c(t(8, 64, *{1: (512,), 2: (28, 28), 3: (4, 14, 14)}[n]), 1)],
+    )
+
+
+OPS = [make(n) for make in (max_pool, avg_pool, adaptive) for n in (1, 2, 3)]
+
+TestOps = make_tests(OPS)
+
+
+@pytest.mark.feature("PL01")
+@pytest.mark.demand("B1")
+def test_ties_go_to_the_first_element_and_overlaps_add_up() -> None:
+    x = opsin.zeros(1, 1, 3, 3, requires_grad=True)
+    y, index = opsin.nn.functional.max_pool2d(x, 2, 1, return_indices=True)
+    assert index.flatten().tolist() == [0, 1, 3, 4]
+    y.sum().backward()
+    assert x.grad[0, 0].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    z = opsin.tensor([[[0.0, 5.0, 0.0]]], requires_grad=True)
+    opsin.nn.functional.max_pool1d(z, 2, 1).sum().backward()
+    assert z.grad.tolist() == [[[0, 2, 0]]]
+
+
+@pytest.mark.feature("PL01", "PL02")
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_windows_agree_with_a_written_out_loop(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x = rng.permutation(int(np.prod(SIZES[n])) * 2).reshape(1, 2, *SIZES[n]).astype(np.float32)
+    for kernel, stride, padding in product((2, 3), (1, 2, 3), (0, 1)):
+        ours = opsin.tensor(x)
+        highest = getattr(opsin.nn.functional, f"max_pool{n}d")(ours, kernel, stride, padding)
+        mean = getattr(opsin.nn.functional, f"avg_pool{n}d")(ours, kernel, stride, padding)
+        for fill, got, pick in ((-np.inf, highest, np.max), (0.0, mean, np.mean)):
+            wide = np.pad(x, [(0, 0), (0, 0)] + [(padding, padding)] * n, constant_values=fill)
+            windows = np.lib.stride_tricks.sliding_window_view(
+                wide, (kernel,) * n, axis=tuple(range(2, n + 2))
+            )
+            windows = windows[(slice(None), slice(None), *(slice(None, None, stride),) * n)]
+            want = pick(windows.astype(np.float64), axis=tuple(range(n + 2, 2 * n + 2)))
+            assert np.allclose(got.numpy(), want, rtol=1e-6, atol=0)
+
+
+@pytest.mark.feature("PL02")
+def test_global_average_is_the_mean() -> None:
+    x = opsin.randn(2, 3, 5, 4, dtype=opsin.float64)
+    y = opsin.nn.functional.adaptive_avg_pool2d(x, 1)
+    assert y.shape == (2, 3, 1, 1) and np.allclose(
+        y[:, :, 0, 0].numpy(), x.numpy().mean((2, 3)), rtol=1e-14, atol=1e-15
+    )
+
+
+@pytest.mark.feature("PL11")
+def test_a_strided_convolution_can_take_the_place_of_pooling() -> None:
+    x = opsin.randn(1, 2, 6, 6, dtype=opsin.float64)
+    w = opsin.full((2, 1, 2, 2), 0.25, dtype=opsin.float64)
+    y = opsin.nn.functional.conv2d(x, w, stride=2, groups=2)
+    assert np.allclose(y.numpy(), opsin.nn.functional.avg_pool2d(x, 2).numpy(), rtol=1e-14, atol=1e-15)
