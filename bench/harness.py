@@ -1,0 +1,179 @@
+"""Timing of Opsin and its peers side by side in one process, and the rows that the report is made of.
+
+A measurement alternates short blocks of calls between the sides and reverses their order every round, so that
+whatever slows the machine for a while slows all of them. The ratio is the median over the rounds of the ratio
+within a round; its spread are the quartiles. Each block starts with an untimed call, because both libraries
+keep their threads spinning for a moment after a call and would disturb the other's first one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from timeit import Timer
+from typing import Any
+
+import numpy as np
+
+OPSIN = "opsin"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure, and with how many threads.
+
+    limit_seconds: no further round begins after this long, so that a slow case cannot hold up a run.
+    """
+
+    rounds: int = 11
+    block_seconds: float = 0.02
+    processes: int = 9
+    limit_seconds: float = 6.0
+    growth_steps: int = 1000
+    threads: int = 1
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call (medians) of Opsin and of its best peer, and the ratio with its quartiles."""
+
+    ours: float
+    theirs: float
+    peer: str
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report.
+
+    value: the figure itself, in `unit`; "x" is Opsin's time or memory over that of the best peer.
+    target: what the figure must be at most (`at_least`: at least); None where the goal is only to win.
+    items: things done per call, images for example, which the report turns into things per second.
+    error: why there is no figure.
+    """
+
+    part: str
+    group: str
+    name: str
+    value: float = float("nan")
+    unit: str = "x"
+    timing: Timing | None = None
+    threads: int = 0
+    items: int = 0
+    target: float | None = None
+    at_least: bool = False
+    note: str = ""
+    error: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target or a figure."""
+        if self.target is None or self.error:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+    @property
+    def lost(self) -> bool:
+        """Whether a peer is ahead."""
+        return not self.error and self.unit == "x" and self.value > 1
+
+
+def _calls_per_block(timer: Timer, seconds: float) -> int:
+    calls = 1
+    while True:
+        spent = timer.timeit(calls)
+        if spent >= seconds / 2:
+            return max(1, round(calls * seconds / spent))
+        calls = max(2 * calls, min(64 * calls, int(calls * seconds / max(spent, 1e-9) / 2)))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = (float(q) for q in np.quantile(np.asarray(values), (0.25, 0.5, 0.75)))
+    return low, middle, high
+
+
+def measure(sides: Mapping[str, Timer], plan: Plan) -> Timing:
+    """Times "opsin" against all other sides; the peer of the ratio is the one with the best median."""
+    for timer in sides.values():
+        timer.timeit(2)
+    calls = {name: _calls_per_block(timer, plan.block_seconds) for name, timer in sides.items()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    order = list(sides)
+    start = time.monotonic()
+    for _ in range(plan.rounds):
+        for name in order:
+            sides[name].timeit(1)
+            times[name].append(sides[name].timeit(calls[name]) / calls[name])
+        order.reverse()
+        if time.monotonic() - start > plan.limit_seconds:
+            break
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    peer = min((name for name in medians if name != OPSIN), key=medians.__getitem__)
+    ratios = [a / b for a, b in zip(times[OPSIN], times[peer], strict=True)]
+    low, middle, high = quartiles(ratios)
+    return Timing(medians[OPSIN], medians[peer], peer, middle, low, high)
+
+
+def one_line(error: Exception) -> str:
+    """The type and the first line of a message, short enough for a table."""
+    text = (str(error).splitlines() or [""])[0].replace("|", "/")
+    return f"{type(error).__name__}: {text}"[:160]
+
+
+def timed_row(
+    part: str,
+    group: str,
+    name: str,
+    plan: Plan,
+    make_sides: Callable[[], Mapping[str, Timer]],
+    *,
+    target: float | None = None,
+    items: int = 0,
+) -> Row:
+    """Builds the sides and measures them; whatever fails becomes the row's error, and the run goes on."""
+    try:
+        timing = measure(make_sides(), plan)
+    except Exception as error:
+        return Row(part, group, name, threads=plan.threads, target=target, error=one_line(error))
+    return Row(
+        part, group, name, timing.ratio, timing=timing, threads=plan.threads, items=items, target=target
+    )
+
+
+@contextlib.contextmanager
+def threads(libraries: Sequence[Any], count: int) -> Iterator[None]:
+    """Gives every library this many threads."""
+    before = [library.get_num_threads() for library in libraries]
+    for library in libraries:
+        library.set_num_threads(count)
+    try:
+        yield
+    finally:
+        for library, old in zip(libraries, before, strict=True):
+            library.set_num_threads(old)
+
+
+def to_array(tensor: Any, library: Any) -> np.ndarray:
+    """A detached copy in float64, for comparing results."""
+    tensor = tensor.detach()
+    if tensor.dtype == library.bfloat16:  # NumPy has no such dtype
+        tensor = tensor.to(library.float32)
+    return np.array(tensor.numpy(), dtype=np.float64)
+
+
+def assert_same(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
+    """Both sides must have done the same work: a wrong result has no speed."""
+    if ours.shape != theirs.shape:
+        raise ValueError(f"results differ: shape {ours.shape} against {theirs.shape}")
+    scale = float(np.abs(theirs).max(initial=0)) + 1e-12
+    error = float(np.abs(ours - theirs).max(initial=0)) / scale
+    if not error <= tolerance:
+        raise ValueError(f"results differ by {error:.1e} of the largest value (allowed {tolerance:.0e})")

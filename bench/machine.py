@@ -1,0 +1,89 @@
+"""What the figures were measured with: commit, versions, processor, threads and settings of the peers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+_VARIABLES = (
+    "OPSIN_ISA", "OPSIN_FUSE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "MKL_NUM_THREADS",
+    "GLIBC_TUNABLES", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
+)  # fmt: skip
+# Peers of DESIGN section 9 that this command does not measure.
+OTHER_PEERS = ("torch.compile", "bf16 autocast", "ONNX Runtime", "OpenVINO", "raw oneDNN")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=60)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _commit() -> str:
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown (no git)"
+    # The report itself is always changed by the time it is committed.
+    changed = [line for line in _git("status", "--porcelain").splitlines() if "RESULTS.md" not in line]
+    return f"{commit}, with {len(changed)} changed files" if changed else commit
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def preloaded() -> list[str]:
+    """Names of the libraries in LD_PRELOAD, without their folders."""
+    return [Path(name).name for name in os.environ.get("LD_PRELOAD", "").replace(":", " ").split()]
+
+
+def usable_cpus() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def load() -> float:
+    """Load average of the last minute."""
+    return os.getloadavg()[0]
+
+
+def facts(threads: int, load_before: float) -> dict[str, str]:
+    """Lines of the report's head, in order."""
+    import torch
+
+    from opsin import _C
+
+    engine = _C._info()
+    variables = [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
+    capability = torch.backends.cpu.get_cpu_capability()
+    libc = " ".join(platform.libc_ver())
+    return {
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "opsin": f"{engine['version']}, {engine['build_type']} build, compiler {engine['compiler']}, "
+        f"ISA {engine['isa']}",
+        "versions": f"PyTorch {torch.__version__}, NumPy {_version('numpy')}, "
+        f"Python {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()}, {libc}",
+        "processor": f"{engine['cpu']}, {usable_cpus()} usable; {' '.join(engine['cpu_features'])}",
+        "threads": f"{threads} for every library",
+        "load": f"{load_before:.1f} when the run began, {load():.1f} when it ended (1-minute average)",
+        "peer settings": f"PyTorch eager, {capability}, oneDNN "
+        f"{'on' if torch.backends.mkldnn.is_available() else 'off'}, contiguous and channels_last, the best "
+        f"of both; SGD with fused=True; allocator {', '.join(preloaded()) or 'glibc'}",
+        "environment": ", ".join(variables) or "none of the variables that change these libraries is set",
+    }
+
+
+def peers_not_run() -> list[str]:
+    """Peers that are part of the goal and were not measured."""
+    under_tcmalloc = any("tcmalloc" in name for name in preloaded())
+    return [*OTHER_PEERS, *([] if under_tcmalloc else ["PyTorch under tcmalloc (LD_PRELOAD it to do so)"])]
