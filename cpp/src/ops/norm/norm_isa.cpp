@@ -203,12 +203,13 @@ void layer_backward(const LayerNormParams& p) {
     }
     S* y = static_cast<S*>(p.y) + r * p.n;
     const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
-    const T offset = static_cast<T>(total_of(sum) / n * inverse);
+    // Subtracted before the multiplication: with an eps that dwarfs the variance, inverse magnifies what is left.
+    const T centre = static_cast<T>(total_of(sum) / n);
     const T slope = static_cast<T>(total_of(product) / n * inverse * inverse * inverse);
 #pragma GCC ivdep
     for (int64_t k = 0; k < p.n; ++k) {
       const T h = weight ? static_cast<T>(g[k]) * weight[k] : static_cast<T>(g[k]);
-      y[k] = static_cast<S>(h * a - offset - (static_cast<T>(x[k]) - m) * slope);
+      y[k] = static_cast<S>((h - centre) * a - (static_cast<T>(x[k]) - m) * slope);
     }
   }
 }
