@@ -60,21 +60,32 @@ template <Floating T>
 OPSIN_FN T from_bits(Int<T> bits) {
   return __builtin_bit_cast(T, bits);
 }
+/// Bit patterns of special values leave the range of signed integers: these wrap around.
+template <class I>
+OPSIN_FN I plus(I a, I b) {
+  using U = std::make_unsigned_t<I>;
+  return static_cast<I>(static_cast<U>(a) + static_cast<U>(b));
+}
+template <class I>
+OPSIN_FN I minus(I a, I b) {
+  using U = std::make_unsigned_t<I>;
+  return static_cast<I>(static_cast<U>(a) - static_cast<U>(b));
+}
 /// 2^n for n in the normal range.
 template <Floating T>
 OPSIN_FN T power_of_two(Int<T> n) {
-  return from_bits<T>((n + kBias<T>) << kMantissa<T>);
+  return from_bits<T>(plus<Int<T>>(n, kBias<T>) << kMantissa<T>);
 }
 /// n / 2, rounded down; there is no vector shift that keeps the sign of 64-bit integers below AVX-512.
 template <Floating T>
 OPSIN_FN Int<T> half_of(Int<T> n) {
-  return static_cast<Int<T>>(static_cast<UInt<T>>(n + 4096) >> 1) - 2048;
+  return static_cast<Int<T>>(static_cast<UInt<T>>(plus<Int<T>>(n, 4096)) >> 1) - 2048;
 }
 /// p * 2^n with one rounding, for n that may leave the normal range.
 template <Floating T>
 OPSIN_FN T scale(T p, Int<T> n) {
   const Int<T> half = half_of<T>(n);
-  return p * power_of_two<T>(half) * power_of_two<T>(n - half);
+  return p * power_of_two<T>(half) * power_of_two<T>(minus(n, half));
 }
 
 template <Floating T>
@@ -98,7 +109,7 @@ OPSIN_FN T clamp(T x, T low, T high) {
 template <Floating T>
 OPSIN_FN void reduce_exp(T x, T& r, Int<T>& n) {
   T k = x * T(1.4426950408889634) + kMagic<T>;
-  n = to_bits(k) - to_bits(kMagic<T>);
+  n = minus(to_bits(k), to_bits(kMagic<T>));
   k -= kMagic<T>;
   if constexpr (is_float<T>) {
     r = (x - k * 0.693115234375f) - k * 3.19461849453e-5f;
@@ -127,11 +138,11 @@ OPSIN_FN void split_log(T x, T& f, T& e) {
   const Int<T> root_half = is_float<T> ? Int<T>(0x3f3504f3) : Int<T>(0x3fe6a09e667f3bcd);
   constexpr Int<T> kOffset = Int<T>(is_float<T> ? 128 : 1024) << kMantissa<T>;
   const Int<T> n =
-      static_cast<Int<T>>(static_cast<UInt<T>>(to_bits(x) - root_half + kOffset) >> kMantissa<T>) -
+      static_cast<Int<T>>(static_cast<UInt<T>>(plus(minus(to_bits(x), root_half), kOffset)) >> kMantissa<T>) -
       (is_float<T> ? 128 : 1024);
-  f = from_bits<T>(to_bits(x) - (n << kMantissa<T>)) - T(1);
+  f = from_bits<T>(minus(to_bits(x), n << kMantissa<T>)) - T(1);
   // By the rounding constant, because 64-bit integers convert in vectors with AVX-512 only.
-  e = from_bits<T>(n + to_bits(kMagic<T>)) - kMagic<T>;
+  e = from_bits<T>(plus(n, to_bits(kMagic<T>))) - kMagic<T>;
   e -= subnormal ? T(kLift) : T(0);
 }
 /// ln(1 + f) - f + f^2 / 2.
@@ -276,7 +287,7 @@ template <Floating T>
 OPSIN_FN T exp2(T x) {
   x = detail::is_float<T> ? detail::clamp(x, T(-152), T(129)) : detail::clamp(x, T(-1078), T(1025));
   const T k = x + detail::kMagic<T>;
-  const detail::Int<T> n = detail::to_bits(k) - detail::to_bits(detail::kMagic<T>);
+  const detail::Int<T> n = detail::minus(detail::to_bits(k), detail::to_bits(detail::kMagic<T>));
   const T r = (x - (k - detail::kMagic<T>)) * T(0.69314718055994531);
   return detail::scale<T>(T(1) + (r + r * r * detail::exp_tail(r)), n);
 }
@@ -291,8 +302,8 @@ OPSIN_FN T expm1(T x) {
   // 2^n (e^r - 1) + 2^n - 1, factored so that 2^n may overflow last.
   const Int<T> half = half_of<T>(n);
   const T inverse = power_of_two<T>(-half) * power_of_two<T>(half - n);
-  const T y =
-      ((r + r * r * exp_tail(r)) + (T(1) - inverse)) * power_of_two<T>(half) * power_of_two<T>(n - half);
+  const T y = ((r + r * r * exp_tail(r)) + (T(1) - inverse)) * power_of_two<T>(half) *
+              power_of_two<T>(minus(n, half));
   return x == T(0) ? x : y;
 }
 template <Floating T>
@@ -478,8 +489,7 @@ OPSIN_FN float pow(float x, float y) {
       horner(r, 0.99999999995890975, 0.69314718055678223, 0.24022651219745797, 0.055504109068067352,
              0.0096180247818729238, 0.0013333477833756699, 0.00015469994762702359, 1.5303905090584551e-5);
   // 2^k by double's exponent, which holds all of it; one rounding to float, right for subnormals too.
-  const double power =
-      p * from_bits<double>((to_bits(rounded) - to_bits(kMagic<double>) + kBias<double>) << 52);
+  const double power = p * power_of_two<double>(minus(to_bits(rounded), to_bits(kMagic<double>)));
   float result = static_cast<float>(power);
   // Bitwise logic on purpose: a short circuit is a branch, and so is a choice between x and a constant.
   const bool y_infinite = std::fabs(y) == kInf<float>;
