@@ -245,7 +245,7 @@ class Runner:
         return Result()
 
 
-STEPS = ["lint", "cpp", "python", "symbols", "qemu", "consumer", "wheel", "coverage"]
+STEPS = ["lint", "cpp", "sanitize", "python", "symbols", "qemu", "consumer", "wheel", "coverage"]
 
 
 def have_torch() -> bool:
@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--ci", action="store_true")
     parser.add_argument("--jobs")
-    parser.add_argument("--only", action="append", choices=[*STEPS, "sanitize", "tsan"])
+    parser.add_argument("--only", action="append", choices=[*STEPS, "tsan"])
     args = parser.parse_args()
     runner = Runner(args.build, args.jobs)
     rows: list[tuple[str, Result, float]] = []
