@@ -144,8 +144,10 @@ struct Mul {
   static constexpr Kind kKind = Kind::kArithmetic;
   template <class T>
   OPSIN_FN static T value(T a, T b) {
-    // 16-bit operands would be promoted to int, whose product may overflow.
-    if constexpr (std::is_same_v<T, int16_t>) {
+    if constexpr (std::is_same_v<T, bool>) {
+      return a && b;
+    } else if constexpr (std::is_same_v<T, int16_t>) {
+      // They would be promoted to int, whose product may overflow.
       return static_cast<T>(static_cast<uint32_t>(a) * static_cast<uint32_t>(b));
     } else {
       return static_cast<T>(wide(a) * wide(b));

@@ -78,7 +78,7 @@ void fill_normal(T* data, int64_t count, double mean, double std, Generator* gen
   cpu::parallel_for(blocks, kBlockGrain, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const philox::Block words = philox::block(state.seed, state.offset + static_cast<uint64_t>(block));
-      double values[4];
+      double values[4] = {};
       if constexpr (std::is_same_v<T, double>) {
         const auto pair = philox::normal_pair(philox::join(words.word[0], words.word[1]),
                                               philox::join(words.word[2], words.word[3]));
