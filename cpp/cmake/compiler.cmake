@@ -25,19 +25,16 @@ function(opsin_compile_settings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math
                                            -fno-semantic-interposition
                                            -ffp-contract=off)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # From release to release GCC finds other overflows and unset variables where there are none; the sanitizers
-    # find the true ones.
-    target_compile_options(${target} PRIVATE -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread
-                                             -Wno-restrict -Wno-maybe-uninitialized)
-  endif()
   if(OPSIN_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
   endif()
   if(OPSIN_SANITIZE)
     list(JOIN OPSIN_SANITIZE "," sanitizers)
-    target_compile_options(${target} PRIVATE -fsanitize=${sanitizers} -fno-sanitize-recover=all
-                                             -fno-omit-frame-pointer)
+    # GCC's flow analysis finds overflows and unset variables in instrumented code where there are none.
+    target_compile_options(
+      ${target}
+      PRIVATE -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-array-bounds
+              -Wno-stringop-overflow -Wno-stringop-overread -Wno-restrict -Wno-maybe-uninitialized)
     target_link_options(${target} PUBLIC $<BUILD_INTERFACE:-fsanitize=${sanitizers}>)
   endif()
 endfunction()

@@ -110,7 +110,10 @@ void append_entry(std::string& header, const std::string& name, const Tensor& te
                   uint64_t end) {
   json::append_string(header, name);
   header += std::string(":{\"dtype\":\"") + kTypeNames[static_cast<int>(tensor.dtype())] + "\",\"shape\":[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) header += (i ? "," : "") + std::to_string(tensor.size(i));
+  for (int64_t i = 0; i < tensor.dim(); ++i) {
+    if (i > 0) header += ',';
+    header += std::to_string(tensor.size(i));
+  }
   header += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
 }
 
