@@ -27,7 +27,7 @@ export PYTHONPATH := $(abspath $(BUILD))/python
 export CCACHE_BASEDIR ?= $(CURDIR)
 export CCACHE_NOHASHDIR ?= 1
 
-.PHONY: demo test bench sanitize format lint wheel build tools-demo tools-test tools-build
+.PHONY: demo test bench sanitize format stubs lint wheel build tools-demo tools-test tools-build
 .NOTPARALLEL:
 
 # The accuracy, printed when the training ends, is repeated as the last line.
@@ -54,6 +54,10 @@ format: tools-test
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format --quiet .
 
+# The types of the C++ module for Python's checkers, from the schemas of the ops; they are checked in.
+stubs: tools-test build
+	$(PY) bindings/make_stubs.py
+
 wheel: tools-test
 	$(PY) -m build --no-isolation --outdir dist .
 
@@ -64,6 +68,6 @@ tools-test:
 tools-build:
 	@$(BOOTSTRAP) build
 
-build: $(if $(filter demo test bench,$(MAKECMDGOALS)),,tools-build)
+build: $(if $(filter demo test bench stubs,$(MAKECMDGOALS)),,tools-build)
 	@$(VENV)/bin/cmake -S . -B $(BUILD) -G Ninja --log-level=WARNING $(CMAKE_FLAGS)
 	@$(VENV)/bin/ninja -C $(BUILD) --quiet $(if $(JOBS),-j$(JOBS))

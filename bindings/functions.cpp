@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <structmember.h>
 
@@ -14,6 +15,7 @@ namespace {
 struct FunctionObject {
   PyObject_HEAD vectorcallfunc call;
   std::vector<const Schema*>* overloads;
+  bool method;
 };
 
 PyTypeObject* function_type = nullptr;
@@ -60,12 +62,26 @@ PyObject* function_doc(PyObject* self, void*) {
   }
   return PyUnicode_FromString(text.c_str());
 }
+/// For inspect and help(), which can show one signature: overloads have none, and say so in their text.
+PyObject* function_signature(PyObject* self, void*) {
+  if (self_of(self)->overloads->size() > 1) {
+    PyErr_SetString(PyExc_AttributeError, "__signature__: a function with overloads has several");
+    return nullptr;
+  }
+  return guarded([&] {
+    return py::module_::import("opsin._schema")
+        .attr("signature")(first(self).text, self_of(self)->method)
+        .release()
+        .ptr();
+  });
+}
 PyObject* function_reduce(PyObject* self, PyObject*) { return function_name(self, nullptr); }
 
 PyGetSetDef function_attributes[] = {{"__name__", function_name, nullptr, nullptr, nullptr},
                                      {"__qualname__", function_qualname, nullptr, nullptr, nullptr},
                                      {"__module__", function_module, nullptr, nullptr, nullptr},
                                      {"__doc__", function_doc, nullptr, nullptr, nullptr},
+                                     {"__signature__", function_signature, nullptr, nullptr, nullptr},
                                      {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMethodDef function_methods[] = {{"__reduce__", function_reduce, METH_NOARGS, nullptr},
                                   {nullptr, nullptr, 0, nullptr}};
@@ -88,11 +104,12 @@ void make_function_type() {
   if (!function_type) throw py::error_already_set();
 }
 
-py::object make_function(std::vector<const Schema*> overloads) {
+py::object make_function(std::vector<const Schema*> overloads, bool method) {
   PyObject* object = function_type->tp_alloc(function_type, 0);
   if (!object) throw py::error_already_set();
   self_of(object)->call = function_call;
   self_of(object)->overloads = new std::vector<const Schema*>(std::move(overloads));
+  self_of(object)->method = method;
   return py::reinterpret_steal<py::object>(object);
 }
 
@@ -115,25 +132,38 @@ void add_op_methods(PyObject* type) {
                 const std::string&) { return s.space == "Tensor" || (s.space.empty() && s.is_method()); },
              "");
   for (const auto& [name, overloads] : methods) {
-    if (PyObject_SetAttrString(type, name.c_str(), make_function(overloads).ptr()) < 0)
+    if (PyObject_SetAttrString(type, name.c_str(), make_function(overloads, true).ptr()) < 0)
       throw py::error_already_set();
   }
 }
 
+void list_public_names(py::module_& module) {
+  py::list names;
+  for (const auto& [name, _] : module.attr("__dict__").cast<py::dict>()) {
+    if (!name.cast<std::string>().starts_with('_')) names.append(name);
+  }
+  names.attr("sort")();
+  module.attr("__all__") = names;
+}
+
 void bind_functions(py::module_& module) {
-  module.def(
-      "_namespace",
-      [](const std::string& space) {
-        py::dict functions;
-        for (const auto& [name, overloads] :
-             select([](const Schema& s,
-                       const std::string& wanted) { return s.is_function() && s.space == wanted; },
-                    space)) {
-          functions[py::str(name)] = make_function(overloads);
-        }
-        return functions;
-      },
-      "All op functions of a namespace, by name; '' is the top level.");
+  // opsin._C._functions, opsin._C._nn_functional, ...: modules to import from, which type checkers
+  // understand.
+  std::set<std::string> spaces;
+  for (const auto& schema : registry().schemas()) {
+    if (schema->is_function()) spaces.insert(schema->space);
+  }
+  for (const std::string& space : spaces) {
+    std::string name = "_" + (space.empty() ? "functions" : space);
+    std::replace(name.begin(), name.end(), '.', '_');
+    py::module_ functions = module.def_submodule(name.c_str());
+    for (const auto& [function, overloads] : select(
+             [](const Schema& s, const std::string& wanted) { return s.is_function() && s.space == wanted; },
+             space)) {
+      functions.attr(function.c_str()) = make_function(overloads, false);
+    }
+    list_public_names(functions);
+  }
   module.def(
       "_schemas",
       [] {

@@ -11,4 +11,5 @@ PYBIND11_MODULE(_C, module) {
   bind_conversion(module);
   bind_dlpack(module);
   bind_runtime(module);
+  list_public_names(module);
 }

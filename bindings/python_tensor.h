@@ -76,6 +76,8 @@ void bind_conversion(py::module_& module);
 void bind_dlpack(py::module_& module);
 void bind_runtime(py::module_& module);
 
+/// Sets `__all__`, which the package passes on and type checkers follow, to all names without an underscore.
+void list_public_names(py::module_& module);
 /// Adds the op functions and methods to `opsin.Tensor`; called before the type is ready to use.
 void add_op_methods(PyObject* type);
 /// `self[index]` and `self[index] = value`.

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 12_000_000
 # In every wheel, as ends of names.
 CONTENTS = [
-    "opsin/__init__.py", "opsin/py.typed", "opsin/include/opsin/opsin.h", "opsin/include/opsin/version.h",
+    "opsin/__init__.py", "opsin/py.typed", "opsin/_C/__init__.pyi", "opsin/_C/_functions.pyi",
+    "opsin/include/opsin/opsin.h", "opsin/include/opsin/version.h",
     "opsin/lib/cmake/opsin/opsinConfig.cmake", "opsin/lib/libopsin.so", "licenses/LICENSE",
     "licenses/cpp/THIRD_PARTY_NOTICES.txt",
 ]  # fmt: skip

@@ -14,8 +14,9 @@ Submodules (`opsin.nn`, `opsin.optim`, `opsin.utils.data`, ...) are imported on 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from opsin import _C
-from opsin._C import Generator, ShapeError, Size, Tensor, __version__, device, dtype
+import opsin._C._functions as _functions
+from opsin import _C as _C
+from opsin._C import __version__
 from opsin._left_out import explain as _explain
 from opsin._tensor import install as _install
 from opsin._types import (
@@ -44,19 +45,29 @@ from opsin.autograd.grad_mode import (
 )
 
 if TYPE_CHECKING:
-    from opsin import autograd, nn, optim, serialization, utils
+    from opsin import (
+        autograd,
+        cuda,
+        data,
+        linalg,
+        metrics,
+        models,
+        nn,
+        optim,
+        recipes,
+        serialization,
+        train,
+        transforms,
+        utils,
+    )
     from opsin._tensor_repr import set_printoptions
     from opsin.serialization import load, save
 
 __all__ = [
-    "Generator",
-    "ShapeError",
-    "Size",
-    "Tensor",
     "__version__",
     "autograd",
-    "device",
-    "dtype",
+    "cuda",
+    "data",
     "e",
     "enable_grad",
     "finfo",
@@ -68,7 +79,10 @@ __all__ = [
     "is_inference_mode_enabled",
     "is_tensor",
     "layout",
+    "linalg",
     "load",
+    "metrics",
+    "models",
     "nan",
     "newaxis",
     "nn",
@@ -76,19 +90,22 @@ __all__ = [
     "numel",
     "optim",
     "pi",
+    "recipes",
     "result_type",
     "save",
     "serialization",
     "set_grad_enabled",
     "set_printoptions",
     "strided",
+    "train",
+    "transforms",
     "use_deterministic_algorithms",
     "utils",
 ]
 
 _SUBMODULES = frozenset(
     (
-        *("autograd", "cuda", "data", "fft", "linalg", "metrics", "models", "nn", "ops", "optim", "recipes"),
+        *("autograd", "cuda", "data", "linalg", "metrics", "models", "nn", "optim", "recipes"),
         *("serialization", "train", "transforms", "utils"),
     )
 )
@@ -99,19 +116,17 @@ _LAZY_FUNCTIONS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        try:
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
             return _import_module("opsin." + name)
-        except ModuleNotFoundError as error:
-            if error.name != "opsin." + name:
-                raise
-    home = _LAZY_FUNCTIONS.get(name)
-    if home is not None:
-        value = getattr(_import_module(home), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(_explain("opsin", name))
+        home = _LAZY_FUNCTIONS.get(name)
+        if home is not None:
+            value = getattr(_import_module(home), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(_explain("opsin", name))
 
 
 def __dir__():
@@ -119,8 +134,8 @@ def __dir__():
 
 
 _install()
+__all__ += _C.__all__
+__all__ += _functions.__all__
 # Last, because they bring in `abs`, `all`, `float`, `int`, `sum`, ... which hide Python's own in this module.
-globals().update(
-    {name: value for name, value in vars(_C).items() if name[0] != "_" and name not in globals()}
-)
-globals().update(_C._namespace(""))
+from opsin._C import *  # noqa: E402, F403
+from opsin._C._functions import *  # noqa: E402, F403

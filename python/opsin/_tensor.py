@@ -1,5 +1,8 @@
 """The methods of Tensor that need no C++: conveniences, hooks, copying and pickling."""
 
+# The methods are written for Tensor and only gathered in a class of their own.
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import builtins
@@ -8,6 +11,7 @@ from typing import Any
 
 from opsin import _C
 from opsin._C import Tensor
+from opsin._types import layout as _layout
 from opsin._types import strided
 
 
@@ -186,7 +190,7 @@ class _Methods:
         known = memo.get(id(self))
         if known is not None:
             return known
-        if not self.is_leaf:
+        if self.grad_fn is not None:
             raise RuntimeError(
                 "deepcopy: only tensors created explicitly by the user (graph leaves) can be copied deeply, "
                 f"got one made by {self.grad_fn.name()} (detach it first)"
@@ -205,7 +209,7 @@ class _Methods:
         return result
 
     @property
-    def layout(self: Tensor) -> Any:
+    def layout(self: Tensor) -> _layout:
         """How the elements are stored: always opsin.strided."""
         return strided
 

@@ -1,6 +1,6 @@
 """GPUs, as in `torch.cuda`. This build computes on the CPU, and says so."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["device_count", "empty_cache", "is_available", "manual_seed", "manual_seed_all"]
 
@@ -27,8 +27,10 @@ def empty_cache() -> None:
     """Gives cached GPU memory back; without a GPU there is none."""
 
 
-def __getattr__(name: str) -> Any:
-    raise AttributeError(
-        f"module 'opsin.cuda' has no attribute {name!r}: this build has no CUDA plug-in "
-        "(ask is_available() first)"
-    )
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(
+            f"module 'opsin.cuda' has no attribute {name!r}: this build has no CUDA plug-in "
+            "(ask is_available() first)"
+        )

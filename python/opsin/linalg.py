@@ -1,5 +1,3 @@
 """Linear algebra, with the names of `torch.linalg` as far as they exist here."""
 
-from opsin import _C
-
-globals().update(_C._namespace("linalg"))
+from opsin._C._linalg import *  # noqa: F403

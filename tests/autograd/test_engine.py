@@ -454,6 +454,6 @@ def test_assigning_grad() -> None:
     with pytest.raises(RuntimeError, match=r"\[2\].*\[3\]|\[3\].*\[2\]|size|shape"):
         x.grad = opsin.ones(2)
     with pytest.raises(TypeError):
-        x.grad = 1
+        x.grad = 1  # type: ignore[assignment]
     x.grad = None
     assert x.grad is None

@@ -153,4 +153,4 @@ def test_errors() -> None:
     ):
         autograd.grad((y, y), x, (opsin.ones(2, 2), opsin.ones(3, 2)), is_grads_batched=True)
     with pytest.raises(AttributeError, match=r"module 'opsin.autograd' has no attribute 'nonsense'"):
-        _ = autograd.nonsense
+        _ = autograd.nonsense  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def test_post_accumulate_hook_sees_the_final_gradient() -> None:
 def test_an_exception_in_a_hook_reaches_the_caller_and_leaves_the_engine_usable() -> None:
     x = leaf()
     y = x * 1
-    y.register_hook(lambda _: 1 / 0)
+    y.register_hook(lambda _: 1 / 0)  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError):
         y.sum().backward()
     z = leaf()
@@ -76,7 +76,7 @@ def test_an_exception_in_a_hook_reaches_the_caller_and_leaves_the_engine_usable(
 def test_a_hook_must_return_a_fitting_gradient() -> None:
     for bad, kind in ((opsin.ones(3), RuntimeError), (1, (TypeError, RuntimeError))):
         y = leaf() * 1
-        y.register_hook(lambda _, bad=bad: bad)
+        y.register_hook(lambda _, bad=bad: bad)  # type: ignore[arg-type]
         with pytest.raises(kind):
             y.sum().backward()
 
@@ -128,7 +128,7 @@ def test_a_tensor_is_one_object() -> None:
     y.register_hook(kept.append)
     y.sum().backward()
     assert x.grad is x.grad and (x * 1).grad_fn is not None
-    x.note = "kept"
+    x.note = "kept"  # type: ignore[attr-defined]
     base = x.detach().view(2)._base
     assert base is None or base is x or isinstance(base, opsin.Tensor)
-    assert x.note == "kept"
+    assert x.note == "kept"  # type: ignore[attr-defined]

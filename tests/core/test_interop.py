@@ -71,7 +71,7 @@ def test_numpy_refusals() -> None:
     with pytest.raises(TypeError, match=r"object|str|<U"):
         opsin.from_numpy(np.array(["a"]))
     with pytest.raises(TypeError, match="list"):
-        opsin.from_numpy([1, 2])
+        opsin.from_numpy([1, 2])  # type: ignore[arg-type]
     with pytest.raises((TypeError, ValueError), match=r"(?i)byte|endian|dtype"):
         opsin.from_numpy(np.arange(3, dtype=">i4"))
 

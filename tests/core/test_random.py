@@ -72,7 +72,7 @@ def test_seeds() -> None:
     opsin.manual_seed(-1)
     opsin.manual_seed(2**63)
     with pytest.raises((TypeError, ValueError, RuntimeError)):
-        opsin.manual_seed("seed")
+        opsin.manual_seed("seed")  # type: ignore[arg-type]
 
 
 def test_a_draw_does_not_depend_on_the_shape() -> None:

@@ -152,7 +152,7 @@ def test_registration_errors() -> None:
     with pytest.raises(TypeError, match="int is not a Module subclass"):
         block.register_module("x", 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="cannot assign 'Tensor' object to parameter 'x'"):
-        block.register_parameter("x", opsin.ones(1))
+        block.register_parameter("x", opsin.ones(1))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="cannot assign 'int' object to buffer 'x'"):
         block.register_buffer("x", 3)  # type: ignore[arg-type]
 
@@ -207,7 +207,7 @@ def test_non_leaf_parameters_are_refused() -> None:
     result = nn.Parameter.__new__  # the check is for tensors that only look like parameters
     assert result is not None
     with pytest.raises(TypeError, match="cannot assign 'Tensor' object to parameter"):
-        block.register_parameter("y", parameter * 2)
+        block.register_parameter("y", parameter * 2)  # type: ignore[arg-type]
 
 
 def test_conversion_keeps_parameters_the_same_objects() -> None:
@@ -396,12 +396,12 @@ def test_what_is_left_out_says_so() -> None:
     with pytest.raises(
         AttributeError, match="module 'opsin' has no attribute 'jit': Opsin leaves out TorchScript"
     ):
-        _ = opsin.jit
+        _ = opsin.jit  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="leaves out adaptive softmax on purpose"):
-        _ = nn.AdaptiveLogSoftmaxWithLoss
+        _ = nn.AdaptiveLogSoftmaxWithLoss  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"module 'opsin.nn.functional' has no attribute 'nonsense'"):
-        _ = nn.functional.nonsense
+        _ = nn.functional.nonsense  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"module 'opsin.nn.init' has no attribute 'nonsense'"):
-        _ = nn.init.nonsense
+        _ = nn.init.nonsense  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="leaves out sparse tensors on purpose"):
-        _ = opsin.sparse_coo_tensor
+        _ = opsin.sparse_coo_tensor  # type: ignore[attr-defined]

@@ -95,6 +95,6 @@ def test_integer_division_by_zero_is_an_error() -> None:
 
 def test_other_types_are_refused() -> None:
     with pytest.raises(TypeError):
-        _ = opsin.tensor(FLOATS) + "1"
+        _ = opsin.tensor(FLOATS) + "1"  # type: ignore[operator]
     with pytest.raises(TypeError):
-        _ = "1" ** opsin.tensor(FLOATS)
+        _ = "1" ** opsin.tensor(FLOATS)  # type: ignore[operator]

@@ -135,7 +135,9 @@ def grad(
     return tuple(results)
 
 
-def _batched_grad(sources, targets, seeds, keep, create_graph, unused_ok):
+def _batched_grad(
+    sources: Any, targets: Any, seeds: Any, keep: bool, create_graph: bool, unused_ok: bool
+) -> tuple[Any, ...]:
     from opsin import stack
 
     if any(seed is None for seed in seeds):
@@ -161,9 +163,11 @@ def _batched_grad(sources, targets, seeds, keep, create_graph, unused_ok):
     return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("GradcheckError", "gradcheck", "gradgradcheck"):
-        value = getattr(_import_module("opsin.autograd._gradcheck"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(_explain("opsin.autograd", name))
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in ("GradcheckError", "gradcheck", "gradgradcheck"):
+            value = getattr(_import_module("opsin.autograd._gradcheck"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(_explain("opsin.autograd", name))

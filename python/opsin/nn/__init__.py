@@ -88,7 +88,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "utils":
-        return _import_module("opsin.nn.utils")
-    raise AttributeError(_explain("opsin.nn", name))
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "utils":
+            return _import_module("opsin.nn.utils")
+        raise AttributeError(_explain("opsin.nn", name))

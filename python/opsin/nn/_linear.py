@@ -58,7 +58,7 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         # Straight from the registry: __getattr__ costs as much as the whole op on a small input.
-        parameters = self._parameters
+        parameters: dict[str, Any] = self._parameters  # type: ignore[assignment]
         try:
             return F.linear(input, parameters["weight"], parameters["bias"])
         except KeyError:

@@ -95,7 +95,7 @@ class _AvgPoolNd(Module):
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[Any, Any, Any, bool, bool]:
         return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
 
 

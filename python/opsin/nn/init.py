@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opsin._C import Tensor
 from opsin._left_out import explain as _explain
@@ -221,5 +221,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     return tensor
 
 
-def __getattr__(name: str) -> Any:
-    raise AttributeError(_explain("opsin.nn.init", name))
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise AttributeError(_explain("opsin.nn.init", name))

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "lr_scheduler":
-        return _import_module("opsin.optim.lr_scheduler")
-    raise AttributeError(_explain("opsin.optim", name))
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "lr_scheduler":
+            return _import_module("opsin.optim.lr_scheduler")
+        raise AttributeError(_explain("opsin.optim", name))

@@ -11,6 +11,9 @@ from opsin.optim.optimizer import Optimizer, check_at_least, check_not_different
 
 __all__ = ["Adam", "AdamW"]
 
+# Parameters, gradients, first and second moments, largest second moments.
+_Columns = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
 
 class Adam(Optimizer):
     """p -= lr * m_hat / (sqrt(v_hat) + eps) with running means m of the gradient and v of its square.
@@ -82,7 +85,7 @@ class Adam(Optimizer):
         for group in self.param_groups:
             amsgrad = group["amsgrad"]
             # The bias correction depends on the step, which differs for parameters that joined later.
-            by_step: dict[int, tuple[list[Tensor], ...]] = {}
+            by_step: dict[int, _Columns] = {}
             for param, grad in zip(*with_gradients(group["params"]), strict=True):
                 state = self.state[param]
                 if not state:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["data"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "data":
-        return _import_module("opsin.utils.data")
-    raise AttributeError(_explain("opsin.utils", name))
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "data":
+            return _import_module("opsin.utils.data")
+        raise AttributeError(_explain("opsin.utils", name))
