@@ -54,8 +54,14 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
 
     Nothing in the file is ever executed, whatever `weights_only` says. `map_location` is a device, as a
     device or text.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: the file cannot be read, is truncated or damaged, or holds something else.
     """
     path = _path_of("load", f)
+    if not os.path.exists(path):  # noqa: PTH110
+        raise FileNotFoundError(f"load: expected a file, found none at {path!r} (check the path)")
     tensors, metadata = _load_safetensors(path)
     if map_location is not None:
         tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
@@ -162,8 +168,8 @@ def _json_of(path: str, text: str) -> Any:
         raise _damaged(path, f"its metadata is not JSON: {error}") from None
 
 
-def _damaged(path: str, reason: str) -> ValueError:
-    return ValueError(
+def _damaged(path: str, reason: str) -> OSError:
+    return OSError(
         f"load: the structure in the file must be what save wrote, got {path!r}: {reason} (save it anew)"
     )
 

@@ -19,8 +19,8 @@ struct SafetensorsFile {
 OPSIN_API void save_safetensors(const std::string& path,
                                 const std::vector<std::pair<std::string, Tensor>>& tensors,
                                 const std::map<std::string, std::string>& metadata = {});
-/// Reads a file of any origin: sizes, offsets and types are checked before memory is taken. FileError when it
-/// cannot be read, ValueError naming the file and the rule when it is not valid.
+/// Reads a file of any origin: sizes, offsets and types are checked before memory is taken. FileError naming
+/// the file and the rule when it cannot be read, is truncated or damaged.
 OPSIN_API SafetensorsFile load_safetensors(const std::string& path);
 
 }  // namespace opsin

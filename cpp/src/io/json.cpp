@@ -22,7 +22,8 @@ class Parser {
 
  private:
   [[noreturn]] void fail(const char* wanted) const {
-    detail::raise<ValueError>(what_, ": expected ", wanted, " at byte ", position_, " of the header");
+    detail::raise<FileError>(what_, ": expected ", wanted, " at byte ", position_,
+                             " of the header (the file is damaged)");
   }
   char peek() const { return position_ < text_.size() ? text_[position_] : '\0'; }
   void skip() {

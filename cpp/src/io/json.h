@@ -19,7 +19,7 @@ struct Value {
   std::variant<std::string, uint64_t, Array, Object> data;
 };
 
-/// Parses a whole document; ValueError, naming `what` and the position, when it is not of the accepted part
+/// Parses a whole document; FileError, naming `what` and the position, when it is not of the accepted part
 /// of JSON.
 Value parse(std::string_view text, const std::string& what);
 /// Appends `text` as a JSON string.

@@ -53,8 +53,7 @@ class File {
       const ssize_t n = ::read(descriptor_, to, std::min<size_t>(bytes, 1 << 30));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) fail("read");
-      OPSIN_CHECK(ValueError, n > 0, label_,
-                  ": the file ended while it was read (somebody is writing to it)");
+      OPSIN_CHECK(FileError, n > 0, label_, ": the file ended while it was read (somebody is writing to it)");
       to += n;
       bytes -= static_cast<size_t>(n);
     }
@@ -121,7 +120,7 @@ template <class T>
 const T& get(const json::Value& value, const std::string& path, const std::string& where,
              const char* wanted) {
   const T* data = std::get_if<T>(&value.data);
-  OPSIN_CHECK(ValueError, data, path, ": expected ", wanted, " for ", where);
+  OPSIN_CHECK(FileError, data, path, ": expected ", wanted, " for ", where, " (the file is damaged)");
   return *data;
 }
 
@@ -140,28 +139,29 @@ Entry read_entry(const std::string& name, const json::Value& value, const std::s
     if (key == "dtype") {
       const auto& text = get<std::string>(field, path, "dtype of " + where, "a string");
       const auto* found = std::find(std::begin(kTypeNames), std::end(kTypeNames), text);
-      OPSIN_CHECK(ValueError, found != std::end(kTypeNames), path, ": ", where, " has the unknown dtype '",
-                  text, "'");
+      OPSIN_CHECK(FileError, found != std::end(kTypeNames), path, ": ", where, " has the unknown dtype '",
+                  text, "' (the file is damaged or of a newer kind)");
       entry.dtype = static_cast<DType>(found - std::begin(kTypeNames));
       has_type = true;
     } else if (key == "shape") {
       for (const json::Value& size : get<json::Array>(field, path, "shape of " + where, "an array")) {
         const uint64_t number = get<uint64_t>(size, path, "shape of " + where, "integers");
-        OPSIN_CHECK(ValueError, number <= INT64_MAX, path, ": ", where, " has the impossible size ", number);
+        OPSIN_CHECK(FileError, number <= INT64_MAX, path, ": ", where, " has the impossible size ", number,
+                    " (the file is damaged)");
         entry.sizes.push_back(static_cast<int64_t>(number));
       }
       has_shape = true;
     } else if (key == "data_offsets") {
       const auto& offsets = get<json::Array>(field, path, "data_offsets of " + where, "an array");
-      OPSIN_CHECK(ValueError, offsets.size() == 2, path, ": expected two data_offsets for ", where, ", got ",
-                  offsets.size());
+      OPSIN_CHECK(FileError, offsets.size() == 2, path, ": expected two data_offsets for ", where, ", got ",
+                  offsets.size(), " (the file is damaged)");
       entry.begin = get<uint64_t>(offsets[0], path, "data_offsets of " + where, "integers");
       entry.end = get<uint64_t>(offsets[1], path, "data_offsets of " + where, "integers");
       has_offsets = true;
     }
   }
-  OPSIN_CHECK(ValueError, has_type && has_shape && has_offsets, path, ": ", where,
-              " lacks one of dtype, shape and data_offsets");
+  OPSIN_CHECK(FileError, has_type && has_shape && has_offsets, path, ": ", where,
+              " lacks one of dtype, shape and data_offsets (the file is damaged)");
   return entry;
 }
 
@@ -179,19 +179,20 @@ void check_layout(std::vector<Entry>& entries, uint64_t data_bytes, const std::s
       bytes = -1;
     }
     OPSIN_CHECK(
-        ValueError,
+        FileError,
         bytes >= 0 && !__builtin_mul_overflow(bytes, static_cast<int64_t>(item_size(entry.dtype)), &bytes),
-        path, ": tensor '", entry.name, "' has the impossible shape ", str(entry.sizes));
-    OPSIN_CHECK(ValueError, entry.begin == next && entry.end >= entry.begin && entry.end <= data_bytes, path,
+        path, ": tensor '", entry.name, "' has the impossible shape ", str(entry.sizes),
+        " (the file is damaged)");
+    OPSIN_CHECK(FileError, entry.begin == next && entry.end >= entry.begin && entry.end <= data_bytes, path,
                 ": tensor '", entry.name, "' has data_offsets [", entry.begin, ", ", entry.end,
                 "], expected to start at ", next, " and end within ", data_bytes,
                 " bytes of data (the file is truncated or damaged)");
-    OPSIN_CHECK(ValueError, entry.end - entry.begin == static_cast<uint64_t>(bytes), path, ": tensor '",
+    OPSIN_CHECK(FileError, entry.end - entry.begin == static_cast<uint64_t>(bytes), path, ": tensor '",
                 entry.name, "' of ", opsin::name(entry.dtype), " and shape ", str(entry.sizes), " needs ",
-                bytes, " bytes, its data_offsets give ", entry.end - entry.begin);
+                bytes, " bytes, its data_offsets give ", entry.end - entry.begin, " (the file is damaged)");
     next = entry.end;
   }
-  OPSIN_CHECK(ValueError, next == data_bytes, path, ": ", data_bytes - next,
+  OPSIN_CHECK(FileError, next == data_bytes, path, ": ", data_bytes - next,
               " bytes of data belong to no tensor (the file is damaged)");
 }
 
@@ -250,13 +251,13 @@ SafetensorsFile load_safetensors(const std::string& file_path) {
   const std::string path = "load: " + file_path;
   const File file(path, file_path, O_RDONLY);
   const uint64_t size = file.size();
-  OPSIN_CHECK(ValueError, size >= 8, path, ": expected a safetensors file, got only ", size,
+  OPSIN_CHECK(FileError, size >= 8, path, ": expected a safetensors file, got only ", size,
               " bytes (the file is truncated)");
   uint64_t length = 0;
   file.read(&length, sizeof(length));
-  OPSIN_CHECK(ValueError, length <= kMaxHeader && length <= size - 8, path,
-              ": expected a safetensors file, but its header of ", length,
-              " bytes does not fit (the file has ", size, " bytes)");
+  OPSIN_CHECK(FileError, length <= kMaxHeader && length <= size - 8, path,
+              ": expected a safetensors file, but its header of ", length, " bytes does not fit into its ",
+              size, " bytes (the file is truncated or damaged)");
   std::string header(length, '\0');
   file.read(header.data(), length);
 
@@ -265,8 +266,8 @@ SafetensorsFile load_safetensors(const std::string& file_path) {
   std::set<std::string> names;
   const json::Value document = json::parse(header, path);
   for (const auto& [name, value] : get<json::Object>(document, path, "the header", "an object")) {
-    OPSIN_CHECK(ValueError, names.insert(name).second, path, ": the name '", name,
-                "' appears twice in the header");
+    OPSIN_CHECK(FileError, names.insert(name).second, path, ": the name '", name,
+                "' appears twice in the header (the file is damaged)");
     if (name != "__metadata__") {
       entries.push_back(read_entry(name, value, path));
       continue;

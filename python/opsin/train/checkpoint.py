@@ -78,7 +78,7 @@ def load(path: Path) -> State:
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: expected a file, found none at {path} (was this run started?)")
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = _C._load_safetensors(str(path))
     document = read_document(path, metadata, "opsin")
     if document.get("format") != FORMAT:
         raise _fail(path, f"expected checkpoint format {FORMAT}", repr(document.get("format")))
@@ -124,16 +124,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             f"checkpoint: expected to write {path}, got '{error}' "
             "(free some space or choose another --out; what was there before is untouched)"
         ) from None
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; a damaged one is an OSError like every other bad file."""
-    try:
-        return _C._load_safetensors(str(path))
-    except ValueError as error:
-        text = str(error).removeprefix("load: ")
-        fix = "" if text.endswith(")") else " (the file is truncated or damaged)"
-        raise OSError(f"checkpoint: {text}{fix}") from None
 
 
 def read_document(path: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:

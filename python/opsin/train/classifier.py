@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin import models, nn
+from opsin import _C, models, nn
 from opsin.data import decode_image
 from opsin.data.source import Images
-from opsin.train.checkpoint import read_document, read_tensors, write_tensors
+from opsin.train.checkpoint import read_document, write_tensors
 from opsin.transforms import Normalize
 
 FILE_NAME = "model.safetensors"
@@ -73,7 +73,7 @@ class Classifier:
                 f"predict: expected a trained model, found none at {path} "
                 "(train one: `opsin train --data digits`)"
             )
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = _C._load_safetensors(str(path))
         document = read_document(path, metadata, _KEY)
         try:
             facts = _facts(document)
