@@ -38,6 +38,13 @@ def test_cmake_dir_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.M
     assert _cmake.cmake_dir() == str(config.parent)
 
 
+def test_library_stays_loaded_after_dlclose() -> None:
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    library = next(line.split()[-1] for line in maps if "libopsin.so" in line)
+    listing = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
+    assert "NODELETE" in listing
+
+
 CLEAN = """
 namespace opsin::cpu::avx2 {
 struct Table { virtual ~Table(); };
