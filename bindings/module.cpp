@@ -1,8 +1,14 @@
 // The extension module opsin._C.
 #include "python_tensor.h"
 
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+
 PYBIND11_MODULE(_C, module) {
   using namespace opsin::python;
+  // A bad OPSIN_ISA or OPSIN_NUM_THREADS is an error here, and not in the first op that runs.
+  (void)opsin::cpu::isa();
+  (void)opsin::cpu::num_threads();
   module.doc() = "The C++ engine; use it through the package opsin.";
   bind_types(module);
   bind_tensor(module);

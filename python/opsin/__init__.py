@@ -129,7 +129,7 @@ if not TYPE_CHECKING:
         raise AttributeError(_explain("opsin", name))
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBMODULES, *_LAZY_FUNCTIONS})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -41,9 +43,68 @@ def test_instruction_set_can_be_chosen() -> None:
     assert done.stdout.strip() == "baseline", done.stderr
 
 
-def test_unknown_instruction_set_is_an_error() -> None:
-    done = run_python("import opsin; (opsin.ones(3) + 1).exp()", OPSIN_ISA="avx1024")
-    assert done.returncode != 0 and "ValueError" in done.stderr and "avx1024" in done.stderr
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "OPSIN_ISA",
+            "avx1024",
+            r'expected baseline, avx2 or avx512, got "avx1024" \(this machine has up to',
+        ),
+        ("OPSIN_ISA", "AVX2", r'expected baseline, avx2 or avx512, got "AVX2" \(this machine has up to'),
+        ("OPSIN_NUM_THREADS", "-3", r'expected a whole number from 1 to 1024, got "-3" \(unset it'),
+        ("OPSIN_NUM_THREADS", "0", r'expected a whole number from 1 to 1024, got "0" \(unset it'),
+        ("OPSIN_NUM_THREADS", "two", r'expected a whole number from 1 to 1024, got "two" \(unset it'),
+        ("OPSIN_NUM_THREADS", "99999", r'expected a whole number from 1 to 1024, got "99999" \(unset it'),
+    ],
+)
+def test_bad_settings_are_errors_of_the_import(variable: str, value: str, message: str) -> None:
+    done = run_python("import opsin", **{variable: value})
+    assert done.returncode == 1
+    assert re.search(f"^ImportError: {variable}: {message}", done.stderr, re.MULTILINE), done.stderr
+
+
+def test_an_instruction_set_that_the_machine_lacks_is_an_error_of_the_import() -> None:
+    lacking = {"baseline", "avx2", "avx512"} - set(available_isas())
+    for isa in lacking:
+        done = run_python("import opsin", OPSIN_ISA=isa)
+        assert re.search(
+            f"^ImportError: OPSIN_ISA: expected at most .*, got {isa} ", done.stderr, re.MULTILINE
+        )
+
+
+SUBMODULES = """
+import opsin, pkgutil, sys
+names = {info.name for info in pkgutil.iter_modules(opsin.__path__) if info.name[0] != "_"} - {"cli", "info"}
+assert names == opsin._SUBMODULES, names ^ opsin._SUBMODULES
+assert names <= set(dir(opsin)) and names <= set(opsin.__all__)
+for name in names:
+    assert getattr(opsin, name).__name__ == f"opsin.{name}"
+from opsin import *
+assert train is opsin.train and relu is opsin.relu
+"""
+LAZY = """
+import sys
+import numpy, threading, json, functools
+before = set(sys.modules)
+import opsin
+new = {name for name in sys.modules if name not in before}
+print(sorted(name for name in new if not name.startswith("opsin")))
+print(sorted(name for name in new if name.startswith("opsin.") and name.count(".") == 1))
+"""
+
+
+def test_every_subpackage_is_reached_from_the_top() -> None:
+    done = run_python(SUBMODULES)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_brings_in_nothing_that_is_not_used() -> None:
+    done = run_python(LAZY)
+    outside, inside = (set(ast.literal_eval(line)) for line in done.stdout.splitlines())
+    heavy = {"matplotlib", "PIL", "sklearn", "scipy", "tqdm", "torch", "inspect", "dataclasses"}
+    assert not heavy & {name.partition(".")[0] for name in outside}
+    assert not {"opsin.nn", "opsin.optim", "opsin.train", "opsin.data", "opsin.serialization"} & inside
 
 
 @pytest.mark.slow
