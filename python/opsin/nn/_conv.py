@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from opsin import empty
@@ -18,6 +19,7 @@ class _ConvNd(Module):
     """Settings and parameters of a convolution; the subclass names the rank and the function."""
 
     _rank: int
+    _convolve: Callable[..., Tensor]
 
     in_channels: int
     out_channels: int
@@ -67,7 +69,9 @@ class _ConvNd(Module):
                 )
         else:
             self.padding = integers(layer, "padding", padding, rank, 0)
-        self.padding_mode = choice(layer, "padding_mode", padding_mode, ("zeros",))
+        self.padding_mode = choice(
+            layer, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular")
+        )
         self.transposed = False
         self.output_padding = (0,) * rank
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -87,6 +91,23 @@ class _ConvNd(Module):
                 bound = 1 / math.sqrt(fan_in)
                 init.uniform_(self.bias, -bound, bound)
 
+    def forward(self, input: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros" and padding != "valid":
+            input, padding = F.pad(input, self._around(), self.padding_mode), 0
+        return self._convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _around(self) -> list[int]:
+        """The padding as `pad` wants it: (before, after) from the last dimension backwards."""
+        around = []
+        for i in reversed(range(self._rank)):
+            if isinstance(self.padding, tuple):
+                around += [self.padding[i]] * 2
+            else:
+                total = self.dilation[i] * (self.kernel_size[i] - 1)
+                around += [total // 2, total - total // 2]
+        return around
+
     def extra_repr(self) -> str:
         text = (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -99,43 +120,42 @@ class _ConvNd(Module):
             text += f", groups={self.groups}"
         if self.bias is None:
             text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
         return text
 
 
 class Conv1d(_ConvNd):
     """Convolution (cross-correlation) of [N, C, L] with `weight` [out, in / groups, K].
 
-    `padding` is a number per side, 'valid' or 'same'. L_out = (L + 2 p - d (K - 1) - 1) / s + 1, rounded
+    `padding` is a number per side, 'valid' or 'same'; `padding_mode` 'zeros', 'reflect', 'replicate' or
+    'circular'. L_out = (L + 2 p - d (K - 1) - 1) / s + 1, rounded
     down.
     """
 
     _rank = 1
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    _convolve = staticmethod(F.conv1d)
 
 
 class Conv2d(_ConvNd):
     """Convolution (cross-correlation) of [N, C, H, W] with `weight` [out, in / groups, KH, KW].
 
-    `padding` is a number per dimension, 'valid' or 'same'. H_out = (H + 2 p - d (K - 1) - 1) / s + 1,
+    `padding` is a number per dimension, 'valid' or 'same'; `padding_mode` 'zeros', 'reflect', 'replicate' or
+    'circular'. H_out = (H + 2 p - d (K - 1) - 1) / s + 1,
     rounded down.
     """
 
     _rank = 2
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    _convolve = staticmethod(F.conv2d)
 
 
 class Conv3d(_ConvNd):
     """Convolution (cross-correlation) of [N, C, D, H, W] with `weight` [out, in / groups, KD, KH, KW].
 
-    `padding` is a number per dimension, 'valid' or 'same'. D_out = (D + 2 p - d (K - 1) - 1) / s + 1,
+    `padding` is a number per dimension, 'valid' or 'same'; `padding_mode` 'zeros', 'reflect', 'replicate' or
+    'circular'. D_out = (D + 2 p - d (K - 1) - 1) / s + 1,
     rounded down.
     """
 
     _rank = 3
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv3d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    _convolve = staticmethod(F.conv3d)
