@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -167,3 +169,19 @@ def test_a_wrong_label_names_its_value_and_place() -> None:
 def test_root_mean_square_error() -> None:
     x, y = opsin.tensor([1.0, 2.0, 5.0]), opsin.tensor([1.0, 4.0, 1.0])
     assert math.isclose(float(opsin.nn.functional.mse_loss(x, y).sqrt()), math.sqrt(20 / 3), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"])
+def test_a_broadcast_of_input_and_target_is_warned_about(name: str) -> None:
+    loss = getattr(opsin.nn.functional, name)
+    x, y = opsin.tensor([[1.0], [3.0]]), opsin.tensor([1.0, 2.0])
+    message = (
+        r"Using a target size \(opsin.Size\(\[2\]\)\) that is different to the input size \(opsin.Size\(\["
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert loss(x, y, reduction="none").shape == (2, 2)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(x, target=x)
+    assert str(inspect.signature(loss)).startswith("(input, target, ")

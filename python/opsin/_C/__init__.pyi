@@ -174,8 +174,10 @@ class Tensor:
     @overload
     def __new__(cls, *sizes: _int) -> Self: ...
     @staticmethod
-    def _make_subclass(  # pyright: ignore[reportSelfClsParameterName]
-        cls: type[_TensorT], data: Tensor, requires_grad: _bool = False
+    def _make_subclass(
+        cls: type[_TensorT],  # pyright: ignore[reportSelfClsParameterName]
+        data: Tensor,
+        requires_grad: _bool = False,
     ) -> _TensorT: ...
 
     # Attributes
