@@ -47,6 +47,8 @@ RESULTS = {
     "float": "_float",
     "()": "None",
 }
+# Results that are a Tensor, or with the last argument True something else.
+BY_FLAG = {"Tensor|Tensor[]": "tuple[Tensor, Tensor]", "Tensor[]|Tensor": "tuple[Tensor, ...]"}
 # What the stub of a namespace may need; ruff drops the rest.
 IMPORTS = """from collections.abc import Sequence
 from typing import Literal, overload
@@ -94,9 +96,9 @@ def parameter(argument: Argument) -> str:
     text = f"{argument.name}{'_' * keyword.iskeyword(argument.name)}: {annotation(argument.type)}"
     if argument.default is None:
         return text
-    # Defaults of lists and memory formats are values of other types than their text.
-    literal = argument.type != "memory_format" and "[" not in argument.default
-    return f"{text} = {argument.default if literal else '...'}"
+    # Memory formats are names; a list cannot be a default.
+    default = argument.default.strip("'") if argument.type == "memory_format" else argument.default
+    return f"{text} = {default if '[' not in default else '...'}"
 
 
 def define(name: str, arguments: list[str], result: str, doc: str) -> str:
@@ -131,15 +133,15 @@ def definitions(schema: dict[str, Any], *, method: bool) -> list[tuple[list[str]
     arguments, result = arguments_of(schema["schema"], method=method), result_of(schema["schema"])
     if any(argument.variadic for argument in arguments):
         return [(parameters(arguments, separate=s), result_type(result)) for s in (False, True)]
-    if result != "Tensor|Tensor[]":
+    if result not in BY_FLAG:
         return [(parameters(arguments), result_type(result))]
-    # Whether there are indices too depends on the last argument.
+    # What comes back depends on the last argument.
     *others, flag = parameters(arguments)
     name = flag.partition(":")[0]
     return [
         ([*others, f"{name}: Literal[False] = False"], "Tensor"),
-        ([*others, "*", f"{name}: Literal[True]"], "tuple[Tensor, Tensor]"),
-        ([*others, flag], "Tensor | tuple[Tensor, Tensor]"),
+        ([*others, *["*"] * ("*" not in others), f"{name}: Literal[True]"], BY_FLAG[result]),
+        ([*others, flag], f"Tensor | {BY_FLAG[result]}"),
     ]
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUBS = ROOT / "python" / "opsin" / "_C"
 # What `#: name` says about the line is the rule that pyright must report there.
 PROGRAM = """
-from typing import assert_type
+from typing_extensions import assert_type
 
 import numpy as np
 
@@ -71,6 +71,9 @@ assert_type(x.to(opsin.float64), Tensor)
 assert_type(x.to("cpu", non_blocking=True), Tensor)
 assert_type(x.uniform_(-1, 1), Tensor)
 assert_type(x.split(1), tuple[Tensor, ...])
+assert_type(x.nonzero(), Tensor)
+assert_type(opsin.nonzero(x, as_tuple=False), Tensor)
+assert_type(x.nonzero(as_tuple=True), tuple[Tensor, ...])
 assert_type(x.shape, opsin.Size)
 assert_type(x.shape[0], int)
 assert_type(x.size(0), int)

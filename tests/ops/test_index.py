@@ -379,3 +379,9 @@ def test_iteration_and_length() -> None:
         len(opsin.tensor(1))
     with pytest.raises(TypeError, match="0-d"):
         iter(opsin.tensor(1))
+
+
+def test_nonzero_gives_a_tensor_unless_a_tuple_is_wanted() -> None:
+    x = opsin.tensor([0.0, 2.0, 3.0])
+    assert x.nonzero(as_tuple=False).tolist() == opsin.nonzero(x).tolist() == [[1], [2]]
+    assert [column.tolist() for column in x.nonzero(as_tuple=True)] == [[1, 2]]

@@ -2,7 +2,7 @@
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -497,9 +497,9 @@ class Tensor:
         """In-place version of clip."""
     def clone(self, *, memory_format: _memory_format | None = None) -> Tensor:
         """A copy with its own memory."""
-    def contiguous(self, memory_format: _memory_format = ...) -> Tensor:
+    def contiguous(self, memory_format: _memory_format = contiguous_format) -> Tensor:
         """This tensor with row-major strides; itself if it already has them."""
-    def copy_(self, src: Tensor, non_blocking: _bool = False) -> Tensor:
+    def copy_(self, other: Tensor, non_blocking: _bool = False) -> Tensor:
         """Writes `src`, broadcast and converted, over this tensor."""
     def copysign(self, other: _Operand) -> Tensor:
         """The size of self with the sign of other."""
@@ -979,11 +979,14 @@ class Tensor:
     ) -> Tensor:
         """Zeros in this dtype."""
     @overload
-    def nonzero(self) -> Tensor:
-        """The indices of the nonzero elements in row-major order, int64 [count, rank]."""
+    def nonzero(self, *, as_tuple: Literal[False] = False) -> Tensor:
+        """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
     @overload
-    def nonzero(self, *, as_tuple: _bool) -> tuple[Tensor, ...]:
-        """With as_tuple=True the columns of nonzero(), one for each dimension."""
+    def nonzero(self, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]:
+        """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
+    @overload
+    def nonzero(self, *, as_tuple: _bool = False) -> Tensor | tuple[Tensor, ...]:
+        """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
     @overload
     def norm(
         self,

@@ -1,6 +1,6 @@
 # Made by `make stubs` from the schemas of the ops; edit bindings/_C.pyi.in or the schema.
 from collections.abc import Sequence
-from typing import overload
+from typing import Literal, overload
 
 from opsin._C import (
     Generator,
@@ -1035,12 +1035,16 @@ def negative(input: Tensor) -> Tensor:
     """The same as neg."""
 
 @overload
-def nonzero(input: Tensor) -> Tensor:
-    """The indices of the nonzero elements in row-major order, int64 [count, rank]."""
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor:
+    """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
 
 @overload
-def nonzero(input: Tensor, *, as_tuple: _bool) -> tuple[Tensor, ...]:
-    """With as_tuple=True the columns of nonzero(), one for each dimension."""
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]:
+    """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
+
+@overload
+def nonzero(input: Tensor, *, as_tuple: _bool = False) -> Tensor | tuple[Tensor, ...]:
+    """The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor for each dimension."""
 
 @overload
 def norm(
@@ -1064,7 +1068,14 @@ def norm(
 
 @overload
 def normal(
-    mean: _Float, std: _Float, size: _Ints, *, generator: Generator | None = None, dtype: _DType | None = None
+    mean: _Float,
+    std: _Float,
+    size: _Ints,
+    *,
+    generator: Generator | None = None,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
 ) -> Tensor:
     """Normal numbers of the given size."""
 
@@ -1155,7 +1166,9 @@ def rand(
 def rand_like(
     input: Tensor,
     *,
+    generator: Generator | None = None,
     dtype: _DType | None = None,
+    device: _Device | None = None,
     requires_grad: _bool = False,
     memory_format: _memory_format | None = None,
 ) -> Tensor:
@@ -1187,11 +1200,30 @@ def randint(
     """Integers in [low, high)."""
 
 @overload
-def randint_like(input: Tensor, high: _Int, *, dtype: _DType | None = None) -> Tensor:
+def randint_like(
+    input: Tensor,
+    high: _Int,
+    *,
+    generator: Generator | None = None,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
+    memory_format: _memory_format | None = None,
+) -> Tensor:
     """Integers in [0, high) in the shape and dtype of `input`."""
 
 @overload
-def randint_like(input: Tensor, low: _Int, high: _Int, *, dtype: _DType | None = None) -> Tensor:
+def randint_like(
+    input: Tensor,
+    low: _Int,
+    high: _Int,
+    *,
+    generator: Generator | None = None,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
+    memory_format: _memory_format | None = None,
+) -> Tensor:
     """Integers in [low, high) in the shape and dtype of `input`."""
 
 @overload
@@ -1218,14 +1250,21 @@ def randn(
 def randn_like(
     input: Tensor,
     *,
+    generator: Generator | None = None,
     dtype: _DType | None = None,
+    device: _Device | None = None,
     requires_grad: _bool = False,
     memory_format: _memory_format | None = None,
 ) -> Tensor:
     """Standard normal numbers in the shape and dtype of `input`."""
 
 def randperm(
-    n: _Int, *, generator: Generator | None = None, dtype: _DType | None = None, device: _Device | None = None
+    n: _Int,
+    *,
+    generator: Generator | None = None,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
 ) -> Tensor:
     """0 ... n - 1 in random order."""
 
@@ -1465,13 +1504,29 @@ def transpose(input: Tensor, dim0: _Int, dim1: _Int) -> Tensor:
 def tril(input: Tensor, diagonal: _Int = 0) -> Tensor:
     """The lower triangles of matrices [..., m, n], zeros elsewhere."""
 
-def tril_indices(row: _Int, col: _Int, offset: _Int = 0, *, dtype: _DType | None = None) -> Tensor:
+def tril_indices(
+    row: _Int,
+    col: _Int,
+    offset: _Int = 0,
+    *,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
+) -> Tensor:
     """Positions [2, count] of the lower triangle of a [row, col] matrix."""
 
 def triu(input: Tensor, diagonal: _Int = 0) -> Tensor:
     """The upper triangles of matrices [..., m, n], zeros elsewhere."""
 
-def triu_indices(row: _Int, col: _Int, offset: _Int = 0, *, dtype: _DType | None = None) -> Tensor:
+def triu_indices(
+    row: _Int,
+    col: _Int,
+    offset: _Int = 0,
+    *,
+    dtype: _DType | None = None,
+    device: _Device | None = None,
+    requires_grad: _bool = False,
+) -> Tensor:
     """Positions [2, count] of the upper triangle of a [row, col] matrix."""
 
 def true_divide(input: _Operand, other: _Operand) -> Tensor:

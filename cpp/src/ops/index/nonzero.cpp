@@ -67,9 +67,12 @@ Tensor one_hot(const Tensor& self, int64_t num_classes) {
   return result;
 }
 
+/// For the one function whose argument decides what comes back.
+static void box(Value& result, Value value) { result = std::move(value); }
+
 namespace {
 
-TensorList nonzero_columns(const Tensor& self, bool) {
+TensorList nonzero_columns(const Tensor& self) {
   // A 0-d tensor counts as one of one element here.
   const Tensor positions = nonzero(self.dim() == 0 ? unsqueeze(self, 0) : self);
   TensorList columns;
@@ -77,19 +80,22 @@ TensorList nonzero_columns(const Tensor& self, bool) {
   return columns;
 }
 
-TensorList where_columns(const Tensor& condition) { return nonzero_columns(condition, true); }
+Value nonzero_schema(const Tensor& self, bool as_tuple) {
+  if (as_tuple) return nonzero_columns(self);
+  return nonzero(self);
+}
 
 }  // namespace
 
 void register_index_nonzero(Registry& registry) {
-  registry.add<&nonzero>("nonzero(Tensor self) -> Tensor",
-                         "The indices of the nonzero elements in row-major order, int64 [count, rank].");
-  registry.add<&nonzero_columns>("nonzero(Tensor self, *, bool as_tuple) -> Tensor[]",
-                                 "With as_tuple=True the columns of nonzero(), one for each dimension.");
+  registry.add<&nonzero_schema>(
+      "nonzero(Tensor self, *, bool as_tuple=False) -> Tensor[]|Tensor",
+      "The indices of the nonzero elements in row-major order, int64 [count, rank]; with as_tuple one tensor "
+      "for each dimension.");
   registry.add<&nonzero>("argwhere(Tensor self) -> Tensor",
                          "The indices of the nonzero elements in row-major order, int64 [count, rank].");
-  registry.add<&where_columns>("where(Tensor condition) -> Tensor[]",
-                               "The indices where `condition` is nonzero, one tensor for each dimension.");
+  registry.add<&nonzero_columns>("where(Tensor condition) -> Tensor[]",
+                                 "The indices where `condition` is nonzero, one tensor for each dimension.");
   registry.add<&one_hot>(
       "nn.functional.one_hot(Tensor tensor, int num_classes=-1) -> Tensor",
       "int64 [..., num_classes] with a 1 at each class of `tensor` [...]; -1 takes as many as needed.");
