@@ -90,3 +90,27 @@ def test_neighbouring_draws_are_independent() -> None:
     a = opsin.randn(100_000).numpy()
     opsin.manual_seed(1)
     assert abs(np.corrcoef(a, opsin.randn(100_000).numpy())[0, 1]) < bound
+
+
+LIKE = {
+    "rand": lambda **options: opsin.rand(2, 3, **options),
+    "randn": lambda **options: opsin.randn(2, 3, **options),
+    "randint": lambda **options: opsin.randint(0, 9, (2, 3), **options),
+    "randperm": lambda **options: opsin.randperm(6, **options),
+    "normal": lambda **options: opsin.normal(0.0, 1.0, (2, 3), **options),
+    "rand_like": lambda **options: opsin.rand_like(opsin.ones(2, 3), **options),
+    "randn_like": lambda **options: opsin.randn_like(opsin.ones(2, 3), **options),
+    "randint_like": lambda **options: opsin.randint_like(opsin.ones(2, 3), 9, **options),
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_options_of_random_functions(name: str) -> None:
+    def draw() -> opsin.Tensor:
+        return LIKE[name](generator=opsin.Generator().manual_seed(3), dtype=opsin.float64, device="cpu")
+
+    assert draw().dtype == opsin.float64
+    assert opsin.equal(draw(), draw())
+    assert LIKE[name](dtype=opsin.float32, requires_grad=True).requires_grad
+    with pytest.raises(RuntimeError, match=r"device: no cuda:0 on this machine \(opsin.cuda.is_available"):
+        LIKE[name](device="cuda")

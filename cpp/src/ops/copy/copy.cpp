@@ -174,7 +174,7 @@ Tensor detach(const Tensor& self) { return self.detach(); }
 
 void register_copy(Registry& registry) {
   registry.add<&detach>("detach(Tensor self) -> Tensor", "The same memory outside the graph.");
-  registry.add<&copy_schema>("Tensor.copy_(Tensor self, Tensor src, bool non_blocking=False) -> Tensor",
+  registry.add<&copy_schema>("Tensor.copy_(Tensor self, Tensor other, bool non_blocking=False) -> Tensor",
                              "Writes `src`, broadcast and converted, over this tensor.");
   registry.add<&clone_schema>("clone(Tensor self, *, memory_format? memory_format=None) -> Tensor",
                               "A copy with its own memory.");

@@ -11,6 +11,7 @@
 #include "core/elementwise.h"
 #include "core/registry.h"
 #include "cpu/thread_pool.h"
+#include "ops/creation/options.h"
 
 namespace opsin {
 
@@ -54,12 +55,6 @@ Tensor generate(int64_t count, DType dtype, const char* op, F f) {
     });
   });
   return y;
-}
-
-Tensor finish(const Tensor& tensor, OptDevice device, bool requires_grad) {
-  OPSIN_CHECK(Error, !device || device->is_cpu(), "device: no ", device ? device->str() : "",
-              " on this machine (", "opsin.cuda.is_available() is False)");
-  return tensor.set_requires_grad(requires_grad);
 }
 
 /// The error of a bad size under the name of the function that was called.
@@ -145,13 +140,15 @@ Tensor triangle_indices(int64_t rows, int64_t cols, OptDType dtype, const char* 
   std::copy(col_of.begin(), col_of.end(), y.mutable_data<int64_t>() + count);
   return to(y, dtype.value_or(kInt64));
 }
-Tensor tril_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype) {
-  return triangle_indices(row, col, dtype, "tril_indices",
-                          [=](int64_t i, int64_t j) { return j - i <= offset; });
+Tensor tril_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype, OptDevice device,
+                    bool requires_grad) {
+  const auto inside = [=](int64_t i, int64_t j) { return j - i <= offset; };
+  return finish(triangle_indices(row, col, dtype, "tril_indices", inside), device, requires_grad);
 }
-Tensor triu_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype) {
-  return triangle_indices(row, col, dtype, "triu_indices",
-                          [=](int64_t i, int64_t j) { return j - i >= offset; });
+Tensor triu_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype, OptDevice device,
+                    bool requires_grad) {
+  const auto inside = [=](int64_t i, int64_t j) { return j - i >= offset; };
+  return finish(triangle_indices(row, col, dtype, "triu_indices", inside), device, requires_grad);
 }
 
 }  // namespace
@@ -247,11 +244,11 @@ void register_creation(Registry& registry) {
                             "[n, n] with ones on the diagonal.");
   registry.add<&eye_rectangle>("eye(int n, int m, *, " OPSIN_OPTIONS ") -> Tensor",
                                "[n, m] with ones on the diagonal.");
-#undef OPSIN_OPTIONS
-  registry.add<&tril_indices>("tril_indices(int row, int col, int offset=0, *, dtype? dtype=None) -> Tensor",
+  registry.add<&tril_indices>("tril_indices(int row, int col, int offset=0, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Positions [2, count] of the lower triangle of a [row, col] matrix.");
-  registry.add<&triu_indices>("triu_indices(int row, int col, int offset=0, *, dtype? dtype=None) -> Tensor",
+  registry.add<&triu_indices>("triu_indices(int row, int col, int offset=0, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Positions [2, count] of the upper triangle of a [row, col] matrix.");
+#undef OPSIN_OPTIONS
   registry.add<&fill_>("Tensor.fill_(Tensor self, Number value) -> Tensor",
                        "Writes `value` to every element.");
   registry.add<&fill_tensor_>("Tensor.fill_(Tensor self, Tensor value) -> Tensor",

@@ -5,6 +5,7 @@
 #include <opsin/ops/random.h>
 
 #include "core/registry.h"
+#include "ops/creation/options.h"
 
 namespace opsin {
 
@@ -49,17 +50,24 @@ Tensor full_like(const Tensor& self, const Scalar& value, OptDType dtype, OptDev
   return with_grad(fill_(empty_as(self, dtype.value_or(self.dtype()), device.value_or(self.device())), value),
                    requires_grad);
 }
-Tensor rand_like(const Tensor& self, OptDType dtype, bool requires_grad, OptFormat) {
-  return with_grad(rand(self.sizes(), dtype.value_or(self.dtype())), requires_grad);
+Tensor rand_like(const Tensor& self, Generator* generator, OptDType dtype, OptDevice device,
+                 bool requires_grad, OptFormat) {
+  const Tensor y = rand(self.sizes(), dtype.value_or(self.dtype()), generator);
+  return finish(y, device, requires_grad);
 }
-Tensor randn_like(const Tensor& self, OptDType dtype, bool requires_grad, OptFormat) {
-  return with_grad(randn(self.sizes(), dtype.value_or(self.dtype())), requires_grad);
+Tensor randn_like(const Tensor& self, Generator* generator, OptDType dtype, OptDevice device,
+                  bool requires_grad, OptFormat) {
+  const Tensor y = randn(self.sizes(), dtype.value_or(self.dtype()), generator);
+  return finish(y, device, requires_grad);
 }
-Tensor randint_like(const Tensor& self, int64_t low, int64_t high, OptDType dtype) {
-  return randint(low, high, self.sizes(), dtype.value_or(self.dtype()));
+Tensor randint_like(const Tensor& self, int64_t low, int64_t high, Generator* generator, OptDType dtype,
+                    OptDevice device, bool requires_grad, OptFormat) {
+  const Tensor y = randint(low, high, self.sizes(), dtype.value_or(self.dtype()), generator);
+  return finish(y, device, requires_grad);
 }
-Tensor randint_like_high(const Tensor& self, int64_t high, OptDType dtype) {
-  return randint_like(self, 0, high, dtype);
+Tensor randint_like_high(const Tensor& self, int64_t high, Generator* generator, OptDType dtype,
+                         OptDevice device, bool requires_grad, OptFormat format) {
+  return randint_like(self, 0, high, generator, dtype, device, requires_grad, format);
 }
 
 Tensor new_empty(const Tensor& self, IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
@@ -83,6 +91,9 @@ void register_like(Registry& registry) {
 #define OPSIN_LIKE                                                                         \
   ", *, dtype? dtype=None, device? device=None, bool requires_grad=False, memory_format? " \
   "memory_format=None) -> Tensor"
+#define OPSIN_RANDOM_LIKE                                                                              \
+  ", *, Generator? generator=None, dtype? dtype=None, device? device=None, bool requires_grad=False, " \
+  "memory_format? memory_format=None) -> Tensor"
 #define OPSIN_NEW ", *, dtype? dtype=None, device? device=None, bool requires_grad=False) -> Tensor"
   registry.add<&empty_like>("empty_like(Tensor input" OPSIN_LIKE,
                             "Unset values in the shape and dtype of `input`.");
@@ -90,17 +101,13 @@ void register_like(Registry& registry) {
   registry.add<&ones_like>("ones_like(Tensor input" OPSIN_LIKE, "Ones in the shape and dtype of `input`.");
   registry.add<&full_like>("full_like(Tensor input, Number fill_value" OPSIN_LIKE,
                            "One value in the shape and dtype of `input`.");
-  registry.add<&rand_like>(
-      "rand_like(Tensor input, *, dtype? dtype=None, bool requires_grad=False, memory_format? "
-      "memory_format=None) -> Tensor",
-      "Uniform numbers in [0, 1) in the shape and dtype of `input`.");
-  registry.add<&randn_like>(
-      "randn_like(Tensor input, *, dtype? dtype=None, bool requires_grad=False, memory_format? "
-      "memory_format=None) -> Tensor",
-      "Standard normal numbers in the shape and dtype of `input`.");
-  registry.add<&randint_like_high>("randint_like(Tensor input, int high, *, dtype? dtype=None) -> Tensor",
+  registry.add<&rand_like>("rand_like(Tensor input" OPSIN_RANDOM_LIKE,
+                           "Uniform numbers in [0, 1) in the shape and dtype of `input`.");
+  registry.add<&randn_like>("randn_like(Tensor input" OPSIN_RANDOM_LIKE,
+                            "Standard normal numbers in the shape and dtype of `input`.");
+  registry.add<&randint_like_high>("randint_like(Tensor input, int high" OPSIN_RANDOM_LIKE,
                                    "Integers in [0, high) in the shape and dtype of `input`.");
-  registry.add<&randint_like>("randint_like(Tensor input, int low, int high, *, dtype? dtype=None) -> Tensor",
+  registry.add<&randint_like>("randint_like(Tensor input, int low, int high" OPSIN_RANDOM_LIKE,
                               "Integers in [low, high) in the shape and dtype of `input`.");
   registry.add<&new_empty>("Tensor.new_empty(Tensor self, int[]... size" OPSIN_NEW,
                            "Unset values in this dtype.");
@@ -109,6 +116,7 @@ void register_like(Registry& registry) {
   registry.add<&new_full>("Tensor.new_full(Tensor self, int[] size, Number fill_value" OPSIN_NEW,
                           "One value in this dtype.");
 #undef OPSIN_LIKE
+#undef OPSIN_RANDOM_LIKE
 #undef OPSIN_NEW
 }
 

@@ -16,6 +16,7 @@
 #include "core/promotion.h"
 #include "core/registry.h"
 #include "cpu/thread_pool.h"
+#include "ops/creation/options.h"
 
 namespace opsin {
 
@@ -196,24 +197,26 @@ void check_sizes(IntSpan size, const char* op) {
 using OptDType = std::optional<DType>;
 using OptDevice = std::optional<Device>;
 
-Tensor rand_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice, bool requires_grad) {
+Tensor rand_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice device, bool requires_grad) {
   check_sizes(size, "rand");
-  return rand(size, dtype.value_or(default_dtype()), generator).set_requires_grad(requires_grad);
+  return finish(rand(size, dtype.value_or(default_dtype()), generator), device, requires_grad);
 }
-Tensor randn_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice, bool requires_grad) {
+Tensor randn_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice device,
+                    bool requires_grad) {
   check_sizes(size, "randn");
-  return randn(size, dtype.value_or(default_dtype()), generator).set_requires_grad(requires_grad);
+  return finish(randn(size, dtype.value_or(default_dtype()), generator), device, requires_grad);
 }
 Tensor randint_schema(int64_t low, int64_t high, IntSpan size, Generator* generator, OptDType dtype,
-                      OptDevice, bool requires_grad) {
-  return randint(low, high, size, dtype.value_or(kInt64), generator).set_requires_grad(requires_grad);
+                      OptDevice device, bool requires_grad) {
+  return finish(randint(low, high, size, dtype.value_or(kInt64), generator), device, requires_grad);
 }
 Tensor randint_high(int64_t high, IntSpan size, Generator* generator, OptDType dtype, OptDevice device,
                     bool requires_grad) {
   return randint_schema(0, high, size, generator, dtype, device, requires_grad);
 }
-Tensor randperm_schema(int64_t n, Generator* generator, OptDType dtype, OptDevice) {
-  return randperm(n, dtype.value_or(kInt64), generator);
+Tensor randperm_schema(int64_t n, Generator* generator, OptDType dtype, OptDevice device,
+                       bool requires_grad) {
+  return finish(randperm(n, dtype.value_or(kInt64), generator), device, requires_grad);
 }
 Tensor bernoulli_p(const Tensor& self, double p, Generator* generator) {
   return bernoulli_(empty(self.sizes(), self.dtype()), p, generator);
@@ -221,8 +224,10 @@ Tensor bernoulli_p(const Tensor& self, double p, Generator* generator) {
 Tensor bernoulli_tensor_(const Tensor& self, const Tensor& p, Generator* generator) {
   return copy_(self, bernoulli(expand(p, self.sizes()), generator));
 }
-Tensor normal_size(double mean, double std, IntSpan size, Generator* generator, OptDType dtype) {
-  return normal_(empty(size, dtype.value_or(default_dtype())), mean, std, generator);
+Tensor normal_size(double mean, double std, IntSpan size, Generator* generator, OptDType dtype,
+                   OptDevice device, bool requires_grad) {
+  const Tensor y = normal_(empty(size, dtype.value_or(default_dtype())), mean, std, generator);
+  return finish(y, device, requires_grad);
 }
 Tensor normal_tensor(const Tensor& mean, const Tensor& std, Generator* generator) {
   const NoGradGuard no_grad;
@@ -393,21 +398,18 @@ Tensor dropout(const Tensor& input, double p, bool training, bool inplace) {
 }
 
 void register_random(Registry& registry) {
-#define OPSIN_OPTIONS "Generator? generator=None, dtype? dtype=None, device? device=None"
-  registry.add<&rand_schema>("rand(int[]... size, *, " OPSIN_OPTIONS ", bool requires_grad=False) -> Tensor",
+#define OPSIN_OPTIONS \
+  "Generator? generator=None, dtype? dtype=None, device? device=None, bool requires_grad=False"
+  registry.add<&rand_schema>("rand(int[]... size, *, " OPSIN_OPTIONS ") -> Tensor",
                              "Uniform numbers in [0, 1).");
-  registry.add<&randn_schema>("randn(int[]... size, *, " OPSIN_OPTIONS
-                              ", bool requires_grad=False) -> Tensor",
+  registry.add<&randn_schema>("randn(int[]... size, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Standard normal numbers.");
-  registry.add<&randint_high>("randint(int high, int[] size, *, " OPSIN_OPTIONS
-                              ", bool requires_grad=False) -> Tensor",
+  registry.add<&randint_high>("randint(int high, int[] size, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Integers in [0, high).");
-  registry.add<&randint_schema>("randint(int low, int high, int[] size, *, " OPSIN_OPTIONS
-                                ", bool requires_grad=False) -> Tensor",
+  registry.add<&randint_schema>("randint(int low, int high, int[] size, *, " OPSIN_OPTIONS ") -> Tensor",
                                 "Integers in [low, high).");
   registry.add<&randperm_schema>("randperm(int n, *, " OPSIN_OPTIONS ") -> Tensor",
                                  "0 ... n - 1 in random order.");
-#undef OPSIN_OPTIONS
   registry.add<&bernoulli>("bernoulli(Tensor self, *, Generator? generator=None) -> Tensor",
                            "1 with the probability that each element gives, else 0.");
   registry.add<&bernoulli_p>("bernoulli(Tensor self, float p, *, Generator? generator=None) -> Tensor",
@@ -424,9 +426,9 @@ void register_random(Registry& registry) {
   registry.add<&normal_>(
       "Tensor.normal_(Tensor self, float mean=0.0, float std=1.0, *, Generator? generator=None) -> Tensor",
       "Overwrites this tensor with normal numbers.");
-  registry.add<&normal_size>(
-      "normal(float mean, float std, int[] size, *, Generator? generator=None, dtype? dtype=None) -> Tensor",
-      "Normal numbers of the given size.");
+  registry.add<&normal_size>("normal(float mean, float std, int[] size, *, " OPSIN_OPTIONS ") -> Tensor",
+                             "Normal numbers of the given size.");
+#undef OPSIN_OPTIONS
   registry.add<&normal_tensor>(
       "normal(Operand mean, Operand std=1.0, *, Generator? generator=None) -> Tensor",
       "Normal numbers with mean and standard deviation for each element.");
