@@ -203,7 +203,7 @@ void layer_backward(const LayerNormParams& p) {
     }
     S* y = static_cast<S*>(p.y) + r * p.n;
     const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
-    // Subtracted before the multiplication: with an eps that dwarfs the variance, inverse magnifies what is left.
+    // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
     const T centre = static_cast<T>(total_of(sum) / n);
     const T slope = static_cast<T>(total_of(product) / n * inverse * inverse * inverse);
 #pragma GCC ivdep
