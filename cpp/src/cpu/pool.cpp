@@ -1,6 +1,6 @@
-// Pooling: windows of every axis are written out once per call, then pixels (or, for index-driven gradients,
-// images) and ranges of channels are shared among the threads. Gradients of averages are computed by input
-// pixel, from the windows that cover it, so nothing is ever added from two threads.
+// Pooling: windows of every axis are written out once per call, then rows of pixels (or, for index-driven
+// gradients, images) and ranges of channels are shared among the threads. Gradients of averages are computed
+// by input pixel, from the windows that cover it, so nothing is ever added from two threads.
 #include "pool.h"
 
 #include <algorithm>
@@ -108,31 +108,29 @@ void fill_adaptive(Windows& windows, const PoolGeometry& g) {
   }
 }
 
-int64_t volume(const int64_t (&size)[3]) {
-  return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0) * std::max<int64_t>(size[2], 0);
+int64_t rows_of(const int64_t (&size)[3]) {
+  return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0);
 }
+int64_t volume(const int64_t (&size)[3]) { return rows_of(size) * std::max<int64_t>(size[2], 0); }
 
 using Kernel = void (*)(const PoolPart&);
 
-constexpr int64_t part_channels = 256;
-
-// Calls the kernel for all of `pixels` per image, at most `step` channels at a time; `work` is the cost of
-// one element.
-void for_parts(const PoolGeometry& g, int64_t pixels, int64_t step, int64_t work, PoolPart part,
+// Calls the kernel for all of `rows` per image, at most `step` channels at a time; `work` is the cost of one
+// channel of a row.
+void for_parts(const PoolGeometry& g, int64_t rows, int64_t step, int64_t work, PoolPart part,
                Kernel kernel) {
   const int64_t ranges = (g.channels + step - 1) / step;
   const int64_t each = std::max<int64_t>(1, std::min(step, g.channels) * std::max<int64_t>(1, work));
-  parallel_for(g.batch * pixels * ranges, std::max<int64_t>(1, 65536 / each),
-               [&](int64_t begin, int64_t end) {
-                 PoolPart mine = part;
-                 for (int64_t i = begin; i < end; ++i) {
-                   mine.image = i / ranges / pixels;
-                   mine.pixel = i / ranges % pixels;
-                   mine.first = i % ranges * step;
-                   mine.last = std::min(mine.first + step, g.channels);
-                   kernel(mine);
-                 }
-               });
+  parallel_for(g.batch * rows * ranges, std::max<int64_t>(1, 65536 / each), [&](int64_t begin, int64_t end) {
+    PoolPart mine = part;
+    for (int64_t i = begin; i < end; ++i) {
+      mine.image = i / ranges / rows;
+      mine.row = i / ranges % rows;
+      mine.first = i % ranges * step;
+      mine.last = std::min(mine.first + step, g.channels);
+      kernel(mine);
+    }
+  });
 }
 
 Kernel max_kernel(DType dtype) {
@@ -186,8 +184,8 @@ PoolPart part_of(const Windows& windows, const void* in, void* out, const int64_
 
 void avg_backward(const PoolGeometry& g, DType dtype, Windows& windows, const void* grad_y, void* grad_x) {
   windows.invert();
-  const int64_t work = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
-  for_parts(g, volume(g.in), part_channels, work, part_of(windows, grad_y, grad_x),
+  const int64_t taps = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
+  for_parts(g, rows_of(g.in), kPoolChannels, g.in[2] * taps, part_of(windows, grad_y, grad_x),
             floating_kernels("avg_pool", dtype).avg_backward);
 }
 
@@ -196,14 +194,14 @@ void avg_backward(const PoolGeometry& g, DType dtype, Windows& windows, const vo
 void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
   Windows windows(g);
   fill_max(windows, g);
-  for_parts(g, volume(g.out), part_channels, volume(g.kernel), part_of(windows, x, y, indices),
+  for_parts(g, rows_of(g.out), kPoolChannels, g.out[2] * volume(g.kernel), part_of(windows, x, y, indices),
             max_kernel(dtype));
 }
 
 void adaptive_max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
   Windows windows(g);
   fill_adaptive(windows, g);
-  for_parts(g, volume(g.out), part_channels, volume(g.in) / std::max<int64_t>(1, volume(g.out)),
+  for_parts(g, rows_of(g.out), kPoolChannels, volume(g.in) / std::max<int64_t>(1, rows_of(g.out)),
             part_of(windows, x, y, indices), max_kernel(dtype));
 }
 
@@ -239,7 +237,7 @@ void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, c
 
 void max_pool_gather(const PoolGeometry& g, DType dtype, const void* x, const int64_t* indices, void* y) {
   const Windows windows(g);
-  for_parts(g, volume(g.out), part_channels, 4, part_of(windows, x, y, indices),
+  for_parts(g, rows_of(g.out), kPoolChannels, 4 * g.out[2], part_of(windows, x, y, indices),
             floating_kernels("max_pool_gather", dtype).gather);
 }
 
@@ -247,7 +245,7 @@ void avg_pool_forward(const PoolGeometry& g, DType dtype, bool count_include_pad
                       const void* x, void* y) {
   Windows windows(g);
   fill_avg(windows, g, count_include_pad, divisor_override);
-  for_parts(g, volume(g.out), part_channels, volume(g.kernel), part_of(windows, x, y),
+  for_parts(g, rows_of(g.out), kPoolChannels, g.out[2] * volume(g.kernel), part_of(windows, x, y),
             floating_kernels("avg_pool", dtype).avg);
 }
 
@@ -261,7 +259,7 @@ void avg_pool_backward(const PoolGeometry& g, DType dtype, bool count_include_pa
 void adaptive_avg_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y) {
   Windows windows(g);
   fill_adaptive(windows, g);
-  for_parts(g, volume(g.out), part_channels, volume(g.in) / std::max<int64_t>(1, volume(g.out)),
+  for_parts(g, rows_of(g.out), kPoolChannels, volume(g.in) / std::max<int64_t>(1, rows_of(g.out)),
             part_of(windows, x, y), floating_kernels("adaptive_avg_pool", dtype).avg);
 }
 

@@ -67,8 +67,11 @@ struct Position {
   int64_t index[3];
 };
 
-OPSIN_INLINE Position position_of(int64_t pixel, int64_t size1, int64_t size2) {
-  return {{pixel / size2 / size1, pixel / size2 % size1, pixel % size2}};
+// Calls body(position) for the pixels of a row.
+template <class F>
+OPSIN_INLINE void for_pixels(int64_t row, int64_t size1, int64_t size2, F&& body) {
+  Position at{{row / size1, row % size1, 0}};
+  for (; at.index[2] < size2; ++at.index[2]) body(at);
 }
 
 template <class S, class Index>
@@ -121,12 +124,15 @@ OPSIN_INLINE void for_blocks(const PoolPart& a, F&& body) {
 template <class S>
 void max_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  const Position at = position_of(a.pixel, w.axis[1].out, w.axis[2].out);
-  if (sizeof(Compute<S>) < 8 && w.axis[0].in * w.axis[1].in * w.axis[2].in < (int64_t{1} << 31)) {
-    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int32_t>(a, at, c, count); });
-  } else {
-    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int64_t>(a, at, c, count); });
-  }
+  const bool narrow =
+      sizeof(Compute<S>) < 8 && w.axis[0].in * w.axis[1].in * w.axis[2].in < (int64_t{1} << 31);
+  for_pixels(a.row, w.axis[1].out, w.axis[2].out, [&](const Position& at) OPSIN_INLINED {
+    if (narrow) {
+      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int32_t>(a, at, c, count); });
+    } else {
+      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int64_t>(a, at, c, count); });
+    }
+  });
 }
 
 OPSIN_INLINE int64_t divisor_of(const PoolWindows& w, int64_t o0, int64_t o1, int64_t o2) {
@@ -163,44 +169,78 @@ OPSIN_INLINE void avg_block(const PoolPart& a, const Position& at, int64_t chann
 template <class S>
 void avg_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  const Position at = position_of(a.pixel, w.axis[1].out, w.axis[2].out);
-  for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_block<S>(a, at, c, count); });
+  for_pixels(a.row, w.axis[1].out, w.axis[2].out, [&](const Position& at) OPSIN_INLINED {
+    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_block<S>(a, at, c, count); });
+  });
+}
+
+/// Where the gradients of one input pixel come from, and by what they are scaled.
+template <class T>
+struct Taps {
+  static constexpr int kMost = 64;
+  int count = 0;
+  int64_t offset[kMost];
+  T scale[kMost];
+};
+
+// sums[c] = sum over the taps, added to what is there unless `first`.
+template <class S>
+OPSIN_INLINE void add_taps(const Taps<Compute<S>>& taps, const S* from, Compute<S>* sums, int64_t count,
+                           bool first) {
+  Compute<S> sum[block];
+  Compute<S> buffer[block];
+  for (int64_t i = 0; i < count; ++i) sum[i] = first ? 0 : sums[i];
+  for (int t = 0; t < taps.count; ++t) {
+    const Compute<S>* grad = read(from + taps.offset[t], count, buffer);
+    const Compute<S> scale = taps.scale[t];
+    for (int64_t i = 0; i < count; ++i) sum[i] += grad[i] * scale;
+  }
+  for (int64_t i = 0; i < count; ++i) sums[i] = sum[i];
 }
 
 template <class S>
-OPSIN_INLINE void avg_backward_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+OPSIN_INLINE void avg_backward_pixel(const PoolPart& a, const Position& at) {
+  using T = Compute<S>;
   const PoolWindows& w = *a.windows;
-  const int64_t i0 = at.index[0], i1 = at.index[1], i2 = at.index[2];
   const int64_t height = w.axis[1].out, width = w.axis[2].out;
-  Compute<S> sum[block] = {};
-  Compute<S> scale = 0;
+  const S* image = static_cast<const S*>(a.in) + a.image * w.axis[0].out * height * width * w.channels;
+  alignas(64) T sums[kPoolChannels];
+  bool first = true;
+  Taps<T> taps;
+  const auto flush = [&] {
+    for_blocks(a, [&](int64_t c, int64_t count)
+                      OPSIN_INLINED { add_taps<S>(taps, image + c, sums + c - a.first, count, first); });
+    first = false;
+    taps.count = 0;
+  };
+  T scale = 0;
   int64_t previous = 0;
-  Compute<S> buffer[block];
-  const S* image =
-      static_cast<const S*>(a.in) + a.image * w.axis[0].out * height * width * w.channels + channel;
-  for (int64_t o0 = w.axis[0].first[i0]; o0 < w.axis[0].last[i0]; ++o0) {
-    for (int64_t o1 = w.axis[1].first[i1]; o1 < w.axis[1].last[i1]; ++o1) {
-      for (int64_t o2 = w.axis[2].first[i2]; o2 < w.axis[2].last[i2]; ++o2) {
+  for (int64_t o0 = w.axis[0].first[at.index[0]]; o0 < w.axis[0].last[at.index[0]]; ++o0) {
+    for (int64_t o1 = w.axis[1].first[at.index[1]]; o1 < w.axis[1].last[at.index[1]]; ++o1) {
+      for (int64_t o2 = w.axis[2].first[at.index[2]]; o2 < w.axis[2].last[at.index[2]]; ++o2) {
         // Neighbouring windows mostly have the same size, and a division costs as much as all the rest.
         const int64_t divisor = divisor_of(w, o0, o1, o2);
         if (divisor != previous) {
           previous = divisor;
-          scale = 1 / static_cast<Compute<S>>(divisor);
+          scale = 1 / static_cast<T>(divisor);
         }
-        const Compute<S>* grad = read(image + ((o0 * height + o1) * width + o2) * w.channels, count, buffer);
-        for (int64_t i = 0; i < count; ++i) sum[i] += grad[i] * scale;
+        if (taps.count == Taps<T>::kMost) flush();
+        taps.offset[taps.count] = ((o0 * height + o1) * width + o2) * w.channels;
+        taps.scale[taps.count++] = scale;
       }
     }
   }
-  const int64_t in = ((a.image * w.axis[0].in + i0) * w.axis[1].in + i1) * w.axis[2].in + i2;
-  write(static_cast<S*>(a.out) + in * w.channels + channel, sum, count);
+  flush();
+  const int64_t pixel =
+      ((a.image * w.axis[0].in + at.index[0]) * w.axis[1].in + at.index[1]) * w.axis[2].in + at.index[2];
+  write(static_cast<S*>(a.out) + pixel * w.channels + a.first, sums, a.last - a.first);
 }
 
 template <class S>
 void avg_backward_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  const Position at = position_of(a.pixel, w.axis[1].in, w.axis[2].in);
-  for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_backward_block<S>(a, at, c, count); });
+  for_pixels(a.row, w.axis[1].in, w.axis[2].in,
+             [&](const Position& at) OPSIN_INLINED { avg_backward_pixel<S>(a, at); });
 }
 
 // `out` is in the type of computation; its channels of this image are overwritten.
@@ -228,9 +268,11 @@ void gather_part(const PoolPart& a) {
   const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in,
                 out = w.axis[0].out * w.axis[1].out * w.axis[2].out;
   const S* x = static_cast<const S*>(a.in) + a.image * in * w.channels;
-  const int64_t at = (a.image * out + a.pixel) * w.channels;
-  S* y = static_cast<S*>(a.out) + at;
-  for (int64_t c = a.first; c < a.last; ++c) y[c] = x[a.indices[at + c] * w.channels + c];
+  for (int64_t o = 0; o < w.axis[2].out; ++o) {
+    const int64_t at = (a.image * out + a.row * w.axis[2].out + o) * w.channels;
+    S* y = static_cast<S*>(a.out) + at;
+    for (int64_t c = a.first; c < a.last; ++c) y[c] = x[a.indices[at + c] * w.channels + c];
+  }
 }
 
 template <class S>

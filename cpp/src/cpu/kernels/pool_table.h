@@ -18,19 +18,22 @@ struct PoolAxis {
   const int64_t* last;    ///< [in] one past the last such window
 };
 
+inline constexpr int64_t kPoolChannels = 256;
+
 struct PoolWindows {
   PoolAxis axis[3];
   int64_t channels;
   int64_t divisor;  ///< 0: the product of the lengths
 };
 
-/// Work on channels [first, last) of one pixel, or of all pixels of one image.
+/// Work on channels [first, last), not more than kPoolChannels, of one row of pixels (along the last axis),
+/// or of all pixels of one image.
 struct PoolPart {
   const PoolWindows* windows;
   const void* in;
   void* out;
   int64_t* indices;
-  int64_t image, pixel;  ///< of the output for forward, of the input for backward
+  int64_t image, row;  ///< of the output for forward, of the input for backward
   int64_t first, last;
 };
 

@@ -4,6 +4,7 @@
 
 #include <opsin/ops/creation.h>
 #include <opsin/ops/pool.h>
+#include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
 #include "core/call.h"
@@ -102,6 +103,12 @@ struct AvgPool {
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
     const auto kernel = avg_pool_forward.get(x.device(), x.dtype());
     if (y.numel() == 0) return y;
+    if (p.adaptive && y.numel() == p.geometry.batch * p.geometry.channels && !x.impl()->is_hidden()) {
+      // One mean per channel needs no other layout.
+      Dims axes;
+      for (int64_t d = 2; d < x.dim(); ++d) axes.push_back(d);
+      return mean(x.detach(), axes, true);
+    }
     const Tensor from = to_channels_last(x);
     kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data());
     return y;
