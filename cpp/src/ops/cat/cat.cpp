@@ -60,6 +60,65 @@ void copy_pieces(char* out, int64_t block, int64_t outer, std::span<const Piece>
   });
 }
 
+/// How memory of `sizes` is cut by dimension `dim`: `outer` blocks with `inner` bytes per index.
+struct Blocks {
+  int64_t outer = 1, inner;
+};
+Blocks blocks_of(const Dims& sizes, int64_t dim, bool hidden, DType dtype) {
+  Blocks blocks{1, static_cast<int64_t>(item_size(dtype))};
+  // The order of dimensions in memory.
+  Dims order;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    if (!hidden || i != 1) order.push_back(static_cast<int64_t>(i));
+  }
+  if (hidden) order.push_back(1);
+  bool inside = false;
+  for (const int64_t o : order) {
+    if (o == dim) {
+      inside = true;
+    } else {
+      (inside ? blocks.inner : blocks.outer) *= sizes[static_cast<size_t>(o)];
+    }
+  }
+  return blocks;
+}
+
+/// The indices from `begin` on along `dim` of a hidden channels-last tensor, copied, so that neither is
+/// re-laid; its gradient is among zeros.
+struct CatPart {
+  static constexpr const char* kName = "cat_part";
+  struct Params {
+    int64_t dim, begin;
+    Dims sizes, whole;
+  };
+  static Tensor forward(const Params& p, const Tensor& x) {
+    const Tensor y = empty_channels_last(p.sizes, x.dtype(), x.device());
+    if (y.numel() == 0) return y;
+    const auto d = static_cast<size_t>(p.dim);
+    const Blocks blocks = blocks_of(p.whole, p.dim, true, x.dtype());
+    const int64_t from = p.whole[d] * blocks.inner, to = p.sizes[d] * blocks.inner;
+    const char* source = x.impl()->physical_data() + p.begin * blocks.inner;
+    char* target = y.impl()->physical_data();
+    cpu::parallel_for(blocks.outer, std::max<int64_t>(1, (int64_t{1} << 17) / to),
+                      [&](int64_t first, int64_t last) {
+                        for (int64_t o = first; o < last; ++o) {
+                          std::memcpy(target + o * to, source + o * from, static_cast<size_t>(to));
+                        }
+                      });
+    return y;
+  }
+  static void backward(Backward& ctx, const Params& p) {
+    const auto zeros_of = [&](int64_t extent) {
+      Dims sizes = p.sizes;
+      sizes[static_cast<size_t>(p.dim)] = extent;
+      return zeros(sizes, ctx.grad().dtype(), ctx.grad().device());
+    };
+    const auto d = static_cast<size_t>(p.dim);
+    const Tensor parts[] = {zeros_of(p.begin), ctx.grad(), zeros_of(p.whole[d] - p.begin - p.sizes[d])};
+    ctx.set(0, cat(parts, p.dim));
+  }
+};
+
 // Each input shows up as one slice of the result, so its gradient is that slice of the gradient.
 struct Cat {
   static constexpr const char* kName = "cat";
@@ -79,21 +138,7 @@ struct Cat {
     const Device device = inputs[0].device();
     const Tensor y = hidden ? empty_channels_last(p.sizes, dtype, device) : empty(p.sizes, dtype, device);
     if (y.numel() == 0) return y;
-    // The order of dimensions in memory.
-    Dims order;
-    for (size_t i = 0; i < p.sizes.size(); ++i) {
-      if (!hidden || i != 1) order.push_back(static_cast<int64_t>(i));
-    }
-    if (hidden) order.push_back(1);
-    int64_t outer = 1, inner = static_cast<int64_t>(item_size(dtype));
-    bool inside = false;
-    for (const int64_t o : order) {
-      if (o == p.dim) {
-        inside = true;
-      } else {
-        (inside ? inner : outer) *= p.sizes[static_cast<size_t>(o)];
-      }
-    }
+    const auto [outer, inner] = blocks_of(p.sizes, p.dim, hidden, dtype);
     TensorList dense;
     std::vector<Piece> pieces;
     int64_t begin = 0;
@@ -111,9 +156,13 @@ struct Cat {
     int64_t begin = 0;
     for (size_t i = 0; i < ctx.num_inputs(); begin += p.extent(i++)) {
       if (!ctx.needs(i)) continue;
-      ctx.set(i, p.input_sizes[i].size() == p.sizes.size()
-                     ? slice(grad, p.dim, begin, begin + p.extent(i))
-                     : zeros(p.input_sizes[i], grad.dtype(), grad.device()));
+      if (p.input_sizes[i].size() != p.sizes.size()) {
+        ctx.set(i, zeros(p.input_sizes[i], grad.dtype(), grad.device()));
+      } else if (grad.impl()->is_hidden()) {
+        ctx.set(i, call<CatPart>({p.dim, begin, p.input_sizes[i], p.sizes}, grad));
+      } else {
+        ctx.set(i, slice(grad, p.dim, begin, begin + p.extent(i)));
+      }
     }
   }
 };
