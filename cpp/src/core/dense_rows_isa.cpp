@@ -2,11 +2,7 @@
 #include <cstring>
 
 #include "core/dense_rows.h"
-#include "core/math.h"
-
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
+#include "core/half_rows.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
@@ -14,47 +10,6 @@ namespace {
 
 constexpr int64_t kBlock = 512;
 constexpr int kMax = Elementwise::kMaxOperands;
-#if defined(__AVX512F__)
-// The unmasked forms start from an undefined register, which GCC warns about.
-constexpr __mmask16 kAll = 0xffff;
-#endif
-
-void widen_half(const uint16_t* from, float* to, int64_t n) {
-  int64_t i = 0;
-#if defined(__AVX512F__)
-  for (; i + 16 <= n; i += 16) {
-    _mm512_storeu_ps(
-        to + i, _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
-  }
-#elif defined(__F16C__)
-  for (; i + 8 <= n; i += 8) {
-    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
-  }
-#endif
-  for (; i < n; ++i) to[i] = detail::half_to_float(from[i]);
-}
-void narrow_half(const float* from, uint16_t* to, int64_t n) {
-  int64_t i = 0;
-#if defined(__AVX512F__)
-  for (; i + 16 <= n; i += 16) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i),
-                        _mm512_maskz_cvtps_ph(kAll, _mm512_loadu_ps(from + i),
-                                              _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  }
-#elif defined(__F16C__)
-  for (; i + 8 <= n; i += 8) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), 0));
-  }
-#endif
-  for (; i < n; ++i) to[i] = detail::float_to_half(from[i]);
-}
-void widen_bfloat(const uint16_t* from, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = detail::bfloat_to_float(from[i]);
-}
-void narrow_bfloat(const float* from, uint16_t* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = detail::float_to_bfloat(from[i]);
-}
-
 template <class U>
 void gather(const char* from, int64_t stride, void* to, int64_t n) {
   auto* out = static_cast<U*>(to);

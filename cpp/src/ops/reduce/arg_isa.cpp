@@ -1,6 +1,7 @@
 // Positions of extrema, compiled once per instruction set.
 #include "arg_kernels.h"
 
+#include "core/half_rows.h"
 #include "core/isa_loops.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
@@ -81,23 +82,55 @@ void rows(char* values, int64_t* positions, const char* data, int64_t count, int
   }
 }
 
+/// Outputs side by side, as many as the first cache holds; positions as wide as the values make vectors.
+template <class Order, class S, class Index>
+void column_blocks(char* values, int64_t* positions, const char* data, int64_t count, int64_t step,
+                   int64_t n) {
+  using T = Compute<S>;
+  constexpr int64_t kBlock = 256;
+  alignas(64) T best[kBlock], buffer[kBlock];
+  alignas(64) Index where[kBlock];
+  const auto element = [&](int64_t i) { return reinterpret_cast<const S*>(data + i * step); };
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t width = count - begin < kBlock ? count - begin : kBlock;
+    const auto read = [&](int64_t i, T* to) {
+      if constexpr (std::is_same_v<S, float16>) {
+        widen_half(reinterpret_cast<const uint16_t*>(element(i) + begin), to, width);
+      } else {
+        for (int64_t c = 0; c < width; ++c) to[c] = static_cast<T>(element(i)[begin + c]);
+      }
+    };
+    read(0, best);
+    for (int64_t c = 0; c < width; ++c) where[c] = 0;
+    for (int64_t i = 1; i < n; ++i) {
+      const T* x = buffer;
+      if constexpr (std::is_same_v<S, T>) {
+        x = element(i) + begin;
+      } else {
+        read(i, buffer);
+      }
+#pragma GCC ivdep
+      for (int64_t c = 0; c < width; ++c) {
+        const bool take = beats<Order>(x[c], best[c]);
+        best[c] = take ? x[c] : best[c];
+        where[c] = take ? static_cast<Index>(i) : where[c];
+      }
+    }
+    auto* y = reinterpret_cast<S*>(values) + begin;
+    for (int64_t c = 0; c < width; ++c) {
+      positions[begin + c] = where[c];
+      y[c] = element(where[c])[begin + c];
+    }
+  }
+}
+
 template <class Order, class S>
 void columns(char* values, int64_t* positions, const char* data, int64_t count, int64_t step, int64_t n) {
-  using T = Compute<S>;
-  auto* y = reinterpret_cast<S*>(values);
-  const S* first = reinterpret_cast<const S*>(data);
-  for (int64_t c = 0; c < count; ++c) {
-    y[c] = first[c];
-    positions[c] = 0;
-  }
-  for (int64_t i = 1; i < n; ++i) {
-    const S* x = reinterpret_cast<const S*>(data + i * step);
-#pragma GCC ivdep
-    for (int64_t c = 0; c < count; ++c) {
-      const bool take = beats<Order>(static_cast<T>(x[c]), static_cast<T>(y[c]));
-      y[c] = take ? x[c] : y[c];
-      positions[c] = take ? i : positions[c];
-    }
+  constexpr bool kWide = sizeof(Compute<S>) == 8;
+  if (kWide || n > std::numeric_limits<int32_t>::max()) {
+    column_blocks<Order, S, int64_t>(values, positions, data, count, step, n);
+  } else {
+    column_blocks<Order, S, int32_t>(values, positions, data, count, step, n);
   }
 }
 
@@ -106,7 +139,7 @@ constexpr void fill(ArgKernel (&kernels)[kNumDTypes]) {
   const auto set = [&]<class S>(DType dtype) {
     kernels[static_cast<int>(dtype)] = {rows<Order, S>, columns<Order, S>};
   };
-  set.template operator()<bool>(kBool);
+  set.template operator()<uint8_t>(kBool);
   set.template operator()<uint8_t>(kUInt8);
   set.template operator()<int8_t>(kInt8);
   set.template operator()<int16_t>(kInt16);

@@ -132,8 +132,10 @@ Tensor FoldPlan::make_output(DType dtype) const {
 Tensor FoldPlan::settle(const Tensor& y) const { return x_.is_contiguous() ? contiguous(y) : y; }
 
 int64_t FoldPlan::block_size() const {
+  // Several outputs when the elements of one come in short runs, which for neighbouring outputs are
+  // neighbours in memory.
   const int64_t most =
-      rows_ ? std::clamp<int64_t>(16384 / std::max<int64_t>(1, reduced_), 1, kMaxBlock) : kMaxBlock;
+      rows_ ? std::clamp<int64_t>(16384 / std::max<int64_t>(1, reduced_sizes_[0]), 1, kMaxBlock) : kMaxBlock;
   return std::max<int64_t>(1, std::min(most, kept_sizes_[0]));
 }
 
