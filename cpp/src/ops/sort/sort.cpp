@@ -46,17 +46,26 @@ bool greater_than(const Item<T>& a, const Item<T>& b) {
   return a.position < b.position;
 }
 
-template <class T>
-void pick_row(std::vector<Item<T>>& items, const SortParams& p, int64_t results) {
-  const auto before = p.descending ? greater_than<T> : less_than<T>;
+/// The first of items[0, results) are the `results` first of a row, in order: few, so that each new one is
+/// put in its place.
+template <class T, class C, class Before>
+void pick_few(const T* x, int64_t n, Item<C>* items, int64_t results, Before before) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const Item<C> item{static_cast<C>(x[i]), i};
+    if (found == results && !before(item, items[results - 1])) continue;
+    int64_t place = found < results ? found++ : results - 1;
+    for (; place > 0 && before(item, items[place - 1]); --place) items[place] = items[place - 1];
+    items[place] = item;
+  }
+}
+
+template <class C, class Before>
+void pick_row(std::vector<Item<C>>& items, const SortParams& p, int64_t results, Before before) {
   const auto from = items.begin(), end = items.end();
   switch (p.pick) {
     case Pick::kSort:
-      if (p.descending) {
-        std::sort(from, end, [](const Item<T>& a, const Item<T>& b) { return greater_than(a, b); });
-      } else {
-        std::sort(from, end, [](const Item<T>& a, const Item<T>& b) { return less_than(a, b); });
-      }
+      std::sort(from, end, before);
       return;
     case Pick::kTop:
       std::partial_sort(from, from + results, end, before);
@@ -66,13 +75,25 @@ void pick_row(std::vector<Item<T>>& items, const SortParams& p, int64_t results)
       std::swap(items[0], items[static_cast<size_t>(p.k)]);
       return;
     case Pick::kMedian: {
-      const auto nan = std::find_if(from, end, [](const Item<T>& a) { return a.value != a.value; });
+      const auto nan = std::find_if(from, end, [](const Item<C>& a) { return a.value != a.value; });
       const auto middle = nan == end ? from + (p.size - 1) / 2 : nan;
       if (nan == end) std::nth_element(from, middle, end, before);
       std::swap(items[0], *middle);
       return;
     }
   }
+}
+
+/// One row, whose results come to the front of `items`.
+template <class T, class C, class Before>
+void pick_from(const T* x, int64_t n, std::vector<Item<C>>& items, const SortParams& p, int64_t results,
+               Before before) {
+  constexpr int64_t kFew = 16;
+  if (p.pick == Pick::kTop && results > 0 && results <= kFew) {
+    return pick_few(x, n, items.data(), results, before);
+  }
+  for (int64_t i = 0; i < n; ++i) items[static_cast<size_t>(i)] = {static_cast<C>(x[i]), i};
+  pick_row(items, p, results, before);
 }
 
 struct Sort {
@@ -92,19 +113,23 @@ struct Sort {
       const T* xs = x.data<T>();
       T* value = values.mutable_data<T>();
       int64_t* position = positions.mutable_data<int64_t>();
-      cpu::parallel_for(rows, std::max<int64_t>(1, 2048 / std::max<int64_t>(1, n)),
-                        [&](int64_t begin, int64_t end) {
-                          std::vector<Item<C>> items(static_cast<size_t>(n));
-                          for (int64_t r = begin; r < end; ++r) {
-                            for (int64_t i = 0; i < n; ++i)
-                              items[static_cast<size_t>(i)] = {static_cast<C>(xs[r * n + i]), i};
-                            pick_row(items, p, results);
-                            for (int64_t i = 0; i < results; ++i) {
-                              value[r * results + i] = static_cast<T>(items[static_cast<size_t>(i)].value);
-                              position[r * results + i] = items[static_cast<size_t>(i)].position;
-                            }
-                          }
-                        });
+      cpu::parallel_for(
+          rows, std::max<int64_t>(1, 2048 / std::max<int64_t>(1, n)), [&](int64_t begin, int64_t end) {
+            std::vector<Item<C>> items(static_cast<size_t>(n));
+            for (int64_t r = begin; r < end; ++r) {
+              if (p.descending) {
+                pick_from(xs + r * n, n, items, p, results,
+                          [](const Item<C>& a, const Item<C>& b) { return greater_than(a, b); });
+              } else {
+                pick_from(xs + r * n, n, items, p, results,
+                          [](const Item<C>& a, const Item<C>& b) { return less_than(a, b); });
+              }
+              for (int64_t i = 0; i < results; ++i) {
+                value[r * results + i] = static_cast<T>(items[static_cast<size_t>(i)].value);
+                position[r * results + i] = items[static_cast<size_t>(i)].position;
+              }
+            }
+          });
     });
     if (input.dim() == 0) return {values, positions};
     return {contiguous(transpose(values, p.dim, last)), contiguous(transpose(positions, p.dim, last))};
