@@ -56,6 +56,16 @@ struct ScanParams {
 template <class State, class T, class Step, class Result>
 void scan_lines(const T* x, T* y, const Lines& lines, bool reverse, State start, Step step, Result result) {
   lines.run([&](int64_t first, int64_t count) {
+    if (count == 1) {
+      // In a register: through memory every element would wait for the one before.
+      State state = start;
+      for (int64_t i = 0; i < lines.n; ++i) {
+        const int64_t at = first + lines.at(i, reverse);
+        state = step(state, x[at]);
+        y[at] = result(state);
+      }
+      return;
+    }
     State states[256];
     std::fill_n(states, count, start);
     for (int64_t i = 0; i < lines.n; ++i) {
@@ -113,6 +123,15 @@ struct LinearScan {
       T* ys = y.mutable_data<T>();
       const auto wide = [](T v) { return static_cast<State>(static_cast<compute_t<T>>(v)); };
       lines.run([&](int64_t first, int64_t count) {
+        if (count == 1) {
+          State state{};
+          for (int64_t i = 0; i < lines.n; ++i) {
+            const int64_t at = first + lines.at(i, p.reverse);
+            state = wide(us[at]) + (i == 0 ? State(0) : wide(as[at]) * state);
+            ys[at] = static_cast<T>(static_cast<compute_t<T>>(state));
+          }
+          return;
+        }
         State states[256]{};
         for (int64_t i = 0; i < lines.n; ++i) {
           const int64_t at = first + lines.at(i, p.reverse);
@@ -217,6 +236,20 @@ struct CumExtremum {
         return next != next || (best == best && (kMax ? next >= best : next <= best));
       };
       lines.run([&](int64_t first, int64_t count) {
+        if (count == 1) {
+          compute_t<T> best = static_cast<compute_t<T>>(xs[first]);
+          int64_t where = 0;
+          for (int64_t i = 0; i < lines.n; ++i) {
+            const int64_t at = first + i * lines.inner;
+            if (takes(static_cast<compute_t<T>>(xs[at]), best)) {
+              best = static_cast<compute_t<T>>(xs[at]);
+              where = i;
+            }
+            ys[at] = static_cast<T>(best);
+            positions[at] = where;
+          }
+          return;
+        }
         for (int64_t i = 0; i < lines.n; ++i) {
           const int64_t at = first + i * lines.inner;
           for (int64_t k = at; k < at + count; ++k) {
