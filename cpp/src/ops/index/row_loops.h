@@ -53,22 +53,31 @@ void for_columns(const RowGeometry& g, F&& body) {
   });
 }
 
-template <class T>
-void select(const T* x, const int64_t* rows, T* y, const RowGeometry& g) {
+/// Calls body(o, first, last) for ranges of the rows of each outer index.
+template <class F>
+void for_rows(const RowGeometry& g, F&& body) {
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, g.inner));
   cpu::parallel_for(g.outer * g.count, grain, [&](int64_t begin, int64_t end) {
-    int64_t o = begin / g.count, c = begin % g.count;
-    for (int64_t i = begin; i < end; ++i) {
-      const T* from = x + (o * g.size + rows[c]) * g.inner;
-      if (g.inner == 1) {
-        y[i] = *from;
-      } else {
-        std::memcpy(y + i * g.inner, from, static_cast<size_t>(g.inner) * sizeof(T));
-      }
-      if (++c == g.count) {
-        c = 0;
-        ++o;
-      }
+    while (begin < end) {
+      const int64_t o = begin / g.count, first = begin % g.count;
+      const int64_t last = std::min(g.count, first + end - begin);
+      body(o, first, last);
+      begin += last - first;
+    }
+  });
+}
+
+template <class T>
+void select(const T* x, const int64_t* rows, T* y, const RowGeometry& g) {
+  for_rows(g, [&](int64_t o, int64_t first, int64_t last) {
+    const T* from = x + o * g.size * g.inner;
+    T* to = y + o * g.count * g.inner;
+    if (g.inner == 1) {
+      for (int64_t c = first; c < last; ++c) to[c] = from[rows[c]];
+      return;
+    }
+    for (int64_t c = first; c < last; ++c) {
+      std::memcpy(to + c * g.inner, from + rows[c] * g.inner, static_cast<size_t>(g.inner) * sizeof(T));
     }
   });
 }
@@ -97,12 +106,16 @@ void add(T* y, const int64_t* rows, const T* v, const RowGeometry& g) {
 
 template <class T>
 void gather(const T* x, const int64_t* at, T* y, const RowGeometry& g) {
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, g.inner));
-  cpu::parallel_for(g.outer * g.count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const T* from = x + row / g.count * g.size * g.inner;
-      const int64_t base = row * g.inner;
-      for (int64_t i = 0; i < g.inner; ++i) y[base + i] = from[at[base + i] * g.inner + i];
+  for_rows(g, [&](int64_t o, int64_t first, int64_t last) {
+    const T* from = x + o * g.size * g.inner;
+    const int64_t base = o * g.count * g.inner;
+    if (g.inner == 1) {
+      for (int64_t i = base + first; i < base + last; ++i) y[i] = from[at[i]];
+      return;
+    }
+    for (int64_t c = first; c < last; ++c) {
+      const int64_t row = base + c * g.inner;
+      for (int64_t i = 0; i < g.inner; ++i) y[row + i] = from[at[row + i] * g.inner + i];
     }
   });
 }

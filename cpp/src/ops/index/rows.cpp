@@ -198,11 +198,15 @@ Tensor scatter_along_(const Tensor& x, const Tensor& at, const Tensor& values, c
 Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op) {
   const Tensor given = contiguous(to(index.detach(), kInt64));
   const int64_t* at = given.data<int64_t>();
-  bool wraps = false;
-  for (int64_t i = 0; i < given.numel(); ++i) {
-    OPSIN_CHECK(IndexError, at[i] >= (allow_negative ? -size : 0) && at[i] < size, op, ": index ", at[i],
-                " is out of bounds for dimension ", dim, " with size ", size);
+  const int64_t least = allow_negative ? -size : 0, n = given.numel();
+  bool wraps = false, outside = false;
+  for (int64_t i = 0; i < n; ++i) {
+    outside |= (at[i] < least) | (at[i] >= size);
     wraps |= at[i] < 0;
+  }
+  for (int64_t i = 0; outside && i < n; ++i) {
+    OPSIN_CHECK(IndexError, at[i] >= least && at[i] < size, op, ": index ", at[i],
+                " is out of bounds for dimension ", dim, " with size ", size);
   }
   // The caller may change its indices before the backward pass reads these.
   if (!wraps) return given.impl()->storage.get() == index.impl()->storage.get() ? clone(given) : given;
