@@ -266,12 +266,12 @@ OPSIN_FN typename F::Acc fold_lanes(const E* x, int64_t n, const Shift* shift, c
   using Acc = typename F::Acc;
   using T = Compute<E>;
   [[maybe_unused]] Flag<T> nan = 0;
-  const auto one = [&](int64_t i) {
+  const auto one = [&](int64_t i) __attribute__((always_inline)) {
     const T a = static_cast<T>(x[i]);
     if constexpr (kWatchesNan<F, T>) nan |= a != a;
     return static_cast<Acc>(map<F>(a, shift, 0, args));
   };
-  const auto four = [&](int64_t i) {
+  const auto four = [&](int64_t i) __attribute__((always_inline)) {
     const T a = static_cast<T>(x[i]), b = static_cast<T>(x[i + kLanes]),
             c = static_cast<T>(x[i + 2 * kLanes]), d = static_cast<T>(x[i + 3 * kLanes]);
     if constexpr (kWatchesNan<F, T>) nan |= __builtin_isunordered(a, b) | __builtin_isunordered(c, d);
@@ -295,12 +295,14 @@ OPSIN_FN typename F::Acc fold_lanes(const E* x, int64_t n, const Shift* shift, c
       for (int j = 0; j < 8; ++j) lanes[j] = join<F>(lanes[j], one(i + j));
     }
   }
-  for (int64_t j = 0; i + j < n; ++j) lanes[j] = join<F>(lanes[j], one(i + j));
+  // Apart from the lanes, which lie in registers.
+  Acc rest = F::kIdentity;
+  for (; i < n; ++i) rest = join<F>(rest, one(i));
   if constexpr (kWatchesNan<F, T>) {
     if (nan) return fold_each<F>(x, n, shift, args);
   }
   halve<F, kLanes / 2>(lanes);
-  return lanes[0];
+  return F::combine(lanes[0], rest);
 }
 
 /// Accumulators that stay in registers.
