@@ -8,6 +8,7 @@
 #include "core/dispatch.h"
 #include "core/promotion.h"
 #include "core/registry.h"
+#include "ops/unary/unary_call.h"
 
 namespace opsin {
 
@@ -41,6 +42,9 @@ BinaryOp division(std::optional<std::string_view> rounding_mode) {
   return *rounding_mode == "trunc" ? BinaryOp::DivTrunc : BinaryOp::DivFloor;
 }
 
+Tensor cube(const Tensor& x) { return unary::apply(UnaryOp::Cube, x); }
+Tensor cube_(const Tensor& x) { return unary::apply_(UnaryOp::Cube, x); }
+
 /// The function that is x^exponent for a few plain numbers, because a multiplication beats the general power.
 using Unary = Tensor (*)(const Tensor&);
 Unary simple_power(const Tensor& self, const Tensor& exponent, bool inplace) {
@@ -49,6 +53,7 @@ Unary simple_power(const Tensor& self, const Tensor& exponent, bool inplace) {
   if (is_complex(exponent.dtype())) return nullptr;
   const double value = exponent.scalar().to_double();
   if (value == 2) return inplace ? square_ : square;
+  if (value == 3) return inplace ? cube_ : cube;
   if (value == 0.5) return inplace ? sqrt_ : sqrt;
   if (value == -1) return inplace ? reciprocal_ : reciprocal;
   if (value == -0.5) return inplace ? rsqrt_ : rsqrt;

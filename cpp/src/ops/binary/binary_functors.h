@@ -48,27 +48,41 @@ OPSIN_FN T modulo_truncating(T a, T b) {
     return static_cast<T>(a % b);
   }
 }
+/// The remainder with the sign of b, from the one with the sign of a.
 template <class T>
-OPSIN_FN T modulo_flooring(T a, T b) {
-  const T m = modulo_truncating(a, b);
-  return m != T(0) && (b < T(0)) != (m < T(0)) ? static_cast<T>(m + b) : m;
+OPSIN_FN T floored_modulo(T m, T b) {
+  return (m != T(0)) & ((b < T(0)) != (m < T(0))) ? static_cast<T>(m + b) : m;
 }
-/// Python's floor division: for floating point by fmod, so that it agrees with the remainder.
+/// Python's floor division from m = fmod(a, b), so that it agrees with the remainder.
+template <class T>
+OPSIN_FN T floored_quotient(T a, T b, T m) {
+  const T exact = a / b;
+  const T quotient = (a - m) / b - ((m != T(0)) & ((b < T(0)) != (m < T(0))) ? T(1) : T(0));
+  const T whole = std::floor(quotient);
+  const T rounded = quotient - whole > T(0.5) ? whole + T(1) : whole;
+  const T signed_zero = std::copysign(T(0), exact);
+  return b == T(0) ? exact : quotient == T(0) ? signed_zero : rounded;
+}
 template <class T>
 OPSIN_FN T divide_flooring(T a, T b) {
+  const T m = modulo_truncating(a, b);
   if constexpr (std::is_floating_point_v<T>) {
-    if (b == T(0)) return a / b;
-    const T m = std::fmod(a, b);
-    T quotient = (a - m) / b;
-    if (m != T(0) && (b < T(0)) != (m < T(0))) quotient -= T(1);
-    if (quotient == T(0)) return std::copysign(T(0), a / b);
-    const T whole = std::floor(quotient);
-    return quotient - whole > T(0.5) ? whole + T(1) : whole;
+    return floored_quotient(a, b, m);
   } else {
     const T quotient = divide_truncating(a, b);
-    const T m = modulo_truncating(a, b);
     return m != T(0) && (b < T(0)) != (m < T(0)) ? static_cast<T>(quotient - 1) : quotient;
   }
+}
+/// Whether near_modulo() may stand for fmod: its quotient must be exact.
+OPSIN_FN bool is_near(float a, float b) {
+  return (std::fabs(static_cast<double>(a) / static_cast<double>(b)) < 0x1p29) & (std::fabs(b) < INFINITY);
+}
+/// fmod by one division in double precision, whose truncation is at most one too large.
+OPSIN_FN float near_modulo(float a, float b) {
+  const double x = a, y = std::fabs(static_cast<double>(b)), size = std::fabs(x);
+  const auto quotient = static_cast<double>(static_cast<int32_t>(size / y));
+  const double m = size - quotient * y;
+  return static_cast<float>(std::copysign(m < 0 ? m + y : m, x));
 }
 template <class T>
 OPSIN_FN T power(T a, T b) {
@@ -138,6 +152,27 @@ OPSIN_FN T x_log_y(T a, T b) {
   return b != b ? b : a == T(0) ? T(0) : y;
 }
 
+template <class T>
+OPSIN_FN T angle_of(T a, T b) {
+  // Before the question, because a choice between calls would be a branch.
+  const T angle = math::atan2(a, b);
+  return (a != a) | (b != b) ? a + b : angle;
+}
+/// sqrt(a^2 + b^2) without overflow between; infinite as soon as one of both is.
+template <class T>
+OPSIN_FN T length_of(T a, T b) {
+  T y;
+  if constexpr (std::is_same_v<T, float>) {
+    y = static_cast<float>(std::sqrt(static_cast<double>(a) * a + static_cast<double>(b) * b));
+  } else {
+    const T x = math::abs(a), z = math::abs(b), high = x > z ? x : z, low = x > z ? z : x;
+    const T ratio = low / (high == T(0) ? T(1) : high);
+    y = (a != a) | (b != b) ? a + b : high * std::sqrt(T(1) + ratio * ratio);
+  }
+  constexpr T kInf = std::numeric_limits<T>::infinity();
+  return (math::abs(a) == kInf) | (math::abs(b) == kInf) ? kInf : y;
+}
+
 OPSIN_BINARY(Add, kArithmetic, T(wide(a) + wide(b)))
 OPSIN_BINARY(Sub, kArithmetic, T(wide(a) - wide(b)))
 struct Mul {
@@ -156,9 +191,23 @@ struct Mul {
 };
 OPSIN_BINARY(Div, kFloat, a / b)
 OPSIN_BINARY(DivTrunc, kArithmetic, divide_truncating(a, b))
-OPSIN_BINARY(DivFloor, kArithmetic, divide_flooring(a, b))
-OPSIN_BINARY(Remainder, kArithmetic, modulo_flooring(a, b))
-OPSIN_BINARY(Fmod, kArithmetic, modulo_truncating(a, b))
+// With `from_modulo`, the value from m = fmod(a, b).
+#define OPSIN_DIVISION(Name, expression, from_modulo_expression)                     \
+  struct Name {                                                                      \
+    static constexpr Kind kKind = Kind::kArithmetic;                                 \
+    template <class T>                                                               \
+    OPSIN_FN static T value(T a, T b) {                                              \
+      return expression;                                                             \
+    }                                                                                \
+    template <class T>                                                               \
+    OPSIN_FN static T from_modulo([[maybe_unused]] T a, [[maybe_unused]] T b, T m) { \
+      return from_modulo_expression;                                                 \
+    }                                                                                \
+  };
+OPSIN_DIVISION(DivFloor, divide_flooring(a, b), floored_quotient(a, b, m))
+OPSIN_DIVISION(Remainder, floored_modulo(modulo_truncating(a, b), b), floored_modulo(m, b))
+OPSIN_DIVISION(Fmod, modulo_truncating(a, b), m)
+#undef OPSIN_DIVISION
 OPSIN_BINARY(Pow, kArithmetic, power(a, b))
 OPSIN_BINARY(Maximum, kArithmetic, a != a ? a : (a < b || b != b) ? b : a)
 OPSIN_BINARY(Minimum, kArithmetic, a != a ? a : (b < a || b != b) ? b : a)
@@ -166,10 +215,10 @@ OPSIN_BINARY(Fmax, kArithmetic, b != b || a >= b ? a : b)
 OPSIN_BINARY(Fmin, kArithmetic, b != b || a <= b ? a : b)
 OPSIN_BINARY(ClampMin, kArithmetic, a != a ? a : (a < b || b != b) ? b : a)
 OPSIN_BINARY(ClampMax, kArithmetic, a != a ? a : (b < a || b != b) ? b : a)
-OPSIN_BINARY(Atan2, kFloat, a != a || b != b ? a + b : math::atan2(a, b))
+OPSIN_BINARY(Atan2, kFloat, angle_of(a, b))
 OPSIN_BINARY(Copysign, kFloat, math::copysign(a, b))
 OPSIN_BINARY(Xlogy, kFloat, x_log_y(a, b))
-OPSIN_BINARY(Hypot, kOnlyFloat, std::hypot(a, b))
+OPSIN_BINARY(Hypot, kOnlyFloat, length_of(a, b))
 OPSIN_BINARY(Logaddexp, kOnlyFloat, log_add_exp(a, b))
 OPSIN_BINARY(Logaddexp2, kOnlyFloat, log_add_exp2(a, b))
 OPSIN_BINARY(Prelu, kOnlyFloat, a > T(0) ? a : a * b)

@@ -16,8 +16,25 @@ void kernel(void* const* data, int64_t n, const void*) {
   auto* y = static_cast<Out*>(data[0]);
   const auto* a = static_cast<const T*>(data[1]);
   const auto* b = static_cast<const T*>(data[2]);
+  int64_t i = 0;
+  if constexpr (std::is_same_v<T, float> && requires { F::from_modulo(a[0], b[0], a[0]); }) {
+    // Blocks in which all quotients are moderate are vectors; others take fmod.
+    constexpr int64_t kBlock = 64;
+    for (; i + kBlock <= n; i += kBlock) {
+      int32_t far = 0;
+      for (int64_t j = i; j < i + kBlock; ++j) far |= !binary::is_near(a[j], b[j]);
+      if (far) {
+        for (int64_t j = i; j < i + kBlock; ++j) y[j] = F::value(a[j], b[j]);
+      } else {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) y[i] = F::value(a[i], b[i]);
+        for (int64_t j = i; j < i + kBlock; ++j) {
+          y[j] = F::from_modulo(a[j], b[j], binary::near_modulo(a[j], b[j]));
+        }
+      }
+    }
+  }
+#pragma GCC ivdep
+  for (; i < n; ++i) y[i] = F::value(a[i], b[i]);
 }
 
 template <class F>

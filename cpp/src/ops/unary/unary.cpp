@@ -87,12 +87,13 @@ Tensor positive(const Tensor& self) {
   check_not_bool(self, "positive");
   return self;
 }
-Tensor digamma(const Tensor& self) { return unary::apply(UnaryOp::Polygamma, self); }
-Tensor digamma_(const Tensor& self) { return unary::apply_(UnaryOp::Polygamma, self); }
+Tensor digamma(const Tensor& self) { return unary::apply(UnaryOp::Digamma, self); }
+Tensor digamma_(const Tensor& self) { return unary::apply_(UnaryOp::Digamma, self); }
 Tensor polygamma(int64_t n, const Tensor& self) {
   OPSIN_CHECK(Error, n >= 0, "polygamma: expected n >= 0, got ", n,
               " (polygamma(n, x) does not support negative n.)");
-  return unary::apply(UnaryOp::Polygamma, self, {static_cast<double>(n)});
+  if (n == 0) return digamma(self);
+  return unary::apply(n == 1 ? UnaryOp::Trigamma : UnaryOp::Polygamma, self, {static_cast<double>(n)});
 }
 Tensor round(const Tensor& self, int64_t decimals) {
   check_not_bool(self, "round");

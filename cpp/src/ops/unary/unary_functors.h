@@ -111,6 +111,15 @@ OPSIN_FN T mish_derivative(const T& x, const T& t, const T& s) {
   return t + x * (s * (T(1.0) - t * t));
 }
 
+template <class T>
+OPSIN_FN T cos_pi_of(const T& x) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return math::cos_pi(x);
+  } else {
+    return math::cos(T(3.1415926535897932) * x);
+  }
+}
+
 OPSIN_UNARY(Abs, kSame, kX, math::abs(x), sign_of(x))
 OPSIN_UNARY(Neg, kSame, kNone, T(-x), T(-1.0))
 OPSIN_UNARY(Sign, kSame, kNone, sign_of(x), T(0.0))
@@ -123,6 +132,7 @@ OPSIN_UNARY(RoundTo, kFloat, kNone, p.b > T(0) ? nearest_of(x * p.a) / p.a : nea
             T(0.0))
 OPSIN_UNARY(Frac, kSame, kNone, T(x - trunc_of(x)), T(1.0))
 OPSIN_UNARY(Square, kSame, kX, T(x* x), T(2.0) * x)
+OPSIN_UNARY(Cube, kSame, kX, T(x* x* x), T(3.0) * (x * x))
 OPSIN_UNARY(Sqrt, kFloat, kY, math::sqrt(x), T(0.5) / y)
 OPSIN_UNARY(Rsqrt, kFloat, kY, T(1) / math::sqrt(x), T(-0.5) * (y * (y * y)))
 OPSIN_UNARY(Reciprocal, kFloat, kY, T(1) / x, -(y* y))
@@ -174,9 +184,8 @@ OPSIN_UNARY(Logit, kFloat, kX,
                                          : x))),
             math::select(x >= p.a && x <= p.b, T(1.0) / (x * (T(1.0) - x)), p.c))
 // sin(pi x) / (pi x)
-OPSIN_UNARY(Sinc, kFloat, kX | kY,
-            x == T(0) ? T(1) : math::sin(T(3.1415926535897932) * x) / (T(3.1415926535897932) * x),
-            math::select(x == T(0.0), T(0.0), (math::cos(T(3.1415926535897932) * x) - y) / x))
+OPSIN_UNARY(Sinc, kFloat, kX | kY, x == T(0) ? T(1) : math::sin_pi(x) / (T(3.1415926535897932) * x),
+            math::select(x == T(0.0), T(0.0), (cos_pi_of(x) - y) / x))
 
 /// Sine and cosine: `bounded` is the vector form, right up to math::kTrigonometricBound.
 struct Sin {
@@ -237,7 +246,17 @@ struct Tan {
   }
 };
 
-/// The derivative of order a of digamma.
+template <class T>
+OPSIN_FN T trigamma_of(const T& x) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return math::trigamma(x);
+  } else {
+    return math::polygamma(T(1.0), x);
+  }
+}
+OPSIN_UNARY(Digamma, kFloat, kX, math::digamma(x), trigamma_of(x))
+OPSIN_UNARY(Trigamma, kFloat, kX, math::trigamma(x), math::polygamma(T(2.0), x))
+/// The derivative of order a >= 2 of digamma.
 struct Polygamma {
   static constexpr Kind kKind = Kind::kFloat;
   static constexpr bool kInput = true, kOutput = false, kSmooth = true;

@@ -52,6 +52,9 @@ namespace opsin {
 // With signatures of their own in unary.cpp and activation.cpp.
 #define OPSIN_UNARY_PARAM_OPS(X)  \
   X(Clamp, clamp, "")             \
+  X(Cube, pow, "")                \
+  X(Digamma, digamma, "")         \
+  X(Trigamma, polygamma, "")      \
   X(Logit, logit, "")             \
   X(NanToNum, nan_to_num, "")     \
   X(Polygamma, polygamma, "")     \
