@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 import opsin
 from tests.opcheck import ALL, FLOAT, Err, Op, c, make_tests, t
 
@@ -107,3 +110,19 @@ def test_cat_promotes() -> None:
     pair = [opsin.tensor([1]), opsin.tensor([2.5])]
     assert opsin.cat(pair).dtype == opsin.float32 and opsin.cat(pair).tolist() == [1.0, 2.5]
     assert opsin.stack([opsin.tensor(True), opsin.tensor(2)]).dtype == opsin.int64
+
+
+def test_gradients_of_channels_last_joins() -> None:
+    """Pooled maps lie channels-last inside, and so do the gradients of their join, and their gradients."""
+    pool = opsin.nn.functional.avg_pool2d
+    pairs = [np.random.default_rng(i).normal(size=(2, 3 + i, 4, 4)) for i in range(2)]
+    ours = [opsin.tensor(x).requires_grad_() for x in pairs]
+    theirs = [torch.tensor(x, requires_grad=True) for x in pairs]
+    y = pool(pool(opsin.cat([pool(x, 1) for x in ours], 1), 2) ** 3, 1).sum()
+    z = (torch.nn.functional.avg_pool2d(torch.cat(theirs, 1), 2) ** 3).sum()
+    first = opsin.autograd.grad(y, ours, create_graph=True)
+    expected = torch.autograd.grad(z, theirs, create_graph=True)
+    second = opsin.autograd.grad((first[0] ** 2).sum() + (first[1] ** 2).sum(), ours)
+    expected_second = torch.autograd.grad((expected[0] ** 2).sum() + (expected[1] ** 2).sum(), theirs)
+    for got, want in zip((*first, *second), (*expected, *expected_second), strict=True):
+        np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-12)

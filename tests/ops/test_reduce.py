@@ -388,3 +388,21 @@ def test_full_reduction_gives_ties_an_even_share(name: str) -> None:
     x = opsin.tensor([1.0, 3.0, 3.0] if name == "max" else [1.0, 1.0, 3.0], requires_grad=True)
     getattr(x, name)().backward()
     assert x.grad.tolist() == ([0.0, 0.5, 0.5] if name == "max" else [0.5, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["amax", "amin"])
+def test_nan_wins_wherever_it_is(name: str, dtype: str) -> None:
+    """Inner loops leave NaN out and look for it beside the comparison."""
+    values = np.random.default_rng(0).normal(size=(301, 9))
+    for row in (0, 1, 63, 64, 130, 255, 256, 299, 300):
+        broken = values.copy()
+        broken[row, 4] = NAN
+        x = opsin.tensor(broken).to(getattr(opsin, dtype))
+        expected = [4]
+        for view, dim in ((x, 0), (x.t().contiguous(), 1)):
+            y = getattr(view, name)(dim)
+            assert y.isnan().nonzero().flatten().tolist() == expected, row
+            kept = getattr(opsin.tensor(values).to(x.dtype), name)(0)
+            assert y[0:4].tolist() == kept[0:4].tolist()
+        assert getattr(x, name)().isnan().item()

@@ -245,6 +245,15 @@ OPSIN_FN T asin_tail(T z) {
   }
 }
 
+/// erf(x) for 0 <= x <= 1, at z = x^2.
+OPSIN_FN double erf_near(double x, double z) {
+  return x + x * horner(z, 0.12837916709551257, -0.37612638903183748, 0.11283791670954879,
+                        -0.026866170645076793, 0.0052239776248180145, -0.00085483269808337899,
+                        0.00012055331111642711, -1.4925595266831182e-5, 1.6461000484121368e-6,
+                        -1.6350312701054695e-7, 1.4659775274047436e-8, -1.1372848856791674e-9,
+                        5.9571761477489114e-11);
+}
+
 }  // namespace detail
 
 template <Real T>
@@ -408,12 +417,7 @@ OPSIN_FN T erf(T x) {
                        -0.00506494692f, 0.000685836683f, -6.22983533e-5f, 3.32168459e-6f, -7.58268197e-8f));
     return std::copysign(size < T(1) ? small : large, x);
   } else {
-    const T small =
-        size + size * horner(z, 0.12837916709551257, -0.37612638903183748, 0.11283791670954879,
-                             -0.026866170645076793, 0.0052239776248180145, -0.00085483269808337899,
-                             0.00012055331111642711, -1.4925595266831182e-5, 1.6461000484121368e-6,
-                             -1.6350312701054695e-7, 1.4659775274047436e-8, -1.1372848856791674e-9,
-                             5.9571761477489114e-11);
+    const T small = erf_near(size, z);
     const T far = detail::clamp(size, T(1), T(6)), t = (far - 3) / (far + 3);
     // erfc(x) e^(x^2) is smooth in t.
     const T tail =
@@ -440,15 +444,17 @@ OPSIN_FN T atan2(T y, T x) {
   up = right_infinite ? T(0) : up;
   right = up_infinite ? T(0) : right;
   up = up_infinite ? T(1) : up;
-  right = right_infinite | ((up == T(0)) & (right == T(0))) ? T(1) : right;
+  // One condition at a time: GCC makes no vectors of several in one question.
+  right = right_infinite ? T(1) : right;
+  right = up + right == T(0) ? T(1) : right;
   // Room for the sum and the multiple that the reduction takes.
   constexpr T kLarge = std::numeric_limits<T>::max() / 8;
-  const T shrink = (up > kLarge) | (right > kLarge) ? T(0.125) : T(1);
+  const T shrink = (up > right ? up : right) > kLarge ? T(0.125) : T(1);
   up *= shrink;
   right *= shrink;
   const T angle = detail::atan_quotient(up, right);
   const T left = T(3.1415926535897932) - angle;
-  return std::copysign(std::copysign(T(1), x) < T(0) ? left : angle, y);
+  return std::copysign(detail::to_bits(x) < 0 ? left : angle, y);
 }
 template <Floating T>
 OPSIN_FN T asin(T x) {

@@ -1,6 +1,7 @@
 // Functions that fold dimensions away. `dim` may be empty for all dimensions and is in any order; negative
 // ones count from the end (IndexError out of range); `keepdim` keeps them with size 1. Sums of floating-point
-// values accumulate in float64, so that a float32 result is off by one rounding.
+// values add groups of four in float32 (float64 for float64) and the groups in float64, so that their error
+// does not grow with the length.
 #pragma once
 
 #include <array>
