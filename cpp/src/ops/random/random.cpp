@@ -46,12 +46,14 @@ void for_each_value(int64_t count, Generator* generator, F f) {
 /// apply.
 template <class F>
 Tensor overwrite(const Tensor& self, const char* op, F write) {
-  check_inplace(self, op, GradMode::is_enabled() && self.requires_grad());
+  const bool record = GradMode::is_enabled() && self.requires_grad();
+  check_no_overlap(self, op);
+  if (record) check_recordable(self, op);
   const Tensor dense = self.is_contiguous() ? self.detach() : empty(self.sizes(), self.dtype());
   write(dense);
   if (!self.is_contiguous()) copy_(self.detach(), dense);
   // What was there before gets no gradient.
-  if (GradMode::is_enabled() && self.requires_grad()) {
+  if (record) {
     copy_(self, clone(dense));
   } else {
     self.bump_version();
