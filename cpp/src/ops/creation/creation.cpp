@@ -57,33 +57,23 @@ Tensor generate(int64_t count, DType dtype, const char* op, F f) {
   return y;
 }
 
-/// The error of a bad size under the name of the function that was called.
-void check_sizes(IntSpan size, const char* op) {
-  int64_t bytes = 16;
-  for (const int64_t entry : size) {
-    OPSIN_CHECK(ShapeError, entry >= 0, op, ": expected non-negative sizes, got ", str(size));
-    OPSIN_CHECK(ShapeError, !__builtin_mul_overflow(bytes, std::max<int64_t>(entry, 1), &bytes), op,
-                ": the number of elements of ", str(size), " overflows 64 bits");
-  }
-}
-
 DType or_default(OptDType dtype) { return dtype.value_or(default_dtype()); }
 
 Tensor empty_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad,
                     std::optional<std::string_view>) {
-  check_sizes(size, "empty");
+  (void)count_elements(size, "empty");
   return finish(empty(size, or_default(dtype)), device, requires_grad);
 }
 Tensor zeros_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "zeros");
+  (void)count_elements(size, "zeros");
   return finish(zeros(size, or_default(dtype)), device, requires_grad);
 }
 Tensor ones_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "ones");
+  (void)count_elements(size, "ones");
   return finish(ones(size, or_default(dtype)), device, requires_grad);
 }
 Tensor full_schema(IntSpan size, const Scalar& value, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "full");
+  (void)count_elements(size, "full");
   return finish(full(size, value, dtype.value_or(value.dtype())), device, requires_grad);
 }
 Tensor empty_strided_schema(IntSpan size, IntSpan stride, OptDType dtype, OptDevice device,
