@@ -119,7 +119,7 @@ void set_view(const Tensor& view, const Tensor& source) {
 
 void check_no_overlap(const Tensor& tensor, const char* op) {
   const TensorImpl* impl = tensor.impl();
-  if (impl->contiguous) return;
+  if (impl->contiguous || impl->numel == 0) return;
   for (size_t i = 0; i < impl->sizes.size(); ++i) {
     OPSIN_CHECK(
         Error, impl->sizes[i] <= 1 || impl->strides[i] != 0, op,

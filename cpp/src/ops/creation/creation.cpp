@@ -12,6 +12,7 @@
 #include "core/registry.h"
 #include "cpu/thread_pool.h"
 #include "ops/creation/options.h"
+#include "ops/view/overlap.h"
 
 namespace opsin {
 
@@ -205,7 +206,10 @@ Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype) {
   return y;
 }
 
-Tensor fill_(const Tensor& self, const Scalar& value) { return call_inplace<Fill>(value, self); }
+Tensor fill_(const Tensor& self, const Scalar& value) {
+  call_inplace<Fill>(value, without_repeats(self));
+  return self;
+}
 Tensor zero_(const Tensor& self) { return fill_(self, 0); }
 
 void register_creation(Registry& registry) {
@@ -239,10 +243,10 @@ void register_creation(Registry& registry) {
   registry.add<&triu_indices>("triu_indices(int row, int col, int offset=0, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Positions [2, count] of the upper triangle of a [row, col] matrix.");
 #undef OPSIN_OPTIONS
-  registry.add<&fill_>("Tensor.fill_(Tensor self, Number value) -> Tensor",
-                       "Writes `value` to every element.");
   registry.add<&fill_tensor_>("Tensor.fill_(Tensor self, Tensor value) -> Tensor",
                               "Writes a 0-d tensor to every element.");
+  registry.add<&fill_>("Tensor.fill_(Tensor self, Number value) -> Tensor",
+                       "Writes `value` to every element.");
   registry.add<&zero_>("Tensor.zero_(Tensor self) -> Tensor", "Writes 0 to every element.");
   register_like(registry);
 }
