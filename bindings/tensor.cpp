@@ -57,12 +57,15 @@ void tensor_dealloc(PyObject* object) {
 
 int tensor_traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(object));
-  Py_VISIT(self_of(object)->attributes);
-  return 0;
+  const TensorObject* self = self_of(object);
+  Py_VISIT(self->attributes);
+  return self->tensor.defined() ? visit_hooks(self->tensor, visit, arg) : 0;
 }
 
 int tensor_clear(PyObject* object) {
-  Py_CLEAR(self_of(object)->attributes);
+  TensorObject* self = self_of(object);
+  Py_CLEAR(self->attributes);
+  if (self->tensor.defined()) drop_hooks(self->tensor);
   return 0;
 }
 
