@@ -252,7 +252,9 @@ int set_data(PyObject* self, PyObject* value, void*) {
     to->strides = from->strides;
     to->dtype = from->dtype;
     to->contiguous = from->contiguous;
-    if (to->autograd) to->autograd->accumulator.reset();
+    if (to->autograd && to->autograd->accumulator) {
+      to->autograd->accumulator->outputs[0] = {to->sizes, to->dtype, to->storage->device};
+    }
     return 0;
   });
 }

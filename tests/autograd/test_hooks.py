@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import opsin
+from tests.opcases import torch
 
 
 def leaf() -> opsin.Tensor:
@@ -237,3 +238,15 @@ def test_a_callable_that_hooks_two_tensors_outlives_one() -> None:
     gc.collect()
     other.sum().backward()
     assert seen == [([1, 1], [1, 2])]
+
+
+def test_new_data_keeps_the_gradient_and_the_hooks() -> None:
+    for lib in (opsin, torch):
+        x, seen = lib.ones(2, 3, requires_grad=True), []
+        x.register_hook(lambda g, seen=seen: seen.append(g.tolist()))
+        (x * 2).sum().backward()
+        x.data = lib.zeros(2)
+        assert x.grad.tolist() == [[2, 2, 2], [2, 2, 2]]
+        x.grad = None
+        (x * 3).sum().backward()
+        assert x.grad.tolist() == [3, 3] and seen[1] == [3, 3]
