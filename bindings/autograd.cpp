@@ -168,6 +168,9 @@ void bind_autograd(py::module_& module) {
 
   module.def("is_grad_enabled", &GradMode::is_enabled, "Whether calls of this thread record the graph.");
   module.def("_set_grad_enabled", &GradMode::set_enabled);
+  module.def("is_inference_mode_enabled", &InferenceMode::is_enabled,
+             "Whether this thread is inside inference_mode.");
+  module.def("_set_inference_mode", &InferenceMode::set_enabled);
   module.def("_run_backward", &run_backward);
   module.def("_add_hook", &add_hook);
   module.def("_add_post_accumulate_grad_hook", &add_post_accumulate_hook);

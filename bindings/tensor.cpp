@@ -258,6 +258,10 @@ int set_data(PyObject* self, PyObject* value, void*) {
     return 0;
   });
 }
+unsigned long tracked_version(const Tensor& t) {
+  OPSIN_CHECK(Error, !t.is_inference(), "_version: Inference tensors do not track version counter.");
+  return t.version();
+}
 Tensor reversed_dims(const Tensor& t) {
   Dims dims(t.sizes().size());
   for (size_t i = 0; i < dims.size(); ++i) dims[i] = static_cast<int64_t>(dims.size() - 1 - i);
@@ -280,7 +284,7 @@ PyGetSetDef attributes[] = {
     {"grad", OPSIN_GET(wrap(t.grad())), set_grad, "The accumulated gradient, or None.", nullptr},
     {"output_nr", OPSIN_GET(PyLong_FromLong(t.output_nr())), nullptr,
      "Which output of grad_fn this tensor is.", nullptr},
-    {"_version", OPSIN_GET(PyLong_FromUnsignedLong(t.version())), nullptr,
+    {"_version", OPSIN_GET(PyLong_FromUnsignedLong(tracked_version(t))), nullptr,
      "How often the memory was changed in place.", nullptr},
     {"data", OPSIN_GET(wrap(t.detach())), set_data, "The same memory outside the graph.", nullptr},
     {"is_cuda", OPSIN_GET(PyBool_FromLong(t.device().is_cuda())), nullptr, "Whether the memory is on a GPU.",
@@ -357,6 +361,8 @@ PyMethodDef methods[] = {
      "Whether the dtype is complex."},
     {"is_signed", OPSIN_METHOD(PyBool_FromLong(t.dtype() != opsin::kBool && t.dtype() != kUInt8)),
      METH_NOARGS, "Whether values can be negative."},
+    {"is_inference", OPSIN_METHOD(PyBool_FromLong(t.is_inference())), METH_NOARGS,
+     "Whether the memory was allocated in inference_mode: autograd cannot use it."},
     {"item", OPSIN_METHOD(wrap_scalar(t.scalar())), METH_NOARGS, "The value of a tensor of one element."},
     {"retain_grad", OPSIN_METHOD((t.retain_grad(), Py_NewRef(Py_None))), METH_NOARGS,
      "Keeps the gradient of this inner tensor in .grad."},

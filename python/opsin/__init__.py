@@ -39,7 +39,6 @@ from opsin._types import (
 from opsin.autograd.grad_mode import (
     enable_grad,
     inference_mode,
-    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
@@ -76,7 +75,6 @@ __all__ = [
     "inference_mode",
     "is_complex",
     "is_floating_point",
-    "is_inference_mode_enabled",
     "is_tensor",
     "layout",
     "linalg",

@@ -129,6 +129,12 @@ void check_no_overlap(const Tensor& tensor, const char* op) {
   }
 }
 
+void check_inference(const Tensor& tensor, const char* op) {
+  OPSIN_CHECK(Error, !tensor.is_inference() || InferenceMode::is_enabled(), op,
+              ": Inplace update to inference tensor outside InferenceMode is not allowed, got one of shape ",
+              str(tensor.sizes()), " (make a clone() to get a normal tensor before the in-place update)");
+}
+
 void check_recordable(const Tensor& tensor, const char* op) {
   OPSIN_CHECK(Error, is_differentiable(tensor.dtype()), op, ": cannot record an in-place change of a ",
               name(tensor.dtype()), " tensor (only floating-point tensors carry gradients)");
@@ -158,6 +164,7 @@ void rebase_history(const Tensor& self, const Ref<Node>& node) {
 
 Tensor rebase_geometry(const Tensor& self, const Tensor& view, const char* op) {
   const bool record = GradMode::is_enabled() && self.requires_grad();
+  check_inference(self, op);
   if (record) check_recordable(self, op);
   // Once the version counts on, the view would look for its history in `self`.
   Ref<Node> node = record ? view.grad_fn() : nullptr;
@@ -191,6 +198,9 @@ const Tensor& Tensor::set_requires_grad(bool requires_grad_) const {
   OPSIN_CHECK(Error, !requires_grad_ || is_differentiable(dtype()),
               "requires_grad_: only Tensors of floating point and complex dtype can require gradients, got ",
               name(dtype()));
+  OPSIN_CHECK(Error, !requires_grad_ || !is_inference() || InferenceMode::is_enabled(),
+              "requires_grad_: Setting requires_grad=True on inference tensor outside InferenceMode is not "
+              "allowed (set it on a clone())");
   OPSIN_CHECK(
       Error, requires_grad_ || is_leaf(),
       "requires_grad_: you can only change requires_grad flags of leaf variables. (use detach() for a tensor "

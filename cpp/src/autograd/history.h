@@ -43,6 +43,8 @@ void set_history(const Tensor& output, const Ref<Node>& node);
 void set_view(const Tensor& view, const Tensor& source);
 /// Raises if elements of `tensor` share memory, so that a write to one is a write to another.
 void check_no_overlap(const Tensor& tensor, const char* op);
+/// Raises if `tensor` was made in inference mode and this is outside of it.
+void check_inference(const Tensor& tensor, const char* op);
 /// Raises if an in-place change of `tensor` cannot be recorded.
 void check_recordable(const Tensor& tensor, const char* op);
 /// Makes `node` the maker of what is now in `self`, for its base and all views of that too.

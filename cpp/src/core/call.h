@@ -114,6 +114,7 @@ Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const
   if constexpr (detail::has_backward<Op>) {
     record = GradMode::is_enabled() && (needs_grad(self) || (needs_grad(others) || ...));
   }
+  check_inference(self, op_name<Op>(params));
   check_no_overlap(self, op_name<Op>(params));
   if (record) check_recordable(self, op_name<Op>(params));
   if (!record) {

@@ -47,6 +47,7 @@ void for_each_value(int64_t count, Generator* generator, F f) {
 template <class F>
 Tensor overwrite(const Tensor& self, const char* op, F write) {
   const bool record = GradMode::is_enabled() && self.requires_grad();
+  check_inference(self, op);
   check_no_overlap(self, op);
   if (record) check_recordable(self, op);
   const Tensor dense = self.is_contiguous() ? self.detach() : empty(self.sizes(), self.dtype());
