@@ -68,6 +68,7 @@ __all__ = [
     "cuda",
     "data",
     "e",
+    "einsum",
     "enable_grad",
     "finfo",
     "iinfo",
@@ -95,6 +96,7 @@ __all__ = [
     "set_grad_enabled",
     "set_printoptions",
     "strided",
+    "tensordot",
     "train",
     "transforms",
     "use_deterministic_algorithms",
@@ -137,3 +139,4 @@ __all__ += _functions.__all__
 # Last, because they bring in `abs`, `all`, `float`, `int`, `sum`, ... which hide Python's own in this module.
 from opsin._C import *  # noqa: E402, F403
 from opsin._C._functions import *  # noqa: E402, F403
+from opsin._contract import einsum, tensordot  # noqa: E402
