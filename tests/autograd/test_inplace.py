@@ -105,6 +105,17 @@ def test_a_retained_gradient_is_that_of_the_last_change() -> None:
     assert y.grad.tolist() == [[7], [7]] and x.grad.tolist() == [[14, 14]]
 
 
+def test_a_detached_tensor_retains_nothing() -> None:
+    x = opsin.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.detach_()
+    y.mul_(x).mul_(x)
+    assert not y.retains_grad
+    y.sum().backward()
+    assert y.grad is None and x.grad.tolist() == [4, 4]
+
+
 def test_a_hook_stays_where_it_was_registered() -> None:
     for library in (opsin, torch):
         x, seen = library.ones(1, 2, requires_grad=True), []

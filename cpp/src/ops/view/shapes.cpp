@@ -72,6 +72,7 @@ Tensor detach_(const Tensor& self) {
   meta.grad_fn.reset();
   meta.output_nr = 0;
   meta.requires_grad = false;
+  meta.retains_grad = false;
   return self;
 }
 
