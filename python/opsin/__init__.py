@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import opsin._C._functions as _functions
 from opsin import _C as _C
 from opsin._C import __version__
+from opsin._contract import einsum, tensordot
 from opsin._left_out import explain as _explain
 from opsin._tensor import install as _install
 from opsin._types import (
@@ -139,4 +140,3 @@ __all__ += _functions.__all__
 # Last, because they bring in `abs`, `all`, `float`, `int`, `sum`, ... which hide Python's own in this module.
 from opsin._C import *  # noqa: E402, F403
 from opsin._C._functions import *  # noqa: E402, F403
-from opsin._contract import einsum, tensordot  # noqa: E402

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from opsin import _C
 from opsin._C import Tensor
+from opsin._C._contract import einsum as _einsum
+from opsin._C._contract import tensordot as _tensordot
 
-_einsum = _C._namespace("")["einsum"]
-_tensordot = _C._namespace("")["_tensordot"]
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 

@@ -1,8 +1,8 @@
 // Composed of views, sums and batched matrix products, whose gradients give those of the whole.
+#include <algorithm>
+
 #include <opsin/ops/binary.h>
 #include <opsin/ops/einsum.h>
-
-#include <algorithm>
 #include <opsin/ops/matmul.h>
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
@@ -304,11 +304,9 @@ Tensor kron(const Tensor& self, const Tensor& other) {
 }
 
 void register_einsum(Registry& registry) {
-  registry.add<&einsum>("einsum(str equation, Tensor[]... operands) -> Tensor",
-                        "The sum of products that `equation` describes, such as 'bij,bjk->bik': one letter "
-                        "for each dimension of "
-                        "each operand, '...' for any number of leading ones.");
-  registry.add<&tensordot>("_tensordot(Tensor a, Tensor b, int[] dims_a, int[] dims_b) -> Tensor",
+  registry.add<&einsum>("contract.einsum(str equation, Tensor[]... operands) -> Tensor",
+                        "The sum of products that `equation` describes, such as 'bij,bjk->bik'.");
+  registry.add<&tensordot>("contract.tensordot(Tensor a, Tensor b, int[] dims_a, int[] dims_b) -> Tensor",
                            "The sum of products over dimensions dims_a of `a` and dims_b of `b`.");
   registry.add<&kron>("kron(Tensor self, Tensor other) -> Tensor",
                       "The Kronecker product: `other` scaled by each element of `self`, as blocks.");
