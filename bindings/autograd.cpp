@@ -1,6 +1,8 @@
 // The backward pass, gradient mode, hooks and graph nodes for Python.
 #include "python_tensor.h"
 
+#include <algorithm>
+
 #include <pybind11/stl.h>
 
 #include <opsin/autograd.h>
@@ -9,13 +11,54 @@ namespace opsin::python {
 
 namespace {
 
-/// A Python callable that may be called and dropped from any thread.
-std::shared_ptr<py::object> shared_callable(py::object callable) {
-  return {new py::object(std::move(callable)), [](py::object* object) {
+/// A Python object that may be copied and dropped from any thread.
+using Shared = std::shared_ptr<py::object>;
+
+Shared share(py::object object) {
+  return {new py::object(std::move(object)), [](py::object* held) {
             if (!Py_IsInitialized()) return;
             const py::gil_scoped_acquire gil;
-            delete object;
+            delete held;
           }};
+}
+
+struct PythonHook {
+  Tensor operator()(const Tensor& gradient) const {
+    const py::gil_scoped_acquire gil;
+    const py::object result = (*callable)(to_python(gradient));
+    if (result.is_none()) return {};
+    if (!is_tensor(result.ptr())) throw TypeError("hook: expected a Tensor or None as result");
+    return unwrap(result.ptr());
+  }
+  Shared callable;
+};
+
+struct PythonPostHook {
+  void operator()() const {
+    const py::gil_scoped_acquire gil;
+    const py::object target = (*tensor)();
+    if (!target.is_none()) (*callable)(target);
+  }
+  Shared callable;
+  Shared tensor;  ///< A weak reference: the hook belongs to the tensor, so it must not keep it alive.
+};
+
+GradHook& function_of(Node::Hook& hook) { return hook.function; }
+std::function<void()>& function_of(std::pair<uint64_t, std::function<void()>>& hook) { return hook.second; }
+
+/// Calls `f(hooks, tag)` with the lists of hooks that nothing but `tensor` keeps, if the Python object is all
+/// that keeps `tensor`: `tag` is the type of Python's hooks among them. Anything else that could bring the
+/// tensor or its node back, a graph or a thread at work, holds a reference of its own.
+template <class F>
+void for_each_own_hooks(const Tensor& tensor, F f) {
+  const AutogradMeta* meta = tensor.impl()->autograd.get();
+  if (!meta || tensor.ref()->use_count() != 1) return;
+  if (meta->grad_fn && meta->grad_fn->use_count() == 1)
+    f(meta->grad_fn->hooks, static_cast<PythonHook*>(nullptr));
+  if (meta->accumulator && meta->accumulator->use_count() == 1) {
+    f(meta->accumulator->hooks, static_cast<PythonHook*>(nullptr));
+    f(meta->accumulator->post_hooks, static_cast<PythonPostHook*>(nullptr));
+  }
 }
 
 TensorList tensor_list(const py::handle& sequence, const char* op) {
@@ -49,25 +92,13 @@ py::object run_backward(const py::tuple& tensors, const py::tuple& gradients, bo
 }
 
 uint64_t add_hook(const Tensor& tensor, py::object hook) {
-  auto callable = shared_callable(std::move(hook));
-  return register_hook(tensor, [callable](const Tensor& gradient) {
-    const py::gil_scoped_acquire gil;
-    const py::object result = (*callable)(to_python(gradient));
-    if (result.is_none()) return Tensor();
-    if (!is_tensor(result.ptr())) throw TypeError("hook: expected a Tensor or None as result");
-    return unwrap(result.ptr());
-  });
+  return register_hook(tensor, PythonHook{share(std::move(hook))});
 }
 
 uint64_t add_post_accumulate_hook(const py::object& tensor, py::object hook) {
-  auto callable = shared_callable(std::move(hook));
-  // Weak: the hook belongs to the tensor, so it must not keep it alive.
-  auto self = shared_callable(py::reinterpret_steal<py::object>(PyWeakref_NewRef(tensor.ptr(), nullptr)));
-  return register_post_accumulate_grad_hook(unwrap(tensor.ptr()), [callable, self] {
-    const py::gil_scoped_acquire gil;
-    const py::object target = (*self)();
-    if (!target.is_none()) (*callable)(target);
-  });
+  auto self = py::reinterpret_steal<py::object>(PyWeakref_NewRef(tensor.ptr(), nullptr));
+  return register_post_accumulate_grad_hook(unwrap(tensor.ptr()),
+                                            PythonPostHook{share(std::move(hook)), share(std::move(self))});
 }
 
 /// "MulBackward" for the op "mul".
@@ -90,6 +121,27 @@ struct NodeHandle {
 };
 
 }  // namespace
+
+int visit_hooks(const Tensor& tensor, visitproc visit, void* arg) {
+  int result = 0;
+  for_each_own_hooks(tensor, [&]<class Hooks, class Hook>(Hooks& hooks, Hook*) {
+    for (auto& entry : hooks) {
+      const Hook* hook = function_of(entry).template target<Hook>();
+      if (hook && hook->callable.use_count() == 1 && result == 0) result = visit(hook->callable->ptr(), arg);
+    }
+  });
+  return result;
+}
+
+void drop_hooks(const Tensor& tensor) {
+  for_each_own_hooks(tensor, []<class Hooks, class Hook>(Hooks& hooks, Hook*) {
+    // Dropping a callable may run Python code that looks at the hooks, so they leave the list first.
+    const auto first = std::stable_partition(
+        hooks.begin(), hooks.end(), [](auto& entry) { return !function_of(entry).template target<Hook>(); });
+    const Hooks dropped(std::make_move_iterator(first), std::make_move_iterator(hooks.end()));
+    hooks.erase(first, hooks.end());
+  });
+}
 
 void bind_autograd(py::module_& module) {
   py::class_<NodeHandle>(module, "_Node", "A recorded call.")
@@ -116,6 +168,9 @@ void bind_autograd(py::module_& module) {
 
   module.def("is_grad_enabled", &GradMode::is_enabled, "Whether calls of this thread record the graph.");
   module.def("_set_grad_enabled", &GradMode::set_enabled);
+  module.def("is_inference_mode_enabled", &InferenceMode::is_enabled,
+             "Whether this thread is inside inference_mode.");
+  module.def("_set_inference_mode", &InferenceMode::set_enabled);
   module.def("_run_backward", &run_backward);
   module.def("_add_hook", &add_hook);
   module.def("_add_post_accumulate_grad_hook", &add_post_accumulate_hook);

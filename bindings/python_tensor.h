@@ -67,6 +67,11 @@ class GilRelease {
   PyThreadState* state_ = nullptr;
 };
 
+/// Reports to the garbage collector the Python hooks that only `tensor` keeps.
+int visit_hooks(const Tensor& tensor, visitproc visit, void* arg);
+/// Drops those hooks.
+void drop_hooks(const Tensor& tensor);
+
 // The parts of the module, one file each.
 void bind_types(py::module_& module);
 void bind_tensor(py::module_& module);

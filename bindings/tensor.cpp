@@ -57,12 +57,15 @@ void tensor_dealloc(PyObject* object) {
 
 int tensor_traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(object));
-  Py_VISIT(self_of(object)->attributes);
-  return 0;
+  const TensorObject* self = self_of(object);
+  Py_VISIT(self->attributes);
+  return self->tensor.defined() ? visit_hooks(self->tensor, visit, arg) : 0;
 }
 
 int tensor_clear(PyObject* object) {
-  Py_CLEAR(self_of(object)->attributes);
+  TensorObject* self = self_of(object);
+  Py_CLEAR(self->attributes);
+  if (self->tensor.defined()) drop_hooks(self->tensor);
   return 0;
 }
 
@@ -249,9 +252,15 @@ int set_data(PyObject* self, PyObject* value, void*) {
     to->strides = from->strides;
     to->dtype = from->dtype;
     to->contiguous = from->contiguous;
-    if (to->autograd) to->autograd->accumulator.reset();
+    if (to->autograd && to->autograd->accumulator) {
+      to->autograd->accumulator->outputs[0] = {to->sizes, to->dtype, to->storage->device};
+    }
     return 0;
   });
+}
+unsigned long tracked_version(const Tensor& t) {
+  OPSIN_CHECK(Error, !t.is_inference(), "_version: Inference tensors do not track version counter.");
+  return t.version();
 }
 Tensor reversed_dims(const Tensor& t) {
   Dims dims(t.sizes().size());
@@ -275,7 +284,7 @@ PyGetSetDef attributes[] = {
     {"grad", OPSIN_GET(wrap(t.grad())), set_grad, "The accumulated gradient, or None.", nullptr},
     {"output_nr", OPSIN_GET(PyLong_FromLong(t.output_nr())), nullptr,
      "Which output of grad_fn this tensor is.", nullptr},
-    {"_version", OPSIN_GET(PyLong_FromUnsignedLong(t.version())), nullptr,
+    {"_version", OPSIN_GET(PyLong_FromUnsignedLong(tracked_version(t))), nullptr,
      "How often the memory was changed in place.", nullptr},
     {"data", OPSIN_GET(wrap(t.detach())), set_data, "The same memory outside the graph.", nullptr},
     {"is_cuda", OPSIN_GET(PyBool_FromLong(t.device().is_cuda())), nullptr, "Whether the memory is on a GPU.",
@@ -352,6 +361,8 @@ PyMethodDef methods[] = {
      "Whether the dtype is complex."},
     {"is_signed", OPSIN_METHOD(PyBool_FromLong(t.dtype() != opsin::kBool && t.dtype() != kUInt8)),
      METH_NOARGS, "Whether values can be negative."},
+    {"is_inference", OPSIN_METHOD(PyBool_FromLong(t.is_inference())), METH_NOARGS,
+     "Whether the memory was allocated in inference_mode: autograd cannot use it."},
     {"item", OPSIN_METHOD(wrap_scalar(t.scalar())), METH_NOARGS, "The value of a tensor of one element."},
     {"retain_grad", OPSIN_METHOD((t.retain_grad(), Py_NewRef(Py_None))), METH_NOARGS,
      "Keeps the gradient of this inner tensor in .grad."},

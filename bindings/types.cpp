@@ -157,6 +157,35 @@ void translate_exception() {
   }
 }
 
+namespace {
+
+int64_t read_size(const py::handle& size) {
+  if (!PyLong_Check(size.ptr())) {
+    throw TypeError(std::string("broadcast_shapes: expected ints and tuples of ints, got ") +
+                    Py_TYPE(size.ptr())->tp_name);
+  }
+  return py::cast<int64_t>(size);
+}
+
+Dims read_shape(const py::handle& shape) {
+  Dims sizes;
+  if (PyTuple_Check(shape.ptr()) || PyList_Check(shape.ptr())) {
+    for (const py::handle size : shape) sizes.push_back(read_size(size));
+  } else {
+    sizes.push_back(read_size(shape));
+  }
+  (void)count_elements(sizes, "broadcast_shapes");
+  return sizes;
+}
+
+py::object broadcast_all(const py::args& shapes) {
+  Dims result;
+  for (const py::handle shape : shapes) result = broadcast_shapes(result, read_shape(shape));
+  return py::reinterpret_steal<py::object>(wrap_size(result));
+}
+
+}  // namespace
+
 void bind_types(py::module_& module) {
   const py::tuple bases = py::make_tuple(py::handle(PyExc_RuntimeError), py::handle(PyExc_ValueError));
   shape_error = PyErr_NewExceptionWithDoc(
@@ -231,6 +260,10 @@ void bind_types(py::module_& module) {
   for (const char* format : {"contiguous_format", "channels_last", "channels_last_3d", "preserve_format"}) {
     module.attr(format) = MemoryFormat{format};
   }
+  module.def(
+      "broadcast_shapes", &broadcast_all,
+      "broadcast_shapes(*shapes) -> Size: the common shape of tensors of these shapes, each a tuple of "
+      "ints or an int.");
 }
 
 }  // namespace opsin::python

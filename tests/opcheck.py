@@ -59,6 +59,7 @@ from tests.opcases import (
     torch,
     walk,
 )
+from tests.opvalues import assert_close, dtype_name, nested_to_opsin, outputs_of, to_opsin, to_torch, upcast
 
 __all__ = [
     "ALL",
@@ -80,69 +81,6 @@ __all__ = [
 __all__ += ["load_tables", "make_tests", "to_opsin", "to_torch"]
 
 
-def to_opsin(tensor: Any) -> opsin.Tensor:
-    """A contiguous Opsin tensor with the values of a torch tensor."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    tensor = tensor.detach()
-    array = np.array((tensor.float() if dtype == "bfloat16" else tensor).numpy())
-    return opsin.tensor(array, dtype=getattr(opsin, dtype))
-
-
-def to_torch(tensor: opsin.Tensor) -> Any:
-    """The values of an Opsin tensor as a torch tensor of the same dtype."""
-    dtype = dtype_name(tensor)
-    tensor = tensor.detach()
-    array = np.array((tensor.to(opsin.float32) if dtype == "bfloat16" else tensor).numpy())
-    return torch.from_numpy(array).to(getattr(torch, dtype))
-
-
-def dtype_name(tensor: Any) -> str:
-    return str(tensor.dtype).split(".")[-1]
-
-
-def nested_to_opsin(value: Any) -> Any:
-    def one(v: Any) -> Any:
-        if isinstance(v, torch.Tensor):
-            return to_opsin(v)
-        return getattr(opsin, str(v).removeprefix("torch.")) if isinstance(v, torch.dtype) else v
-
-    return map_nested(one, value)
-
-
-def outputs_of(result: Any) -> list[Any]:
-    return list(walk(result)) if isinstance(result, (list, tuple)) else [result]
-
-
-def _upcast(value: Any) -> Any:
-    return map_nested(
-        lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, value
-    )
-
-
-def assert_close(got: Any, want: Any, rtol: float, atol: float, what: str) -> None:
-    """Same shape, and |got - want| <= rtol |want| + atol with equal infinities and NaNs."""
-    assert tuple(got.shape) == tuple(want.shape), (
-        f"{what}: shape {tuple(got.shape)}, expected {tuple(want.shape)}"
-    )
-    got = to_torch(got)
-    if not got.is_floating_point() or not want.is_floating_point():
-        assert bool((got == want).all()), f"{what}:\n{got}\nexpected\n{want}"
-        return
-    limit = torch.finfo(got.dtype).max
-    rounded = torch.where(
-        want.abs() > limit * (1 + torch.finfo(got.dtype).eps / 2), want.sign() * math.inf, want
-    )
-    a, b = got.double(), torch.where(want.isnan(), want, rounded).double()
-    good = (a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= rtol * b.abs() + atol)
-    if not bool(good.all()):
-        gap = torch.where(good, 0.0, (a - b).abs().nan_to_num(nan=math.inf))
-        at = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), tuple(gap.shape)))
-        raise AssertionError(
-            f"{what}: {int((~good).sum())} of {good.numel()} elements differ, most at {list(at)}: "
-            f"got {a[at]:.9g}, expected {b[at]:.9g}, allowed {float(rtol * b[at].abs() + atol):.3g}"
-        )
-
-
 def check_forward(op: Op, call: Call, dtype: str) -> None:
     args, kwargs = call.make(dtype)
     try:
@@ -158,7 +96,7 @@ def check_forward(op: Op, call: Call, dtype: str) -> None:
     if like is None and not is_float:
         pytest.skip(f"no peer for {op.name} in {dtype}")
     if is_float:
-        up = op.torch_fn()(*(_upcast(a) for a in args), **{k: _upcast(v) for k, v in kwargs.items()})
+        up = op.torch_fn()(*(upcast(a) for a in args), **{k: upcast(v) for k, v in kwargs.items()})
         want = outputs_of(up)
     else:
         want = like or []
@@ -225,7 +163,7 @@ def _seed(call: Call, i: int, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def _reference_gradients(op: Op, call: Call, args: Any, kwargs: Any) -> Any:
-    up = tuple(_upcast(a) for a in args), {k: _upcast(v) for k, v in kwargs.items()}
+    up = tuple(upcast(a) for a in args), {k: upcast(v) for k, v in kwargs.items()}
     flags = _leaves(*up, call)
     seeds = lambda i, y: _seed(call, i, tuple(y.shape), "float64")  # noqa: E731
     return flags, _gradients(op.torch_fn(), *up, flags, torch.autograd.grad, seeds)
@@ -308,9 +246,7 @@ def check_layout(op: Op, call: Call, layout: str) -> None:
             assert_close(g, w, grad_rtol, grad_atol, f"{op.name}: gradient {i}, {layout}")
     else:
         up = (
-            (args, kwargs)
-            if op.tol == 0
-            else (_upcast(list(args)), {k: _upcast(v) for k, v in kwargs.items()})
+            (args, kwargs) if op.tol == 0 else (upcast(list(args)), {k: upcast(v) for k, v in kwargs.items()})
         )
         want = outputs_of(op.torch_fn()(*up[0], **up[1]))
         got = outputs_of(op.opsin_fn()(*ours[0], **ours[1]))

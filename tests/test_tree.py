@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# 500, with some grace for the last function.
-MAX_LINES = 550
+MAX_LINES = 500
 SOURCE = {".cpp", ".h", ".cu", ".cuh", ".py", ".cmake"}
 
 

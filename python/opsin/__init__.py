@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import opsin._C._functions as _functions
 from opsin import _C as _C
 from opsin._C import __version__
+from opsin._contract import einsum, tensordot
 from opsin._left_out import explain as _explain
 from opsin._tensor import install as _install
 from opsin._types import (
@@ -39,7 +40,6 @@ from opsin._types import (
 from opsin.autograd.grad_mode import (
     enable_grad,
     inference_mode,
-    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
@@ -69,6 +69,7 @@ __all__ = [
     "cuda",
     "data",
     "e",
+    "einsum",
     "enable_grad",
     "finfo",
     "iinfo",
@@ -76,7 +77,6 @@ __all__ = [
     "inference_mode",
     "is_complex",
     "is_floating_point",
-    "is_inference_mode_enabled",
     "is_tensor",
     "layout",
     "linalg",
@@ -97,6 +97,7 @@ __all__ = [
     "set_grad_enabled",
     "set_printoptions",
     "strided",
+    "tensordot",
     "train",
     "transforms",
     "use_deterministic_algorithms",

@@ -173,10 +173,6 @@ class _Methods:
         """Returns self: transfers need no page-locked memory."""
         return self
 
-    def is_inference(self: Tensor) -> bool:
-        """Always False: tensors made in inference mode are ordinary ones."""
-        return False
-
     def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
         values = self.detach().contiguous()
         # NumPy has no bfloat16; float32 holds every value of it.

@@ -9,6 +9,7 @@ import pytest
 
 import opsin
 from opsin import autograd
+from tests.opcases import torch
 
 
 def test_modes_nest_and_restore() -> None:
@@ -154,3 +155,72 @@ def test_errors() -> None:
         autograd.grad((y, y), x, (opsin.ones(2, 2), opsin.ones(3, 2)), is_grads_batched=True)
     with pytest.raises(AttributeError, match=r"module 'opsin.autograd' has no attribute 'nonsense'"):
         _ = autograd.nonsense  # type: ignore[attr-defined]
+
+
+def test_tensors_made_in_inference_mode_are_marked() -> None:
+    for lib in (opsin, torch):
+        x = lib.ones(3, requires_grad=True)
+        plain = lib.ones(3)
+        with lib.inference_mode():
+            assert lib.is_inference_mode_enabled()
+            y = x * 2
+            assert y.is_inference() and not y.requires_grad and lib.ones(2).is_inference()
+            assert y[1:].is_inference() and y.detach().is_inference()
+            # Views of other tensors, and what is written to them, stay ordinary.
+            assert not x.is_inference() and not x[1:].is_inference()
+            version = plain._version
+            assert plain.add_(1) is plain and not plain.is_inference() and plain._version == version + 1
+            y.add_(1)
+            with lib.inference_mode(False):
+                assert not lib.is_inference_mode_enabled() and (x * 2).requires_grad
+                assert not (x * 2).is_inference()
+            with lib.enable_grad():
+                assert not (x * 2).requires_grad
+        assert not lib.is_inference_mode_enabled() and lib.is_grad_enabled()
+        assert y.is_inference() and y[1:].is_inference() and not (y + 1).is_inference()
+        assert not y.clone().is_inference() and y.tolist() == [3, 3, 3]
+
+
+def test_inference_tensors_outside_inference_mode() -> None:
+    for lib in (opsin, torch):
+        x = lib.ones(3, requires_grad=True)
+        with lib.inference_mode():
+            y = x * 2
+            made = lib.ones(3, requires_grad=True)
+        with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+            x * y
+        with pytest.raises(RuntimeError, match="Setting requires_grad=True on inference tensor outside"):
+            y.requires_grad_()
+        with pytest.raises(RuntimeError, match="Inference tensors do not track version counter"):
+            _ = y._version
+        assert made.requires_grad and made.is_leaf
+        (x + y).sum().backward()
+        (x * y.clone()).sum().backward()
+        assert x.grad.tolist() == [3, 3, 3]
+        with lib.inference_mode():
+            y.add_(1)
+        assert y.tolist() == [3, 3, 3]
+        # PyTorch writes before it raises.
+        for change, args in (("add_", (1,)), ("zero_", ()), ("unsqueeze_", (0,))):
+            for target in (y, y[:2]):
+                with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside Infer"):
+                    getattr(target, change)(*args)
+        with lib.no_grad(), pytest.raises(RuntimeError, match="Inplace update to inference tensor outside"):
+            y.add_(1)
+
+
+def test_random_writes_respect_inference_mode() -> None:
+    with opsin.inference_mode():
+        y = opsin.ones(3)
+    with pytest.raises(RuntimeError, match=r"^uniform_: Inplace update to inference tensor"):
+        y.uniform_()
+
+
+def test_a_network_trains_after_it_was_evaluated() -> None:
+    net = opsin.nn.Sequential(opsin.nn.Conv2d(1, 2, 3), opsin.nn.BatchNorm2d(2), opsin.nn.Flatten())
+    x = opsin.randn(2, 1, 4, 4)
+    for _ in range(2):
+        with opsin.inference_mode():
+            assert net(x).is_inference()
+        net(x).square().mean().backward()
+    assert net[0].weight.grad is not None and not net[1].running_mean.is_inference()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
+
 import pytest
 
 import opsin
+from tests.opcases import torch
 
 
 def leaf() -> opsin.Tensor:
@@ -132,3 +137,116 @@ def test_a_tensor_is_one_object() -> None:
     base = x.detach().view(2)._base
     assert base is None or base is x or isinstance(base, opsin.Tensor)
     assert x.note == "kept"  # type: ignore[attr-defined]
+
+
+def collected(make: Callable[[], opsin.Tensor]) -> bool:
+    """Whether the garbage collector frees what `make` leaves behind, which must be a cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        gone = weakref.ref(make())
+        assert gone() is not None, "no cycle"
+        gc.collect()
+        return gone() is None
+    finally:
+        gc.enable()
+
+
+def test_hooks_that_refer_to_their_own_leaf_are_collected() -> None:
+    def hook(x: opsin.Tensor) -> opsin.Tensor:
+        x.register_hook(lambda g: g * x.detach())
+        return x
+
+    def post_hook(x: opsin.Tensor) -> opsin.Tensor:
+        x.register_post_accumulate_grad_hook(lambda _: x.grad.zero_())
+        return x
+
+    def used(x: opsin.Tensor) -> opsin.Tensor:
+        hook(x)
+        post_hook(x)
+        (x * x).sum().backward()
+        return x
+
+    def handle(x: opsin.Tensor) -> opsin.Tensor:
+        x.own = x.register_hook(lambda g: g)
+        return x
+
+    for cycle in (hook, post_hook, used, handle):
+        assert collected(lambda cycle=cycle: cycle(leaf()))
+        assert collected(lambda cycle=cycle: cycle(opsin.nn.Parameter(opsin.ones(2))))
+
+
+def test_hooks_that_refer_to_their_own_result_are_collected() -> None:
+    def alone() -> opsin.Tensor:
+        y = leaf() * 2
+        y.register_hook(lambda g: g * y.detach())
+        return y
+
+    def after_backward() -> opsin.Tensor:
+        y = alone()
+        (y * y).sum().backward()
+        return y
+
+    def retained() -> opsin.Tensor:
+        y = leaf() * 2
+        y.retain_grad()
+        y.register_hook(lambda _: y.grad)
+        return y
+
+    def between_two() -> opsin.Tensor:
+        y, x = alone(), leaf()
+        x.other, y.other = y, x
+        x.register_hook(lambda _: y.grad)
+        return x
+
+    for cycle in (alone, after_backward, retained, between_two):
+        assert collected(cycle)
+
+
+def test_the_collector_leaves_hooks_that_a_graph_still_needs() -> None:
+    x, seen = leaf(), []
+    y = x * 2
+    x.register_hook(lambda g, x=x: seen.append((g.tolist(), x.tolist())))
+    y.register_hook(lambda _, y=y: seen.append(y.tolist()))
+    z = (y * y).sum()
+    del x, y
+    gc.collect()
+    z.backward()
+    assert seen == [[2, 4], ([8, 16], [1, 2])]
+
+
+def test_the_collector_leaves_hooks_of_tensors_that_live() -> None:
+    x, seen = leaf(), []
+    x.register_hook(lambda _, x=x: seen.append(x))
+    x.register_post_accumulate_grad_hook(lambda p: seen.append(p))
+    keep = [x]
+    del x
+    gc.collect()
+    keep[0].sum().backward()
+    assert len(seen) == 2 and seen[0] is seen[1] is keep[0]
+
+
+def test_a_callable_that_hooks_two_tensors_outlives_one() -> None:
+    x, other, seen = leaf(), leaf(), []
+
+    def hook(g: opsin.Tensor, x: opsin.Tensor = x) -> None:
+        seen.append((g.tolist(), x.tolist()))
+
+    x.register_hook(hook)
+    other.register_hook(hook)
+    del x, hook
+    gc.collect()
+    other.sum().backward()
+    assert seen == [([1, 1], [1, 2])]
+
+
+def test_new_data_keeps_the_gradient_and_the_hooks() -> None:
+    for lib in (opsin, torch):
+        x, seen = lib.ones(2, 3, requires_grad=True), []
+        x.register_hook(lambda g, seen=seen: seen.append(g.tolist()))
+        (x * 2).sum().backward()
+        x.data = lib.zeros(2)
+        assert x.grad.tolist() == [[2, 2, 2], [2, 2, 2]]
+        x.grad = None
+        (x * 3).sum().backward()
+        assert x.grad.tolist() == [3, 3] and seen[1] == [3, 3]

@@ -224,3 +224,20 @@ def test_subclasses_keep_their_type() -> None:
 
     x = opsin.ones(2).requires_grad_()
     assert isinstance(x, opsin.Tensor) and issubclass(Named, opsin.Tensor)
+
+
+def test_broadcast_shapes() -> None:
+    for shapes in [(), ((2,), (3, 1), (1, 1, 1)), (2, (3, 1)), ([2], (1,)), ((0,), (1,)), (opsin.Size([2]),)]:
+        got, want = opsin.broadcast_shapes(*shapes), torch.broadcast_shapes(*map(_plain, shapes))
+        assert type(got) is opsin.Size and got == tuple(want)
+    with pytest.raises(RuntimeError, match=r"^broadcast_shapes: .*\[2, 3\] and \[4\]"):
+        opsin.broadcast_shapes((2, 3), (4,))
+    with pytest.raises(ValueError, match=r"^broadcast_shapes: expected non-negative sizes, got \[-1\]"):
+        opsin.broadcast_shapes((-1,))
+    for bad in ((2.0,), "ab"):
+        with pytest.raises(TypeError, match=r"^broadcast_shapes: expected ints and tuples of ints"):
+            opsin.broadcast_shapes(bad)
+
+
+def _plain(shape):
+    return tuple(shape) if isinstance(shape, tuple) else shape

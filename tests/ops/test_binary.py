@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
-import torch
 
 import opsin
-from tests.opcheck import ALL, FLOAT, INT, REAL, Err, Op, c, const, ints, make_tests, t
+from tests.opcases import torch
+from tests.opcheck import ALL, FLOAT, INT, REAL, Err, Op, c, const, dtype_name, ints, make_tests, t
 
 INTBOOL = (*INT, "bool")
 NAN, INF = float("nan"), float("inf")
@@ -44,11 +47,18 @@ def promoting(*extra) -> list:
     ]
 
 
+SCALED = [
+    c(t(2, 3), t(3), alpha=2),
+    c(t(2, 3), t(3), alpha=-0.5).but(dtypes=FLOAT),
+    c(t(2, 3), 3, alpha=2),
+    c(t(2, 3), ints(3), alpha=0.5).but(id="int_other", dtypes=FLOAT),
+    c(ints(2, 3), t(3), alpha=0.5).but(id="int_self", dtypes=FLOAT),
+]
 OPS = [
     op(
         "add",
         1,
-        cases=promoting(c(t(2, 3), t(3), alpha=2), c(t(2, 3), 3, alpha=2)),
+        cases=promoting(*SCALED),
         features=("TA17",),
         errors=[shapes_error("float32"), Err(c(t(2, 3), [1, 2]), TypeError, "add")],
     ),
@@ -56,14 +66,14 @@ OPS = [
         "sub",
         1,
         dtypes=REAL,
-        cases=promoting(c(t(2, 3), t(3), alpha=2)),
+        cases=promoting(*SCALED),
         aliases=("subtract",),
         errors=[
             shapes_error("float32"),
             Err(c(const([True]), const([True])), RuntimeError, "bool", dtype="bool"),
         ],
     ),
-    op("rsub", 1, dtypes=REAL, inplace=False, method=False, cases=[c(t(2, 3), 2), c(t(2, 3), t(3), alpha=2)]),
+    op("rsub", 1, dtypes=REAL, inplace=False, method=False, cases=[*SCALED, c(t(2, 3), 2)]),
     op("mul", 1, cases=promoting(), aliases=("multiply",)),
     op(
         "div",
@@ -345,3 +355,48 @@ def test_modulo_of_any_quotient(name: str) -> None:
         if name == "fmod":
             np.testing.assert_array_equal(np.signbit(got[got == 0]), np.signbit(want[got == 0]))
         np.testing.assert_array_equal(got, want)
+
+
+def scaled(library: Any, name: str, a: str, b: str | bool | float, alpha: Any) -> Any:
+    x = library.tensor([1, 0, 3]).to(getattr(library, a))
+    y = library.tensor([1, 5, 0]).to(getattr(library, b)) if isinstance(b, str) else b
+    return getattr(x, name)(y, alpha=alpha) if name[-1] == "_" else getattr(library, name)(x, y, alpha=alpha)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "rsub", "add_", "sub_"])
+def test_alpha_for_every_pair_of_dtypes(name: str) -> None:
+    dtypes = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+    wrong = []
+    for a, b, alpha in itertools.product(dtypes, (*dtypes, True, 3, 2.5), (1, 2, 2.5, True, 1 + 1j)):
+        try:
+            want = scaled(torch, name, a, b, alpha)
+        except RuntimeError:
+            want = None
+        try:
+            got = scaled(opsin, name, a, b, alpha)
+        except RuntimeError:
+            got = None
+        same = got is None if want is None else got is not None and dtype_name(got) == dtype_name(want)
+        if not same or (want is not None and got.tolist() != want.tolist()):
+            wrong.append((a, b, alpha, got, want))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b", "alpha", "match"),
+    [
+        ("add", "int64", "int32", 2.5, "^add: For integral input tensors, argument alpha must not be a floa"),
+        ("add_", "bool", "bool", 0.5, "^add_: For integral input tensors, argument alpha must not be a flo"),
+        ("sub", "int64", "int32", 1j, "^sub: For integral input tensors, argument alpha must not be a floa"),
+        ("add", "float32", "int32", True, "^add: Boolean alpha only supported for Boolean results.*float32"),
+        ("rsub", "float32", "int64", 1j, "^rsub: For non-complex input tensors, argument alpha must not be"),
+        ("sub_", "float32", "bool", 1, "with a bool tensor is not supported.*invert a mask, use the `~`"),
+        ("sub", "int64", True, 1, "with a bool tensor is not supported.*invert a mask, use the `~`"),
+        ("rsub", "bool", "bool", 1, "with two bool tensors is not supported. Use the `\\^`"),
+    ],
+)
+def test_alpha_and_bool_errors(name: str, a: str, b: Any, alpha: Any, match: str) -> None:
+    with pytest.raises(RuntimeError, match=match):
+        scaled(opsin, name, a, b, alpha)
+    with pytest.raises(RuntimeError):
+        scaled(torch, name, a, b, alpha)

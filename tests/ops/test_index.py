@@ -274,7 +274,11 @@ OPS = [
         tol=0,
         grad=False,
         method=True,
-        cases=[c(const([[1, 0, 2], [0, 0, 3]])), c(const(1)), c(const(0)), c(t(0, 3)), c(const([0, 0]))],
+        cases=[
+            c(x, **kwargs)
+            for x in [const([[1, 0, 2], [0, 0, 3]]), const(1), const(0), t(0, 3), const([0, 2])]
+            for kwargs in [{}, {"as_tuple": False}, {"as_tuple": True}]
+        ],
     ),
     Op("argwhere", dtypes=ALL, tol=0, grad=False, method=True, cases=[c(const([[1, 0, 2], [0, 0, 3]]))]),
     Op(
@@ -381,7 +385,14 @@ def test_iteration_and_length() -> None:
         iter(opsin.tensor(1))
 
 
-def test_nonzero_gives_a_tensor_unless_a_tuple_is_wanted() -> None:
-    x = opsin.tensor([0.0, 2.0, 3.0])
-    assert x.nonzero(as_tuple=False).tolist() == opsin.nonzero(x).tolist() == [[1], [2]]
-    assert [column.tolist() for column in x.nonzero(as_tuple=True)] == [[1, 2]]
+def test_nonzero_gives_a_matrix_or_a_tuple() -> None:
+    x = opsin.tensor([[0, 1], [1, 1]])
+    for rows in (opsin.nonzero(x), x.nonzero(as_tuple=False)):
+        assert rows.tolist() == [[0, 1], [1, 0], [1, 1]] and rows.dtype == opsin.int64
+    for columns in (opsin.nonzero(x, as_tuple=True), opsin.where(x)):
+        assert isinstance(columns, tuple) and [i.tolist() for i in columns] == [[0, 1, 1], [1, 0, 1]]
+    (one,) = opsin.nonzero(x[1], as_tuple=True)
+    assert one.tolist() == [0, 1]
+    assert opsin.tensor(5).nonzero().shape == (1, 0)
+    (zero_dim,) = opsin.tensor(5).nonzero(as_tuple=True)
+    assert zero_dim.tolist() == [0]

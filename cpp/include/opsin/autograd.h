@@ -12,12 +12,30 @@ namespace opsin {
 /// Whether calls of this thread record the graph.
 class OPSIN_API GradMode {
  public:
-  static bool is_enabled() { return enabled_flag(); }
-  static void set_enabled(bool enabled) { enabled_flag() = enabled; }
+  static bool is_enabled() { return flags().recording; }
+  /// Has no effect in inference mode.
+  static void set_enabled(bool enabled) {
+    Flags& own = flags();
+    own.recording = enabled && !own.inference;
+  }
 
  private:
-  static bool& enabled_flag();
+  struct Flags {
+    bool recording = true;
+    bool inference = false;
+  };
+  static Flags& flags();
+  friend class InferenceMode;
 };
+
+/// Whether this thread only infers: nothing is recorded, and memory allocated meanwhile stays out of autograd
+/// for good. Outside, it cannot be written in place or saved for a backward; a clone of it can.
+class OPSIN_API InferenceMode{public : static bool is_enabled(){return GradMode::flags().inference;
+}  // namespace opsin
+/// Also turns recording off, or back on.
+static void set_enabled(bool enabled) { GradMode::flags() = {!enabled, enabled}; }
+}
+;
 
 /// Scope in which nothing is recorded: `NoGradGuard no_grad;`.
 class NoGradGuard {

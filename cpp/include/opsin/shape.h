@@ -116,14 +116,21 @@ class Dims {
   int64_t inline_[kInline];
 };
 
-/// The number of elements; ShapeError if a size is negative or the product overflows int64.
-OPSIN_API int64_t count_elements(IntSpan sizes);
+/// The number of elements; ShapeError that names `op` if a size is negative or the product overflows int64.
+OPSIN_API int64_t count_elements(IntSpan sizes, const char* op = "size");
 /// Row-major strides of a dense tensor (a size of 0 counts as 1, as in PyTorch).
 OPSIN_API Dims contiguous_strides(IntSpan sizes);
+/// Whether the elements fill a block of memory without gaps or overlaps, in any order of the dimensions.
+OPSIN_API bool is_dense(IntSpan sizes, IntSpan strides);
 /// The common shape under NumPy's broadcasting rule; ShapeError that names `op` and both shapes otherwise.
 OPSIN_API Dims broadcast_shapes(IntSpan a, IntSpan b, const char* op = "broadcast_shapes");
 /// Wraps a dimension in [-rank, rank) to [0, rank); IndexError that names `op` otherwise. Rank 0 counts as 1.
 OPSIN_API int64_t wrap_dim(int64_t dim, int64_t rank, const char* op);
+/// One value for each of `axes` axes from an argument that gives one for all, one for each, or none (then
+/// `missing`). ShapeError that names `op` and the argument `what` if there are others or one is below
+/// `least`.
+OPSIN_API Dims per_axis(IntSpan values, size_t axes, int64_t missing, int64_t least, const char* op,
+                        const char* what);
 /// "[2, 3]".
 OPSIN_API std::string str(IntSpan sizes);
 

@@ -45,6 +45,8 @@ class OPSIN_API Storage final : public RefCounted {
   std::atomic<Layout> layout{Layout::kPlain};
   /// Set once the address was handed to code outside the engine (NumPy, DLPack).
   bool escaped = false;
+  /// Made in inference mode.
+  bool inference = false;
   std::atomic<uint32_t> version{0};
 
  private:
@@ -161,6 +163,8 @@ class OPSIN_API Tensor {
   Tensor grad() const;
   void set_grad(const Tensor& grad) const;
   void retain_grad() const;
+  /// Whether the memory was allocated in InferenceMode.
+  bool is_inference() const { return impl_->storage->inference; }
   /// The node that made this tensor; null for leaves.
   Ref<Node> grad_fn() const;
   uint32_t output_nr() const;

@@ -7,9 +7,9 @@
 
 namespace opsin {
 
-bool& GradMode::enabled_flag() {
-  thread_local bool enabled = true;
-  return enabled;
+GradMode::Flags& GradMode::flags() {
+  thread_local Flags flags;
+  return flags;
 }
 
 namespace {

@@ -1,8 +1,13 @@
 #include "autograd/history.h"
 
+#include <algorithm>
+
 namespace opsin {
 
 namespace {
+
+/// The id of the hooks that retain_grad() makes; ids for remove_hook start after it.
+constexpr uint64_t kRetainGradHook = 0;
 
 TensorMeta meta_of(const Tensor& tensor) { return {tensor.sizes(), tensor.dtype(), tensor.device()}; }
 
@@ -76,6 +81,20 @@ Edge gradient_edge(const Tensor& tensor) {
   return {meta.accumulator, 0};
 }
 
+void set_maker(AutogradMeta& meta, Ref<Node> node, uint32_t output_nr) {
+  if (meta.retains_grad && meta.grad_fn) {
+    std::vector<Node::Hook>& hooks = meta.grad_fn->hooks;
+    const auto retained = std::find_if(hooks.begin(), hooks.end(), [&](const Node::Hook& hook) {
+      return hook.id == kRetainGradHook && hook.output_nr == meta.output_nr;
+    });
+    node->hooks.push_back({kRetainGradHook, output_nr, std::move(retained->function)});
+    hooks.erase(retained);
+  }
+  meta.grad_fn = std::move(node);
+  meta.output_nr = output_nr;
+  meta.requires_grad = true;
+}
+
 void set_history(const Tensor& output, const Ref<Node>& node) {
   if (!output.defined()) {
     node->outputs.emplace_back();
@@ -84,10 +103,7 @@ void set_history(const Tensor& output, const Ref<Node>& node) {
   const auto output_nr = static_cast<uint32_t>(node->outputs.size());
   node->outputs.push_back(meta_of(output));
   if (!is_differentiable(output.dtype())) return;
-  AutogradMeta& meta = autograd_meta(output);
-  meta.grad_fn = node;
-  meta.output_nr = output_nr;
-  meta.requires_grad = true;
+  set_maker(autograd_meta(output), node, output_nr);
 }
 
 void set_view(const Tensor& view, const Tensor& source) {
@@ -101,25 +117,32 @@ void set_view(const Tensor& view, const Tensor& source) {
   meta.view_version = view.version();
 }
 
-void check_inplace(const Tensor& tensor, const char* op, bool recording) {
+void check_no_overlap(const Tensor& tensor, const char* op) {
   const TensorImpl* impl = tensor.impl();
-  if (!impl->contiguous) {
-    for (size_t i = 0; i < impl->sizes.size(); ++i) {
-      OPSIN_CHECK(
-          Error, impl->sizes[i] <= 1 || impl->strides[i] != 0, op,
-          ": unsupported operation: more than one element of the written-to tensor refers to a single memory "
-          "location, got sizes ",
-          str(impl->sizes), " with strides ", str(impl->strides), " (clone() it before writing)");
-    }
+  if (impl->contiguous || impl->numel == 0) return;
+  for (size_t i = 0; i < impl->sizes.size(); ++i) {
+    OPSIN_CHECK(
+        Error, impl->sizes[i] <= 1 || impl->strides[i] != 0, op,
+        ": unsupported operation: more than one element of the written-to tensor refers to a single memory "
+        "location, got sizes ",
+        str(impl->sizes), " with strides ", str(impl->strides), " (clone() it before writing)");
   }
-  if (!recording) return;
+}
+
+void check_inference(const Tensor& tensor, const char* op) {
+  OPSIN_CHECK(Error, !tensor.is_inference() || InferenceMode::is_enabled(), op,
+              ": Inplace update to inference tensor outside InferenceMode is not allowed, got one of shape ",
+              str(tensor.sizes()), " (make a clone() to get a normal tensor before the in-place update)");
+}
+
+void check_recordable(const Tensor& tensor, const char* op) {
   OPSIN_CHECK(Error, is_differentiable(tensor.dtype()), op, ": cannot record an in-place change of a ",
               name(tensor.dtype()), " tensor (only floating-point tensors carry gradients)");
   OPSIN_CHECK(Error, !(tensor.requires_grad() && tensor.is_leaf()), op,
               ": a leaf Variable that requires grad is being used in an in-place operation. (wrap it in "
               "no_grad, or work "
               "on a clone)");
-  if (const AutogradMeta* meta = impl->autograd.get(); meta && meta->base.defined()) {
+  if (const AutogradMeta* meta = tensor.impl()->autograd.get(); meta && meta->base.defined()) {
     OPSIN_CHECK(
         Error, !(meta->base.requires_grad() && meta->base.is_leaf()), op,
         ": a view of a leaf Variable that requires grad is being used in an in-place operation. (wrap it in "
@@ -139,6 +162,27 @@ void rebase_history(const Tensor& self, const Ref<Node>& node) {
   (void)self.grad_fn();
 }
 
+Tensor rebase_geometry(const Tensor& self, const Tensor& view, const char* op) {
+  const bool record = GradMode::is_enabled() && self.requires_grad();
+  check_inference(self, op);
+  if (record) check_recordable(self, op);
+  // Once the version counts on, the view would look for its history in `self`.
+  Ref<Node> node = record ? view.grad_fn() : nullptr;
+  TensorImpl* impl = self.impl();
+  impl->sizes = view.sizes();
+  impl->strides = view.strides();
+  impl->contiguous = view.is_contiguous();
+  self.bump_version();
+  if (record) {
+    AutogradMeta& meta = *impl->autograd;
+    set_maker(meta, std::move(node), view.output_nr());
+    meta.view_version = self.version();
+  } else if (impl->autograd && impl->autograd->accumulator) {
+    impl->autograd->accumulator->outputs[0] = meta_of(self);
+  }
+  return self;
+}
+
 // --- the autograd half of Tensor ---
 
 bool Tensor::requires_grad() const {
@@ -154,6 +198,9 @@ const Tensor& Tensor::set_requires_grad(bool requires_grad_) const {
   OPSIN_CHECK(Error, !requires_grad_ || is_differentiable(dtype()),
               "requires_grad_: only Tensors of floating point and complex dtype can require gradients, got ",
               name(dtype()));
+  OPSIN_CHECK(Error, !requires_grad_ || !is_inference() || InferenceMode::is_enabled(),
+              "requires_grad_: Setting requires_grad=True on inference tensor outside InferenceMode is not "
+              "allowed (set it on a clone())");
   OPSIN_CHECK(
       Error, requires_grad_ || is_leaf(),
       "requires_grad_: you can only change requires_grad flags of leaf variables. (use detach() for a tensor "
@@ -192,7 +239,7 @@ void Tensor::retain_grad() const {
   meta.retains_grad = true;
   // The graph holds the hook, so the hook must hold neither the graph nor this tensor: a slot shared by both.
   meta.accumulator = make_ref<AccumulateGrad>(*this);
-  node->hooks.push_back({0, meta.output_nr, [slot = meta.accumulator](const Tensor& grad) {
+  node->hooks.push_back({kRetainGradHook, meta.output_nr, [slot = meta.accumulator](const Tensor& grad) {
                            slot->grad = grad;
                            return Tensor();
                          }});
@@ -202,9 +249,7 @@ Ref<Node> Tensor::grad_fn() const {
   AutogradMeta* meta = impl_->autograd.get();
   if (!meta) return {};
   if (view_is_stale(*meta, *this)) {
-    meta->grad_fn = make_as_strided_node(meta->base, *this);
-    meta->output_nr = 0;
-    meta->requires_grad = true;
+    set_maker(*meta, make_as_strided_node(meta->base, *this), 0);
     meta->view_version = version();
   }
   return meta->grad_fn;

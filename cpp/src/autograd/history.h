@@ -34,14 +34,24 @@ inline AutogradMeta& autograd_meta(const Tensor& tensor) {
 Tensor alias_without_history(const Tensor& tensor);
 /// Where the gradient of `tensor` goes; an empty edge if it needs none.
 Edge gradient_edge(const Tensor& tensor);
+/// Makes output `output_nr` of `node` the maker of the tensor that `meta` belongs to; a retained gradient is
+/// the one of the newest value.
+void set_maker(AutogradMeta& meta, Ref<Node> node, uint32_t output_nr);
 /// Makes `node` the maker of `output`, as its next output.
 void set_history(const Tensor& output, const Ref<Node>& node);
 /// Makes `view` (same storage) share the in-place history of `source`.
 void set_view(const Tensor& view, const Tensor& source);
-/// Raises if the memory of `tensor` must not be written while recording.
-void check_inplace(const Tensor& tensor, const char* op, bool recording);
+/// Raises if elements of `tensor` share memory, so that a write to one is a write to another.
+void check_no_overlap(const Tensor& tensor, const char* op);
+/// Raises if `tensor` was made in inference mode and this is outside of it.
+void check_inference(const Tensor& tensor, const char* op);
+/// Raises if an in-place change of `tensor` cannot be recorded.
+void check_recordable(const Tensor& tensor, const char* op);
 /// Makes `node` the maker of what is now in `self`, for its base and all views of that too.
 void rebase_history(const Tensor& self, const Ref<Node>& node);
+/// Gives `self` the geometry of `view`, a view of it, and its history if that is to be recorded. Returns
+/// `self`.
+Tensor rebase_geometry(const Tensor& self, const Tensor& view, const char* op);
 
 /// What decides whether a call is recorded.
 inline bool needs_grad(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }

@@ -6,6 +6,10 @@ namespace opsin {
 
 SavedTensor::SavedTensor(const Tensor& tensor, bool is_output) {
   if (!tensor.defined()) return;
+  OPSIN_CHECK(Error, !tensor.is_inference(),
+              "Inference tensors cannot be saved for backward, got one of shape ", str(tensor.sizes()),
+              " (make a clone() to get a normal tensor and use it in autograd, or use no_grad() instead of "
+              "inference_mode())");
   is_output_ = is_output && tensor.requires_grad();
   version_ = tensor.version();
   if (is_output_) {

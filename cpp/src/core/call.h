@@ -114,7 +114,9 @@ Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const
   if constexpr (detail::has_backward<Op>) {
     record = GradMode::is_enabled() && (needs_grad(self) || (needs_grad(others) || ...));
   }
-  check_inplace(self, op_name<Op>(params), record);
+  check_inference(self, op_name<Op>(params));
+  check_no_overlap(self, op_name<Op>(params));
+  if (record) check_recordable(self, op_name<Op>(params));
   if (!record) {
     Tensor output = self;
     Op::forward_into(output, params, self, others...);

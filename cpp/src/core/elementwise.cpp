@@ -14,23 +14,6 @@ namespace {
 
 constexpr int64_t kGrain = 32768;
 
-/// Whether the elements fill a block of memory without gaps or overlaps, in any order of dimensions.
-bool is_dense(IntSpan sizes, IntSpan strides) {
-  Dims order(sizes.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return strides[static_cast<size_t>(a)] < strides[static_cast<size_t>(b)];
-  });
-  int64_t expected = 1;
-  for (const int64_t i : order) {
-    const auto d = static_cast<size_t>(i);
-    if (sizes[d] == 1) continue;
-    if (strides[d] != expected) return false;
-    expected *= sizes[d];
-  }
-  return true;
-}
-
 bool same_geometry(const TensorImpl& a, const TensorImpl& b) {
   return a.offset == b.offset && a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
 }

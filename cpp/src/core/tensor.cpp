@@ -51,6 +51,7 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device) {
   storage->bytes = bytes;
   if (bytes > 0) storage->data = cpu::allocate(bytes);
   storage->deleter_ = free_block;
+  storage->inference = InferenceMode::is_enabled();
   return storage;
 }
 
@@ -62,6 +63,7 @@ Ref<Storage> Storage::wrap(void* data, size_t bytes, Device device, Deleter dele
   storage->deleter_ = deleter;
   storage->context_ = context;
   storage->escaped = true;
+  storage->inference = InferenceMode::is_enabled();
   return storage;
 }
 

@@ -19,6 +19,7 @@ __all__ = [
     "as_tensor",
     "bfloat16",
     "bool",
+    "broadcast_shapes",
     "can_cast",
     "cdouble",
     "cfloat",
@@ -49,6 +50,7 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "long",
     "manual_seed",
     "memory_format",
@@ -234,6 +236,7 @@ class Tensor:
     def is_floating_point(self) -> _bool: ...
     def is_complex(self) -> _bool: ...
     def is_signed(self) -> _bool: ...
+    def is_inference(self) -> _bool: ...
     # A bool, int, float or complex, by the dtype.
     def item(self) -> Any: ...
     # Nested lists of such numbers, or one number.
@@ -604,11 +607,11 @@ class Tensor:
     def expm1_(self) -> Tensor:
         """In-place version of expm1."""
     @overload
-    def fill_(self, value: _Number) -> Tensor:
-        """Writes `value` to every element."""
-    @overload
     def fill_(self, value: Tensor) -> Tensor:
         """Writes a 0-d tensor to every element."""
+    @overload
+    def fill_(self, value: _Number) -> Tensor:
+        """Writes `value` to every element."""
     def fill_diagonal_(self, fill_value: _Number, wrap: _bool = False) -> Tensor:
         """Writes a number to the main diagonal; `wrap` restarts it below for tall matrices."""
     def fix(self) -> Tensor:
@@ -706,7 +709,6 @@ class Tensor:
     def int(self, memory_format: _memory_format | None = None) -> Tensor:
         """This tensor as int32; itself if it already is."""
     def is_contiguous(self, memory_format: Any = None) -> _bool: ...
-    def is_inference(self) -> _bool: ...
     def is_pinned(self) -> _bool: ...
     def isclose(
         self, other: Tensor, rtol: _Float = 1e-05, atol: _Float = 1e-08, equal_nan: _bool = False
@@ -722,6 +724,8 @@ class Tensor:
         """Whether the element is negative infinity."""
     def isposinf(self) -> Tensor:
         """Whether the element is positive infinity."""
+    def kron(self, other: Tensor) -> Tensor:
+        """The Kronecker product: `other` scaled by each element of `self`, as blocks."""
     def kthvalue(self, k: _Int, dim: _Int = -1, keepdim: _bool = False) -> _ValuesIndices:
         """The k-th smallest value along a dimension, counted from 1, and where it is."""
     @property
@@ -1113,6 +1117,14 @@ class Tensor:
         """As scatter, but values are added; repeated indices add up in order."""
     def scatter_add_(self, dim: _Int, index: Tensor, src: Tensor) -> Tensor:
         """In-place version of scatter_add."""
+    def scatter_reduce(
+        self, dim: _Int, index: Tensor, src: Tensor, reduce: str, *, include_self: _bool = True
+    ) -> Tensor:
+        """As scatter, but values of one place are combined by 'sum', 'prod', 'mean', 'amax' or 'amin', with what was there before if `include_self`."""
+    def scatter_reduce_(
+        self, dim: _Int, index: Tensor, src: Tensor, reduce: str, *, include_self: _bool = True
+    ) -> Tensor:
+        """In-place version of scatter_reduce."""
     def select(self, dim: _Int, index: _Int) -> Tensor:
         """One index of a dimension, which goes away."""
     def select_scatter(self, src: Tensor, dim: _Int, index: _Int) -> Tensor:
@@ -1413,6 +1425,8 @@ def set_default_dtype(d: _DType) -> None: ...
 def promote_types(type1: _DType, type2: _DType) -> _dtype: ...
 def can_cast(from_: _DType, to: _DType) -> _bool: ...
 def is_grad_enabled() -> _bool: ...
+def is_inference_mode_enabled() -> _bool: ...
+def broadcast_shapes(*shapes: _int | Sequence[_int]) -> Size: ...
 def memory_stats() -> dict[str, _int]: ...
 def reset_peak_memory_stats() -> None: ...
 def empty_cache() -> None: ...
@@ -1424,6 +1438,7 @@ __version__: str
 def _schemas() -> list[dict[str, Any]]: ...
 def _info() -> dict[str, Any]: ...
 def _set_grad_enabled(enabled: _bool, /) -> None: ...
+def _set_inference_mode(enabled: _bool, /) -> None: ...
 def _run_backward(
     tensors: tuple[Tensor, ...],
     gradients: tuple[Tensor | None, ...],

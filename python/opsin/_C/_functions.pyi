@@ -148,6 +148,7 @@ __all__ = [
     "isnan",
     "isneginf",
     "isposinf",
+    "kron",
     "kthvalue",
     "lcm",
     "ldexp",
@@ -233,6 +234,7 @@ __all__ = [
     "rsub",
     "scatter",
     "scatter_add",
+    "scatter_reduce",
     "select",
     "select_scatter",
     "sigmoid",
@@ -819,6 +821,9 @@ def isneginf(input: Tensor) -> Tensor:
 def isposinf(input: Tensor) -> Tensor:
     """Whether the element is positive infinity."""
 
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product: `other` scaled by each element of `self`, as blocks."""
+
 def kthvalue(input: Tensor, k: _Int, dim: _Int = -1, keepdim: _bool = False) -> _ValuesIndices:
     """The k-th smallest value along a dimension, counted from 1, and where it is."""
 
@@ -1332,6 +1337,11 @@ def scatter(input: Tensor, dim: _Int, index: Tensor, value: _Number) -> Tensor:
 
 def scatter_add(input: Tensor, dim: _Int, index: Tensor, src: Tensor) -> Tensor:
     """As scatter, but values are added; repeated indices add up in order."""
+
+def scatter_reduce(
+    input: Tensor, dim: _Int, index: Tensor, src: Tensor, reduce: str, *, include_self: _bool = True
+) -> Tensor:
+    """As scatter, but values of one place are combined by 'sum', 'prod', 'mean', 'amax' or 'amin', with what was there before if `include_self`."""
 
 def select(input: Tensor, dim: _Int, index: _Int) -> Tensor:
     """One index of a dimension, which goes away."""

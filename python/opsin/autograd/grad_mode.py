@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from opsin._C import _set_grad_enabled, is_grad_enabled
+from opsin._C import (
+    _set_grad_enabled,
+    _set_inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+)
 
-__all__ = ["enable_grad", "inference_mode", "is_inference_mode_enabled", "no_grad", "set_grad_enabled"]
+__all__ = ["enable_grad", "inference_mode", "no_grad", "set_grad_enabled"]
 
 # inspect.CO_GENERATOR; the module itself takes longer to import than all of this package.
 _IS_GENERATOR = 0x20
@@ -135,22 +139,11 @@ class set_grad_enabled:
         return f"{type(self).__name__}(mode={self.mode})"
 
 
-class _InferenceState(threading.local):
-    enabled = False
-
-
-_inference = _InferenceState()
-
-
-def is_inference_mode_enabled() -> bool:
-    """Whether the current thread is inside `inference_mode`."""
-    return _inference.enabled
-
-
 class inference_mode:
-    """Like `no_grad`, for code that will never need gradients; `inference_mode(False)` records again.
+    """Like `no_grad`, for results that will never need gradients; `inference_mode(False)` records again.
 
-    Unlike PyTorch, the tensors made inside are ordinary ones that autograd may use later.
+    Nothing turns recording on inside. Tensors whose memory was allocated inside (`is_inference()`) cannot be
+    changed in place or saved for a backward pass outside; clones of them can.
     """
 
     __slots__ = ("_previous", "mode")
@@ -170,12 +163,12 @@ class inference_mode:
         self.mode = mode
 
     def __enter__(self) -> None:
-        self._previous = (is_grad_enabled(), _inference.enabled)
-        _set_grad_enabled(not self.mode)
-        _inference.enabled = self.mode
+        self._previous = (is_grad_enabled(), is_inference_mode_enabled())
+        _set_inference_mode(self.mode)
 
     def __exit__(self, *exc: object) -> None:
-        grad_enabled, _inference.enabled = self._previous
+        grad_enabled, inference = self._previous
+        _set_inference_mode(inference)
         _set_grad_enabled(grad_enabled)
 
     def __call__(self, function: F) -> F:

@@ -4,6 +4,8 @@
 // return it.
 #pragma once
 
+#include <string_view>
+
 #include <opsin/tensor.h>
 
 namespace opsin {
@@ -46,6 +48,12 @@ OPSIN_API Tensor scatter_(const Tensor& self, int64_t dim, const Tensor& index, 
 /// As scatter, adding.
 OPSIN_API Tensor scatter_add(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src);
 OPSIN_API Tensor scatter_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src);
+/// As scatter, with the values of one place combined by `reduce`: "sum", "prod", "mean", "amax" or "amin";
+/// what was there before takes part with `include_self`. Ties share the gradient of an extreme evenly.
+OPSIN_API Tensor scatter_reduce(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src,
+                                std::string_view reduce, bool include_self = true);
+OPSIN_API Tensor scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src,
+                                 std::string_view reduce, bool include_self = true);
 /// gather() with broadcasting; over all elements without `dim`.
 OPSIN_API Tensor take_along_dim(const Tensor& self, const Tensor& indices,
                                 std::optional<int64_t> dim = std::nullopt);

@@ -19,12 +19,20 @@ using binary::apply_;
 
 namespace {
 
-/// alpha * other, or other itself for 1.
-Tensor scaled(const Tensor& other, const Scalar& alpha, const char* op) {
-  OPSIN_CHECK(Error, is_differentiable(other.dtype()) || alpha.is_integral(), op,
-              ": For integral input tensors, argument alpha must not be a floating point number.");
-  // A sum of bools is a bool.
-  return other.dtype() == kBool ? to(mul(other, wrap_number(alpha)), kBool) : mul(other, wrap_number(alpha));
+/// alpha * x, in the dtype of its sum with `other`.
+Tensor scaled(const Tensor& x, const Scalar& alpha, const Tensor& other, const char* op) {
+  using Kind = Scalar::Kind;
+  const DType dtype = result_type({&x, &other});
+  OPSIN_CHECK(Error, alpha.kind() != Kind::kBoolean || dtype == kBool, op,
+              ": Boolean alpha only supported for Boolean results, got ", name(dtype));
+  OPSIN_CHECK(Error, is_differentiable(dtype) || alpha.is_integral(), op,
+              ": For integral input tensors, argument alpha must not be a floating point number, got ",
+              name(dtype));
+  OPSIN_CHECK(Error, alpha.kind() != Kind::kComplex || is_complex(dtype), op,
+              ": For non-complex input tensors, argument alpha must not be a complex number, got ",
+              name(dtype));
+  // A multiple of a bool is a bool.
+  return to(mul(to(x, dtype), wrap_number(alpha)), dtype);
 }
 bool is_one(const Scalar& alpha) { return alpha.kind() == Scalar::Kind::kInteger && alpha.to_int() == 1; }
 
@@ -32,6 +40,9 @@ void check_not_bool(const Tensor& a, const Tensor& b) {
   OPSIN_CHECK(Error, a.dtype() != kBool || b.dtype() != kBool,
               "sub: Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
               "`logical_xor()` operator instead.");
+  OPSIN_CHECK(Error, a.dtype() != kBool && b.dtype() != kBool,
+              "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+              "invert a mask, use the `~` or `logical_not()` operator instead.");
 }
 
 BinaryOp division(std::optional<std::string_view> rounding_mode) {
@@ -85,22 +96,22 @@ OPSIN_COMPARISON_OPS(OPSIN_ROW)
 #undef OPSIN_ROW
 
 Tensor add(const Tensor& self, const Tensor& other, const Scalar& alpha) {
-  return apply(BinaryOp::Add, self, is_one(alpha) ? other : scaled(other, alpha, "add"));
+  return apply(BinaryOp::Add, self, is_one(alpha) ? other : scaled(other, alpha, self, "add"));
 }
 Tensor add_(const Tensor& self, const Tensor& other, const Scalar& alpha) {
-  return apply_(BinaryOp::Add, self, is_one(alpha) ? other : scaled(other, alpha, "add_"));
+  return apply_(BinaryOp::Add, self, is_one(alpha) ? other : scaled(other, alpha, self, "add_"));
 }
 Tensor sub(const Tensor& self, const Tensor& other, const Scalar& alpha) {
   check_not_bool(self, other);
-  return apply(BinaryOp::Sub, self, is_one(alpha) ? other : scaled(other, alpha, "sub"));
+  return apply(BinaryOp::Sub, self, is_one(alpha) ? other : scaled(other, alpha, self, "sub"));
 }
 Tensor sub_(const Tensor& self, const Tensor& other, const Scalar& alpha) {
   check_not_bool(self, other);
-  return apply_(BinaryOp::Sub, self, is_one(alpha) ? other : scaled(other, alpha, "sub_"));
+  return apply_(BinaryOp::Sub, self, is_one(alpha) ? other : scaled(other, alpha, self, "sub_"));
 }
 Tensor rsub(const Tensor& self, const Tensor& other, const Scalar& alpha) {
   check_not_bool(self, other);
-  return apply(BinaryOp::Sub, other, is_one(alpha) ? self : scaled(self, alpha, "rsub"));
+  return apply(BinaryOp::Sub, other, is_one(alpha) ? self : scaled(self, alpha, other, "rsub"));
 }
 Tensor div(const Tensor& self, const Tensor& other) { return apply(BinaryOp::Div, self, other); }
 Tensor div_(const Tensor& self, const Tensor& other) { return apply_(BinaryOp::Div, self, other); }

@@ -144,19 +144,6 @@ std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const
   return call<ConvBackwardWeight>({p, bias}, x, grad_y);
 }
 
-/// One entry for each axis: a list of one counts for all, an empty one means `missing`.
-Dims per_axis(IntSpan values, size_t axes, int64_t missing, int64_t least, const char* op, const char* what) {
-  OPSIN_CHECK(ShapeError, values.size() <= 1 || values.size() == axes, op, ": expected ", what,
-              " to have 1 or ", axes, " entries, got ", str(values));
-  Dims result(axes, values.empty() ? missing : values[0]);
-  for (size_t i = 0; i < values.size() && values.size() == axes; ++i) result[i] = values[i];
-  for (const int64_t value : result) {
-    OPSIN_CHECK(ShapeError, value >= least, op, ": expected ", what, " of at least ", least, ", got ",
-                str(result));
-  }
-  return result;
-}
-
 struct Settings {
   const char* op;
   size_t axes;

@@ -12,6 +12,7 @@
 #include "core/registry.h"
 #include "cpu/thread_pool.h"
 #include "ops/creation/options.h"
+#include "ops/view/overlap.h"
 
 namespace opsin {
 
@@ -57,33 +58,23 @@ Tensor generate(int64_t count, DType dtype, const char* op, F f) {
   return y;
 }
 
-/// The error of a bad size under the name of the function that was called.
-void check_sizes(IntSpan size, const char* op) {
-  int64_t bytes = 16;
-  for (const int64_t entry : size) {
-    OPSIN_CHECK(ShapeError, entry >= 0, op, ": expected non-negative sizes, got ", str(size));
-    OPSIN_CHECK(ShapeError, !__builtin_mul_overflow(bytes, std::max<int64_t>(entry, 1), &bytes), op,
-                ": the number of elements of ", str(size), " overflows 64 bits");
-  }
-}
-
 DType or_default(OptDType dtype) { return dtype.value_or(default_dtype()); }
 
 Tensor empty_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad,
                     std::optional<std::string_view>) {
-  check_sizes(size, "empty");
+  (void)count_elements(size, "empty");
   return finish(empty(size, or_default(dtype)), device, requires_grad);
 }
 Tensor zeros_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "zeros");
+  (void)count_elements(size, "zeros");
   return finish(zeros(size, or_default(dtype)), device, requires_grad);
 }
 Tensor ones_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "ones");
+  (void)count_elements(size, "ones");
   return finish(ones(size, or_default(dtype)), device, requires_grad);
 }
 Tensor full_schema(IntSpan size, const Scalar& value, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "full");
+  (void)count_elements(size, "full");
   return finish(full(size, value, dtype.value_or(value.dtype())), device, requires_grad);
 }
 Tensor empty_strided_schema(IntSpan size, IntSpan stride, OptDType dtype, OptDevice device,
@@ -215,7 +206,10 @@ Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype) {
   return y;
 }
 
-Tensor fill_(const Tensor& self, const Scalar& value) { return call_inplace<Fill>(value, self); }
+Tensor fill_(const Tensor& self, const Scalar& value) {
+  call_inplace<Fill>(value, without_repeats(self));
+  return self;
+}
 Tensor zero_(const Tensor& self) { return fill_(self, 0); }
 
 void register_creation(Registry& registry) {
@@ -249,10 +243,10 @@ void register_creation(Registry& registry) {
   registry.add<&triu_indices>("triu_indices(int row, int col, int offset=0, *, " OPSIN_OPTIONS ") -> Tensor",
                               "Positions [2, count] of the upper triangle of a [row, col] matrix.");
 #undef OPSIN_OPTIONS
-  registry.add<&fill_>("Tensor.fill_(Tensor self, Number value) -> Tensor",
-                       "Writes `value` to every element.");
   registry.add<&fill_tensor_>("Tensor.fill_(Tensor self, Tensor value) -> Tensor",
                               "Writes a 0-d tensor to every element.");
+  registry.add<&fill_>("Tensor.fill_(Tensor self, Number value) -> Tensor",
+                       "Writes `value` to every element.");
   registry.add<&zero_>("Tensor.zero_(Tensor self) -> Tensor", "Writes 0 to every element.");
   register_like(registry);
 }

@@ -1,6 +1,4 @@
 // Tensors in the likeness of another.
-#include <algorithm>
-
 #include <opsin/ops/creation.h>
 #include <opsin/ops/random.h>
 
@@ -18,16 +16,7 @@ using OptFormat = std::optional<std::string_view>;
 /// Unset values with the strides of `self` where those are a dense order of its dimensions, else row-major.
 Tensor empty_as(const Tensor& self, DType dtype, Device device) {
   if (self.is_contiguous()) return empty(self.sizes(), dtype, device);
-  Dims order(self.sizes().size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  std::sort(order.begin(), order.end(),
-            [&](int64_t a, int64_t b) { return self.stride(a) < self.stride(b); });
-  int64_t expected = 1;
-  for (const int64_t d : order) {
-    if (self.size(d) == 1) continue;
-    if (self.stride(d) != expected) return empty(self.sizes(), dtype, device);
-    expected *= self.size(d);
-  }
+  if (!is_dense(self.sizes(), self.strides())) return empty(self.sizes(), dtype, device);
   return empty_strided(self.sizes(), self.strides(), dtype, device);
 }
 

@@ -1,7 +1,10 @@
 // Functions with an index for each element along one dimension.
 #include "rows.h"
 
+#include <opsin/ops/binary.h>
+#include <opsin/ops/compare.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
 #include <opsin/ops/index.h>
 #include <opsin/ops/view.h>
 
@@ -99,6 +102,40 @@ Tensor scatter_add(const Tensor& self, int64_t dim, const Tensor& index, const T
   return scatter_add_(clone(self), dim, index, src);
 }
 
+Tensor scatter_reduce(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src,
+                      std::string_view reduce, bool include_self) {
+  const bool sums = reduce == "sum", averages = reduce == "mean";
+  OPSIN_CHECK(Error, sums || averages || reduce == "prod" || reduce == "amax" || reduce == "amin",
+              "scatter_reduce: reduce argument must be either sum, prod, mean, amax or amin, got ", reduce);
+  const int64_t d = wrap_dim(dim, self.dim(), "scatter_reduce");
+  check_index(self, index, d, "scatter_reduce");
+  const Tensor source = fitted_source(self, index, src, "scatter_reduce");
+  const Tensor at =
+      checked_indices(index, d, size_along(self, d), /*allow_negative=*/false, "scatter_reduce");
+  if (at.numel() == 0) return clone(self);
+  if (sums || averages) {
+    const Tensor start = include_self ? clone(self) : scatter(self, d, at, Scalar(0));
+    const Tensor total = scatter_add_(start, d, at, source);
+    if (sums) return total;
+    const Tensor counts = full(self.sizes(), include_self ? 1 : 0, self.dtype(), self.device());
+    scatter_add_(counts, d, at, ones(at.sizes(), self.dtype(), self.device()));
+    masked_fill_(counts, eq(counts, wrap_number(0)), wrap_number(1));
+    return is_differentiable(self.dtype()) ? div(total, counts) : floor_divide(total, counts);
+  }
+  const Fold fold = reduce == "prod" ? Fold::kProduct : reduce == "amax" ? Fold::kLargest : Fold::kSmallest;
+  const Tensor result = clone(self);
+  const Tensor part = fitted(result, at, d);
+  if (part.is_same(result)) return fold_along(self, d, at, source, fold, include_self);
+  copy_(part, fold_along(fitted(self, at, d), d, at, source, fold, include_self));
+  return result;
+}
+
+Tensor scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src,
+                       std::string_view reduce, bool include_self) {
+  // The rule reads what was there before.
+  return copy_(self, scatter_reduce(clone(self), dim, index, src, reduce, include_self));
+}
+
 Tensor take_along_dim(const Tensor& self, const Tensor& indices, std::optional<int64_t> dim) {
   OPSIN_CHECK(Error, indices.dtype() == kInt64 || indices.dtype() == kInt32,
               "take_along_dim: dtype of indices should be int64, got ", name(indices.dtype()));
@@ -142,6 +179,17 @@ void register_index_along(Registry& registry) {
                              "As scatter, but values are added; repeated indices add up in order.");
   registry.add<&scatter_add_>("Tensor.scatter_add_(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
                               "In-place version of scatter_add.");
+  registry.add<&scatter_reduce>(
+      "scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) "
+      "-> "
+      "Tensor",
+      "As scatter, but values of one place are combined by 'sum', 'prod', 'mean', 'amax' or 'amin', with "
+      "what "
+      "was there before if `include_self`.");
+  registry.add<&scatter_reduce_>(
+      "Tensor.scatter_reduce_(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool "
+      "include_self=True) -> Tensor",
+      "In-place version of scatter_reduce.");
   registry.add<&take_along_dim>("take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor",
                                 "gather() with broadcasting; flat without `dim`.");
 }

@@ -3,11 +3,13 @@
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
 #include <opsin/ops/index.h>
 #include <opsin/ops/view.h>
 
 #include "core/call.h"
 #include "core/registry.h"
+#include "ops/view/overlap.h"
 
 namespace opsin {
 
@@ -188,6 +190,14 @@ Tensor index_put_(const Tensor& self, TensorSpan indices, const Tensor& values, 
       !accumulate && indices[0].sizes() == self.sizes()) {
     return masked_fill_(self, indices[0], values);
   }
+  if (const Tensor places = without_repeats(self); !places.is_same(self)) {
+    // Through the number of the place in memory that each element names.
+    const Tensor numbers = reshape(arange(0, places.numel(), 1, kInt64), places.sizes());
+    const Tensor written = index(expand(numbers, self.sizes()), indices);
+    const Tensor flat = index_put(reshape(places, Dims{-1}), {&written, 1}, values, accumulate);
+    copy_(places, reshape(flat, places.sizes()));
+    return self;
+  }
   const Selection s = resolve(self, indices, "index_put_");
   Tensor source = values;
   while (source.dim() > static_cast<int64_t>(s.sizes.size()) && source.sizes()[0] == 1)
@@ -247,11 +257,14 @@ Tensor index_fill_(const Tensor& self, int64_t dim, const Tensor& index, const T
   OPSIN_CHECK(Error, value.dim() == 0, "index_fill_: only supports a 0-dimensional value tensor, got shape ",
               str(value.sizes()));
   const int64_t d = wrap_dim(dim, self.dim(), "index_fill_");
-  const Tensor rows = checked_indices(one_dimensional(index, "index_fill_"), d, size_along(self, d),
-                                      /*allow_negative=*/true, "index_fill_");
-  const RowGeometry geometry = geometry_along(self, d, index.numel());
+  Tensor rows = checked_indices(one_dimensional(index, "index_fill_"), d, size_along(self, d),
+                                /*allow_negative=*/true, "index_fill_");
+  const Tensor places = without_repeats(self);
+  if (self.dim() > 0 && repeats(self, static_cast<size_t>(d))) rows = zeros(rows.sizes(), kInt64);
+  const RowGeometry geometry = geometry_along(places, d, index.numel());
   const Dims sizes{geometry.outer, geometry.count, geometry.inner};
-  return put_rows_(self, rows, expand(to(value, self.dtype()), sizes), geometry, /*accumulate=*/false);
+  put_rows_(places, rows, expand(to(value, self.dtype()), sizes), geometry, /*accumulate=*/false);
+  return self;
 }
 
 Tensor index_fill(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& value) {

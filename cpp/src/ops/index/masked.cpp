@@ -7,11 +7,13 @@
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/index.h>
+#include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
 #include "core/call.h"
 #include "core/elementwise.h"
 #include "core/registry.h"
+#include "ops/view/overlap.h"
 
 namespace opsin {
 
@@ -63,7 +65,15 @@ Tensor masked_fill(const Tensor& self, const Tensor& mask, const Tensor& value) 
 
 Tensor masked_fill_(const Tensor& self, const Tensor& mask, const Tensor& value) {
   check_fill(mask, value);
-  return call_inplace<MaskedFill>({}, self, mask, value);
+  Dims repeated;
+  for (size_t d = 0; d < self.sizes().size(); ++d) {
+    if (repeats(self, d)) repeated.push_back(static_cast<int64_t>(d));
+  }
+  if (repeated.empty()) return call_inplace<MaskedFill>({}, self, mask, value);
+  // A place in memory is filled if the mask is true for any of the elements there.
+  const Tensor places = any(expand(mask, self.sizes()), repeated, /*keepdim=*/true);
+  call_inplace<MaskedFill>({}, without_repeats(self), places, value);
+  return self;
 }
 
 Tensor masked_select(const Tensor& self, const Tensor& mask) {

@@ -28,6 +28,13 @@ Tensor gather_along(const Tensor& x, const Tensor& at, const RowGeometry& geomet
 Tensor scatter_along_(const Tensor& x, const Tensor& at, const Tensor& values, const RowGeometry& geometry,
                       bool accumulate);
 
+enum class Fold { kProduct, kLargest, kSmallest };
+/// A copy of `x` with the product or extreme of all values[.., c, ..] whose index at[.., c, ..] along `dim`
+/// names the place, and of what was there with `include_self`. `at` has the sizes of `x` in all other
+/// dimensions.
+Tensor fold_along(const Tensor& x, int64_t dim, const Tensor& at, const Tensor& values, Fold fold,
+                  bool include_self);
+
 /// Indices as a dense int64 tensor of the same shape, each in [0, size); negative ones count from the end if
 /// allowed. IndexError that names the index, `dim` and `size` otherwise.
 Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op);

@@ -134,18 +134,6 @@ Tensor average_backward(const PoolParams& p, const Tensor& grad_y) {
   return call<AvgPoolBackward>(p, grad_y);
 }
 
-Dims per_axis(IntSpan values, size_t axes, int64_t missing, int64_t least, const char* op, const char* what) {
-  OPSIN_CHECK(ShapeError, values.size() <= 1 || values.size() == axes, op, ": expected ", what,
-              " to have 1 or ", axes, " entries, got ", str(values));
-  Dims result(axes, values.empty() ? missing : values[0]);
-  for (size_t i = 0; i < values.size() && values.size() == axes; ++i) result[i] = values[i];
-  for (const int64_t value : result) {
-    OPSIN_CHECK(ShapeError, value >= least, op, ": expected ", what, " of at least ", least, ", got ",
-                str(result));
-  }
-  return result;
-}
-
 /// Sizes without windows; `x` is batched.
 PoolParams base_params(const char* op, size_t axes, const Tensor& input) {
   const auto rank = static_cast<int64_t>(axes);

@@ -46,12 +46,15 @@ void for_each_value(int64_t count, Generator* generator, F f) {
 /// apply.
 template <class F>
 Tensor overwrite(const Tensor& self, const char* op, F write) {
-  check_inplace(self, op, GradMode::is_enabled() && self.requires_grad());
+  const bool record = GradMode::is_enabled() && self.requires_grad();
+  check_inference(self, op);
+  check_no_overlap(self, op);
+  if (record) check_recordable(self, op);
   const Tensor dense = self.is_contiguous() ? self.detach() : empty(self.sizes(), self.dtype());
   write(dense);
   if (!self.is_contiguous()) copy_(self.detach(), dense);
   // What was there before gets no gradient.
-  if (GradMode::is_enabled() && self.requires_grad()) {
+  if (record) {
     copy_(self, clone(dense));
   } else {
     self.bump_version();
@@ -185,25 +188,16 @@ Tensor dropout3d(const Tensor& input, double p, bool training, bool inplace) {
   return channel_dropout(input, p, training, inplace, 3, "dropout3d");
 }
 
-void check_sizes(IntSpan size, const char* op) {
-  int64_t bytes = 16;
-  for (const int64_t entry : size) {
-    OPSIN_CHECK(ShapeError, entry >= 0, op, ": expected non-negative sizes, got ", str(size));
-    OPSIN_CHECK(ShapeError, !__builtin_mul_overflow(bytes, std::max<int64_t>(entry, 1), &bytes), op,
-                ": the number of elements of ", str(size), " overflows 64 bits");
-  }
-}
-
 using OptDType = std::optional<DType>;
 using OptDevice = std::optional<Device>;
 
 Tensor rand_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice device, bool requires_grad) {
-  check_sizes(size, "rand");
+  (void)count_elements(size, "rand");
   return finish(rand(size, dtype.value_or(default_dtype()), generator), device, requires_grad);
 }
 Tensor randn_schema(IntSpan size, Generator* generator, OptDType dtype, OptDevice device,
                     bool requires_grad) {
-  check_sizes(size, "randn");
+  (void)count_elements(size, "randn");
   return finish(randn(size, dtype.value_or(default_dtype()), generator), device, requires_grad);
 }
 Tensor randint_schema(int64_t low, int64_t high, IntSpan size, Generator* generator, OptDType dtype,

@@ -53,36 +53,17 @@ struct Unfold {
   }
 };
 
-/// Gives `self` the geometry and history of `view`, a view of it.
-Tensor become(const Tensor& self, const Tensor& view, const char* op) {
-  if (view.is_same(self)) return self;
-  const bool record = GradMode::is_enabled() && self.requires_grad();
-  OPSIN_CHECK(Error, !record || !self.is_leaf(), op,
-              ": a leaf Variable that requires grad is being used in an in-place operation. (use the form "
-              "without _)");
-  TensorImpl* impl = self.impl();
-  impl->sizes = view.sizes();
-  impl->strides = view.strides();
-  impl->contiguous = view.is_contiguous();
-  self.bump_version();
-  if (record) {
-    AutogradMeta& meta = autograd_meta(self);
-    meta.grad_fn = view.grad_fn();
-    meta.output_nr = view.output_nr();
-    meta.view_version = self.version();
-  }
-  return self;
-}
-
 Tensor transpose_(const Tensor& self, int64_t dim0, int64_t dim1) {
-  return become(self, transpose(self, dim0, dim1), "transpose_");
+  return rebase_geometry(self, transpose(self, dim0, dim1), "transpose_");
 }
-Tensor t_(const Tensor& self) { return become(self, t(self), "t_"); }
+Tensor t_(const Tensor& self) { return rebase_geometry(self, t(self), "t_"); }
 Tensor unsqueeze_(const Tensor& self, int64_t dim) {
-  return become(self, unsqueeze(self, dim), "unsqueeze_");
+  return rebase_geometry(self, unsqueeze(self, dim), "unsqueeze_");
 }
-Tensor squeeze_all_(const Tensor& self) { return become(self, squeeze(self), "squeeze_"); }
-Tensor squeeze_(const Tensor& self, IntSpan dim) { return become(self, squeeze(self, dim), "squeeze_"); }
+Tensor squeeze_all_(const Tensor& self) { return rebase_geometry(self, squeeze(self), "squeeze_"); }
+Tensor squeeze_(const Tensor& self, IntSpan dim) {
+  return rebase_geometry(self, squeeze(self, dim), "squeeze_");
+}
 
 Tensor detach_(const Tensor& self) {
   if (!self.impl()->autograd) return self;
@@ -91,6 +72,7 @@ Tensor detach_(const Tensor& self) {
   meta.grad_fn.reset();
   meta.output_nr = 0;
   meta.requires_grad = false;
+  meta.retains_grad = false;
   return self;
 }
 

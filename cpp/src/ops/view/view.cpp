@@ -1,5 +1,6 @@
 // Views: new geometry over the storage of the input. Each gradient is the view that goes the other way, or,
 // where elements were left out, a write of the gradient into zeros.
+#include "overlap.h"
 #include "parts.h"
 
 #include <opsin/ops/view.h>
@@ -329,6 +330,15 @@ Tensor slice(const Tensor& self, int64_t dim, int64_t start, int64_t end, int64_
   const int64_t first = clamp(start);
   const int64_t last = std::max(clamp(end), first);
   return call<Slice>({d, first, last, std::min(step, std::max<int64_t>(size, 1)), self.sizes()}, self);
+}
+
+Tensor without_repeats(const Tensor& x) {
+  Tensor result = x;
+  if (x.is_contiguous()) return result;
+  for (size_t d = 0; d < x.sizes().size(); ++d) {
+    if (repeats(x, d)) result = slice(result, static_cast<int64_t>(d), 0, 1);
+  }
+  return result;
 }
 
 Tensor unsqueeze(const Tensor& self, int64_t dim) {
