@@ -86,7 +86,7 @@ def test_in_place_views_outside_recording() -> None:
         w.t_()
     w.grad = None
     (w * opsin.arange(6.0).reshape(3, 2)).sum().backward()
-    assert w.grad.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert w.grad is not None and w.grad.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert opsin.arange(6).reshape(2, 3).t_().shape == (3, 2)
 
 

@@ -236,7 +236,7 @@ def test_broadcast_shapes() -> None:
         opsin.broadcast_shapes((-1,))
     for bad in ((2.0,), "ab"):
         with pytest.raises(TypeError, match=r"^broadcast_shapes: expected ints and tuples of ints"):
-            opsin.broadcast_shapes(bad)
+            opsin.broadcast_shapes(bad)  # type: ignore[arg-type]
 
 
 def _plain(shape):
