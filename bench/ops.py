@@ -31,7 +31,11 @@ class Ids:
 
 @dataclass(frozen=True)
 class Case:
-    """`call(library, *tensors)` on tensors of these shapes; `grads` names groups of argument positions."""
+    """`call(library, *tensors)` on tensors of these shapes; `grads` names groups of argument positions.
+
+    The first `images` tensors are what a network hands from layer to layer: each library gets them, and their
+    gradients, in the layout in which its own layers leave them.
+    """
 
     group: str
     name: str
@@ -39,7 +43,7 @@ class Case:
     inputs: Sequence[tuple[int, ...] | Ids]
     grads: Sequence[tuple[str, tuple[int, ...]]] = ()
     dtypes: tuple[str, ...] = F32
-    layouts: bool = False
+    images: int = 0
     random: bool = False
 
     def arrays(self) -> list[np.ndarray]:
@@ -76,12 +80,10 @@ def _reduce() -> Iterator[Case]:
     yield Case(g, "sum of 1M", lambda _, a: a.sum(), [FLAT], [X], BOTH)
     yield Case(g, "sum 1024x1024 dim 0", lambda _, a: a.sum(0), [FLAT])
     yield Case(g, "mean 1024x1024 dim 1", lambda _, a: a.mean(1), [FLAT])
-    yield Case(g, "mean per channel", lambda _, a: a.mean((0, 2, 3)), [IMAGE], layouts=True)
+    yield Case(g, "mean per channel", lambda _, a: a.mean((0, 2, 3)), [IMAGE], images=1)
     yield Case(g, "max 1024x1024 dim 1", lambda _, a: a.max(1)[0], [FLAT], [X])
     yield Case(g, "argmax 1024x1024 dim 1", lambda _, a: a.argmax(1), [FLAT])
-    yield Case(
-        g, "cat 2 images dim 1", lambda lib, a, b: lib.cat([a, b], 1), [IMAGE, IMAGE], [X], layouts=True
-    )
+    yield Case(g, "cat 2 images dim 1", lambda lib, a, b: lib.cat([a, b], 1), [IMAGE, IMAGE], [X], images=2)
 
 
 def _matmul() -> Iterator[Case]:
@@ -110,7 +112,7 @@ def _conv(
     def call(lib: Any, x: Any, w: Any) -> Any:
         return getattr(lib.nn.functional, f"conv{rank}d")(x, w, **options)
 
-    return Case(f"conv{rank}d", name, call, [x, w], [X, W], dtypes, layouts=True)
+    return Case(f"conv{rank}d", name, call, [x, w], [X, W], dtypes, images=1)
 
 
 def _convs() -> Iterator[Case]:
@@ -133,7 +135,7 @@ def _pool() -> Iterator[Case]:
         "avg 2": lambda lib, x: lib.nn.functional.avg_pool2d(x, 2),
         "global avg": lambda lib, x: lib.nn.functional.adaptive_avg_pool2d(x, 1),
     }.items():
-        yield Case("pool", f"{name}, 64x56x56", call, [IMAGE], [X], BOTH, layouts=True)
+        yield Case("pool", f"{name}, 64x56x56", call, [IMAGE], [X], BOTH, images=1)
 
 
 def _norm() -> Iterator[Case]:
@@ -144,7 +146,7 @@ def _norm() -> Iterator[Case]:
         [(16, 64, 28, 28), (64,), (64,)],
         [("all", (0, 1, 2))],
         BOTH,
-        layouts=True,
+        images=1,
     )
     yield Case(
         "norm",
@@ -194,14 +196,25 @@ def _channels_last(torch: Any, tensor: Any) -> Any:
     return tensor if kind is None else tensor.contiguous(memory_format=kind)
 
 
+def _of_a_layer(opsin: Any, image: Any) -> Any:
+    """The same values as a layer leaves them: a pool of single pixels copies them."""
+    pools = {3: "max_pool1d", 4: "max_pool2d", 5: "max_pool3d"}
+    return getattr(opsin.nn.functional, pools[image.dim()])(image, 1)
+
+
 def _prepare(
-    lib: Any, case: Case, dtype: str, wanted: tuple[int, ...], layout: Callable[[Any], Any]
+    lib: Any, case: Case, dtype: str, wanted: tuple[int, ...], layout: Callable[[Any, bool], Any]
 ) -> Callable[[], Any]:
-    """A call without arguments: the forward pass, or the gradient by the wanted arguments."""
+    """A call without arguments: the forward pass, or the gradient by the wanted arguments.
+
+    `layout(tensor, is_image)` prepares a tensor for the library.
+    """
     kind = getattr(lib, dtype)
     tensors = [
-        lib.tensor(array) if array.dtype.kind == "i" else layout(lib.tensor(array, dtype=kind))
-        for array in case.arrays()
+        lib.tensor(array)
+        if array.dtype.kind == "i"
+        else layout(lib.tensor(array, dtype=kind), position < case.images)
+        for position, array in enumerate(case.arrays())
     ]
     call = case.call
     if not wanted:
@@ -216,7 +229,8 @@ def _prepare(
     leaves = [tensors[position] for position in wanted]
     result = call(lib, *tensors)
     rng = np.random.default_rng(0)
-    seed = layout(lib.tensor(rng.standard_normal(tuple(result.shape)).astype(np.float32), dtype=kind))
+    seed = lib.tensor(rng.standard_normal(tuple(result.shape)).astype(np.float32), dtype=kind)
+    seed = layout(seed, case.images > 0 and result.dim() == tensors[0].dim())
     return lambda: lib.autograd.grad(result, leaves, seed, retain_graph=True)
 
 
@@ -230,11 +244,15 @@ def sides(case: Case, dtype: str, wanted: tuple[int, ...]) -> dict[str, Timer]:
 
     import opsin
 
-    calls = {OPSIN: _prepare(opsin, case, dtype, wanted, lambda t: t)}
-    calls["torch"] = _prepare(torch, case, dtype, wanted, lambda t: t)
-    if case.layouts and max(len(s) for s in case.inputs if isinstance(s, tuple)) > 3:
+    calls = {
+        OPSIN: _prepare(
+            opsin, case, dtype, wanted, lambda t, is_image: _of_a_layer(opsin, t) if is_image else t
+        )
+    }
+    calls["torch"] = _prepare(torch, case, dtype, wanted, lambda t, _: t)
+    if case.images and max(len(s) for s in case.inputs if isinstance(s, tuple)) > 3:
         calls["torch channels_last"] = _prepare(
-            torch, case, dtype, wanted, lambda t: _channels_last(torch, t)
+            torch, case, dtype, wanted, lambda t, _: _channels_last(torch, t)
         )
     if not case.random:
         pairs = zip(_as_tuple(calls[OPSIN]()), _as_tuple(calls["torch"]()), strict=True)
