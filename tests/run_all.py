@@ -197,9 +197,11 @@ class Runner:
                 "-DCMAKE_BUILD_TYPE=Release", quiet=True
             )  # fmt: skip
             ok = ok and self.call(self.tool["ninja"], "-C", folder, "--quiet", quiet=True)
-            result.check(
-                ok and self.call(folder / "consumer", quiet=True), f"{name} consumer of the installed package"
-            )
+            for program in ("consumer", "readme"):
+                result.check(
+                    ok and self.call(folder / program, quiet=True),
+                    f"{name} {program} of the installed package",
+                )
         return result
 
     def symbols(self) -> Result:
