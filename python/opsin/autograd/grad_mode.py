@@ -59,13 +59,14 @@ def _decorate(make_context: Callable[[], Any], function: F) -> F:
     return generator_wrapper  # type: ignore[return-value]
 
 
-class no_grad:
-    """Nothing is recorded inside. Use as `with no_grad():`, `@no_grad()` or `@no_grad`."""
+class _Switch:
+    """Sets recording to `_mode` inside."""
 
     __slots__ = ("_previous",)
+    _mode: bool
 
     @overload
-    def __new__(cls) -> no_grad: ...
+    def __new__(cls) -> _Switch: ...
     @overload
     def __new__(cls, function: F) -> F: ...
     def __new__(cls, function: Any = None) -> Any:
@@ -76,7 +77,7 @@ class no_grad:
 
     def __enter__(self) -> None:
         self._previous = is_grad_enabled()
-        _set_grad_enabled(False)
+        _set_grad_enabled(self._mode)
 
     def __exit__(self, *exc: object) -> None:
         _set_grad_enabled(self._previous)
@@ -85,33 +86,21 @@ class no_grad:
         return _decorate(type(self), function)
 
 
-class enable_grad:
+class no_grad(_Switch):
+    """Nothing is recorded inside. Use as `with no_grad():`, `@no_grad()` or `@no_grad`."""
+
+    __slots__ = ()
+    _mode = False
+
+
+class enable_grad(_Switch):
     """Operations are recorded inside, also within `no_grad`.
 
     Use as `with enable_grad():`, `@enable_grad()` or `@enable_grad`.
     """
 
-    __slots__ = ("_previous",)
-
-    @overload
-    def __new__(cls) -> enable_grad: ...
-    @overload
-    def __new__(cls, function: F) -> F: ...
-    def __new__(cls, function: Any = None) -> Any:
-        instance = object.__new__(cls)
-        return instance if function is None else instance(function)
-
-    def __init__(self, function: Any = None) -> None: ...
-
-    def __enter__(self) -> None:
-        self._previous = is_grad_enabled()
-        _set_grad_enabled(True)
-
-    def __exit__(self, *exc: object) -> None:
-        _set_grad_enabled(self._previous)
-
-    def __call__(self, function: F) -> F:
-        return _decorate(type(self), function)
+    __slots__ = ()
+    _mode = True
 
 
 class set_grad_enabled:
