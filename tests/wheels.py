@@ -1,6 +1,7 @@
 """Builds a wheel for each Python interpreter given, looks into it, installs it and uses it.
 
-`wheels.py --out DIR [PYTHON ...]`; without interpreters, those of python3.10 to python3.13 that are at hand.
+`wheels.py --out DIR [--deps DIR] [PYTHON ...]`; without
+interpreters, those of python3.10 to python3.13 that are at hand.
 """
 
 from __future__ import annotations
@@ -60,15 +61,23 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 def environment(python: str, folder: Path, packages: list[str]) -> Path:
     """A new virtual environment with some packages, at the pinned versions."""
-    run(python, "-m", "venv", folder)
     interpreter = folder / "bin" / "python"
+    bundles_pip = "import importlib.util as u; print(u.find_spec('ensurepip') is not None)"
+    if run(python, "-c", bundles_pip).strip() == "True":
+        run(python, "-m", "venv", folder)
+    else:
+        # Debian splits ensurepip from Python; the pip of this interpreter does what it would do.
+        run(python, "-m", "venv", "--without-pip", folder)
+        packages_folder = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", packages_folder.strip(), "pip")
     pins = ROOT / "tests" / "requirements.txt"
     run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", pins, *packages)
     return interpreter
 
 
-def build_wheel(python: str, out: Path) -> Path:
+def build_wheel(python: str, out: Path, deps: Path | None) -> Path:
     """Builds the wheel; the interpreter that runs this script has the build tools already."""
+    options = [] if deps is None else ["-C", f"cmake.define.OPSIN_DEPS_DIR={deps.resolve()}"]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         if Path(python).absolute() == Path(sys.executable).absolute():
@@ -78,7 +87,7 @@ def build_wheel(python: str, out: Path) -> Path:
                 python, Path(folder) / "env", ["scikit-build-core", "pybind11", "cmake", "ninja"]
             )
         target = Path(folder) / "wheel"
-        run(builder, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", target, ROOT)
+        run(builder, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", *options, "-w", target, ROOT)
         (wheel,) = target.glob("*.whl")
         return Path(shutil.copy(wheel, out))
 
@@ -115,11 +124,12 @@ def main() -> int:
     """Goes through the interpreters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--deps", type=Path, help="folder with unpacked distribution packages")
     parser.add_argument("pythons", nargs="*")
     args = parser.parse_args()
     at_hand = [found for minor in range(10, 14) if (found := shutil.which(f"python3.{minor}"))]
     for python in args.pythons or at_hand:
-        wheel = build_wheel(python, args.out.resolve())
+        wheel = build_wheel(python, args.out.resolve(), args.deps)
         look_into(wheel)
         try_out(python, wheel)
     return 0

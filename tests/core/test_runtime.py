@@ -111,6 +111,7 @@ def test_import_brings_in_nothing_that_is_not_used() -> None:
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
 def test_op_tables_with_other_instruction_sets(isa: str) -> None:
     """The tables of every family run again in a process of their own; the best level is the ordinary run."""
+    pytest.importorskip("torch")
     if run_python("import opsin; opsin._C._info()", OPSIN_ISA=isa).returncode != 0:
         pytest.skip(f"this machine has no {isa}")
     selected = "test_forward or test_gradient or test_layout"

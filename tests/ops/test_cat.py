@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 import opsin
+from tests.opcases import torch
 from tests.opcheck import ALL, FLOAT, Err, Op, c, make_tests, t
 
 SPLITS: dict[str, Any] = {"dtypes": ALL, "tol": 0, "view": True, "method": True}

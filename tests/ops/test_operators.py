@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import opsin
+from tests.peer import torch
 
 ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow"]
 COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
@@ -18,7 +18,7 @@ FLOATS = [0.5, 1.0, 2.5, 4.0]
 INTS = [1, 2, 3, 6]
 
 
-def check(got: Any, want: torch.Tensor) -> None:
+def check(got: Any, want: Any) -> None:
     assert isinstance(got, opsin.Tensor)
     assert str(got.dtype).rpartition(".")[2] == str(want.dtype).rpartition(".")[2]
     np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-6)

@@ -25,9 +25,9 @@ class RandomShift:
         if not reach:
             return batch
         padded = np.pad(batch, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, batch.shape[2:], axis=(2, 3))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (1, 1, *batch.shape[2:]))
         down, right = rng.integers(0, 2 * reach + 1, size=(2, len(batch)))
-        return windows[np.arange(len(batch)), :, down, right]
+        return windows[np.arange(len(batch)), :, down, right, 0, 0]
 
 
 class RandomHorizontalFlip:

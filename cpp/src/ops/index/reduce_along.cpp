@@ -3,6 +3,7 @@
 #include "rows.h"
 
 #include <limits>
+#include <type_traits>
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/compare.h>
@@ -31,7 +32,13 @@ T neutral(Fold fold) {
 
 template <class T>
 T combined(Fold fold, T a, T b) {
-  if (fold == Fold::kProduct) return static_cast<T>(a * b);
+  if (fold == Fold::kProduct) {
+    if constexpr (std::is_same_v<T, bool>) {
+      return a && b;
+    } else {
+      return static_cast<T>(a * b);
+    }
+  }
   if (b != b) return b;
   return (fold == Fold::kLargest ? b > a : b < a) ? b : a;
 }
