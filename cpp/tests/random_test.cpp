@@ -1,3 +1,4 @@
+#include "ops/random/random_kernels.h"
 #include "raises.h"
 
 #include <algorithm>
@@ -154,6 +155,36 @@ TEST(Philox, NormalsHaveTheSameBitsEverywhere) {
   }
   EXPECT_EQ(floats, 0xf81bf9664f540906u);
   EXPECT_EQ(doubles, 0x1b006791667dcd66u);
+}
+
+// Vectors of blocks, the blocks left over and the carry into the upper half of the counter.
+TEST(RandomKernels, WordsAreThoseOfPhilox) {
+  constexpr int64_t kBlocks = 37;
+  constexpr uint64_t kSeed = 0x0123456789abcdef, kOffset = 0xfffffff0;
+  Words found(4 * kBlocks);
+  OPSIN_ISA_SELECT(cpu::random_table).words(kSeed, kOffset, kBlocks, found.data());
+  Words expected;
+  for (uint64_t i = 0; i < kBlocks; ++i) {
+    for (const uint32_t word : philox::block(kSeed, kOffset + i).word) expected.push_back(word);
+  }
+  EXPECT_EQ(found, expected);
+}
+
+TEST(RandomKernels, NormalsHaveTheSameBitsEverywhere) {
+  constexpr int64_t kCount = 20001;
+  Words draws(4 * kCount);
+  const cpu::RandomTable& kernels = OPSIN_ISA_SELECT(cpu::random_table);
+  kernels.words(42, 0, kCount, draws.data());
+  std::vector<float> floats(kCount);
+  std::vector<double> doubles(kCount);
+  kernels.normal_float(draws.data(), kCount, 0, 1, floats.data());
+  kernels.normal_double(draws.data(), kCount, 0, 1, doubles.data());
+  for (size_t i = 0; i < kCount; i += 2) {
+    const uint32_t* w = &draws[i];
+    ASSERT_EQ(floats[i], philox::normal_pair(w[0], w[1]).first) << i;
+    const uint32_t* v = &draws[2 * i];
+    ASSERT_EQ(doubles[i], philox::normal_pair(philox::join(v[0], v[1]), philox::join(v[2], v[3])).first) << i;
+  }
 }
 
 TEST(Generator, ReservesConsecutiveOffsets) {

@@ -1,5 +1,7 @@
 // Random tensors. Value i of a call is a function of (seed, offset, i) alone (Philox), so that neither
 // threads nor devices change it.
+#include "random_kernels.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -26,20 +28,52 @@ constexpr int64_t kBlockGrain = 8192;
 
 Generator& or_default(Generator* generator) { return generator ? *generator : default_generator(); }
 
-/// Calls `f(i, words)` for i in [0, count), a block of four words for every kPerBlock values; words points at
-/// the value's own (32 bits each for kPerBlock = 4, two of them for 2).
+/// Calls `f(first, n, words)` for runs of values [first, first + n) of [0, count), a block of four words for
+/// every kPerBlock values; words points at the first one's own (32 bits each for kPerBlock = 4, two of them
+/// for 2).
 template <int kPerBlock, class F>
-void for_each_value(int64_t count, Generator* generator, F f) {
-  const int64_t blocks = (count + kPerBlock - 1) / kPerBlock;
-  const RandomState state = or_default(generator).reserve(static_cast<uint64_t>(blocks));
-  cpu::parallel_for(blocks, kBlockGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const philox::Block words = philox::block(state.seed, state.offset + static_cast<uint64_t>(block));
-      const int64_t first = block * kPerBlock;
-      const int64_t n = std::min<int64_t>(kPerBlock, count - first);
-      for (int64_t i = 0; i < n; ++i) f(first + i, &words.word[i * (4 / kPerBlock)]);
+void for_each_run(int64_t count, const RandomState& state, F f) {
+  // The words of a run stay in the first cache.
+  constexpr int64_t kRun = 256;
+  const auto draw = OPSIN_ISA_SELECT(cpu::random_table).words;
+  cpu::parallel_for((count + kPerBlock - 1) / kPerBlock, kBlockGrain, [&](int64_t begin, int64_t end) {
+    alignas(64) uint32_t words[4 * kRun];
+    for (; begin < end; begin += kRun) {
+      const int64_t blocks = std::min(kRun, end - begin), first = begin * kPerBlock;
+      draw(state.seed, state.offset + static_cast<uint64_t>(begin), blocks, words);
+      f(first, std::min(blocks * kPerBlock, count - first), words);
     }
   });
+}
+
+template <int kPerBlock>
+RandomState reserve(int64_t count, Generator* generator) {
+  return or_default(generator).reserve(static_cast<uint64_t>((count + kPerBlock - 1) / kPerBlock));
+}
+
+/// The same for single values: `f(i, words)`.
+template <int kPerBlock, class F>
+void for_each_value(int64_t count, Generator* generator, F f) {
+  for_each_run<kPerBlock>(count, reserve<kPerBlock>(count, generator),
+                          [&](int64_t first, int64_t n, const uint32_t* words) {
+                            for (int64_t i = 0; i < n; ++i) f(first + i, words + i * (4 / kPerBlock));
+                          });
+}
+
+/// Fills `data` with what `f(words, n, values)` makes from runs of words; the values of 16-bit types are
+/// floats.
+template <int kPerBlock, class T, class F>
+void fill_runs(T* data, int64_t count, Generator* generator, F f) {
+  for_each_run<kPerBlock>(count, reserve<kPerBlock>(count, generator),
+                          [&](int64_t first, int64_t n, const uint32_t* words) {
+                            if constexpr (std::is_same_v<T, compute_t<T>>) {
+                              f(words, n, data + first);
+                            } else {
+                              float values[1024];
+                              f(words, n, values);
+                              for (int64_t i = 0; i < n; ++i) data[first + i] = static_cast<T>(values[i]);
+                            }
+                          });
 }
 
 /// Runs `write` on `self` itself if it is dense, else on a dense stand-in that is copied back; in-place rules
@@ -63,44 +97,34 @@ Tensor overwrite(const Tensor& self, const char* op, F write) {
 }
 
 template <class T>
-double uniform(const uint32_t* words) {
-  // As many bits as T holds exactly, so that rounding never gives 1.
-  if constexpr (std::is_same_v<T, float16>) return (words[0] >> 21) * 0x1p-11;
-  if constexpr (std::is_same_v<T, bfloat16>) return (words[0] >> 24) * 0x1p-8;
-  if constexpr (std::is_same_v<T, double>) return philox::uniform_double(philox::join(words[0], words[1]));
-  return philox::uniform_float(words[0]);
+void fill_uniform(T* data, int64_t count, double from, double range, Generator* generator) {
+  const auto& kernels = OPSIN_ISA_SELECT(cpu::random_table);
+  if constexpr (std::is_same_v<T, double>) {
+    fill_runs<2>(data, count, generator, [&](const uint32_t* words, int64_t n, double* values) {
+      kernels.uniform_double(words, n, from, range, values);
+    });
+  } else {
+    // As many bits as T holds exactly, so that rounding never gives 1.
+    constexpr int kBits = std::is_same_v<T, float> ? 24 : std::is_same_v<T, float16> ? 11 : 8;
+    fill_runs<4>(data, count, generator, [&](const uint32_t* words, int64_t n, float* values) {
+      kernels.uniform_float(words, n, kBits, from, range, values);
+    });
+  }
 }
-template <class T>
-constexpr int kUniformPerBlock = std::is_same_v<T, double> ? 2 : 4;
 
+/// A pair of words gives a pair of normals (two pairs in float64).
 template <class T>
 void fill_normal(T* data, int64_t count, double mean, double std, Generator* generator) {
-  // A pair of words gives a pair of normals (two blocks' worth in float64).
-  constexpr int64_t kPerBlock = std::is_same_v<T, double> ? 2 : 4;
-  const int64_t blocks = (count + kPerBlock - 1) / kPerBlock;
-  const RandomState state = or_default(generator).reserve(static_cast<uint64_t>(blocks));
-  cpu::parallel_for(blocks, kBlockGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const philox::Block words = philox::block(state.seed, state.offset + static_cast<uint64_t>(block));
-      double values[4] = {};
-      if constexpr (std::is_same_v<T, double>) {
-        const auto pair = philox::normal_pair(philox::join(words.word[0], words.word[1]),
-                                              philox::join(words.word[2], words.word[3]));
-        values[0] = pair.first;
-        values[1] = pair.second;
-      } else {
-        const auto a = philox::normal_pair(words.word[0], words.word[1]);
-        const auto b = philox::normal_pair(words.word[2], words.word[3]);
-        values[0] = a.first;
-        values[1] = a.second;
-        values[2] = b.first;
-        values[3] = b.second;
-      }
-      const int64_t first = block * kPerBlock;
-      const int64_t n = std::min(kPerBlock, count - first);
-      for (int64_t i = 0; i < n; ++i) data[first + i] = Scalar(values[i] * std + mean).to<T>();
-    }
-  });
+  const auto& kernels = OPSIN_ISA_SELECT(cpu::random_table);
+  if constexpr (std::is_same_v<T, double>) {
+    fill_runs<2>(data, count, generator, [&](const uint32_t* words, int64_t n, double* values) {
+      kernels.normal_double(words, n, mean, std, values);
+    });
+  } else {
+    fill_runs<4>(data, count, generator, [&](const uint32_t* words, int64_t n, float* values) {
+      kernels.normal_float(words, n, mean, std, values);
+    });
+  }
 }
 
 /// y = keep ? x / (1 - p) : 0, where keep is drawn from (seed, offset) for each position in memory order. The
@@ -116,25 +140,16 @@ struct Dropout {
     const Tensor x = in_layout(input.detach(), params.channels_last);
     const Tensor out =
         y.defined() && is_in_layout(y, params.channels_last) ? y.detach() : allocate(x, params.channels_last);
-    const auto threshold = static_cast<float>(params.p);
+    const auto kernel = OPSIN_ISA_SELECT(cpu::random_table).dropout[static_cast<int>(x.dtype())];
+    if (!kernel) detail::raise_unsupported(kName, x.dtype());
+    // Kept where the upper 24 bits of the word, as a fraction, are not below p rounded to float32.
+    const auto least = static_cast<uint32_t>(std::ceil(static_cast<float>(params.p) * 0x1p24f));
     const double scale = params.p == 1 ? 0 : 1 / (1 - params.p);
-    const int64_t count = x.numel();
-    dispatch_floating(x.dtype(), kName, [&]<class T>() {
-      using C = compute_t<T>;
-      const T* from = reinterpret_cast<const T*>(x.impl()->physical_data());
-      T* to = reinterpret_cast<T*>(out.impl()->physical_data());
-      const C factor = static_cast<C>(scale);
-      cpu::parallel_for((count + 3) / 4, kBlockGrain, [&](int64_t begin, int64_t end) {
-        for (int64_t block = begin; block < end; ++block) {
-          const philox::Block words =
-              philox::block(params.state.seed, params.state.offset + static_cast<uint64_t>(block));
-          const int64_t n = std::min<int64_t>(4, count - 4 * block);
-          for (int64_t i = 0; i < n; ++i) {
-            const bool keep = philox::uniform_float(words.word[i]) >= threshold;
-            to[4 * block + i] = static_cast<T>(keep ? static_cast<C>(from[4 * block + i]) * factor : C(0));
-          }
-        }
-      });
+    const auto size = static_cast<int64_t>(item_size(x.dtype()));
+    const char* from = x.impl()->physical_data();
+    char* to = out.impl()->physical_data();
+    for_each_run<4>(x.numel(), params.state, [&](int64_t first, int64_t n, const uint32_t* words) {
+      kernel(words, n, least, scale, from + first * size, to + first * size);
     });
     if (!y.defined()) {
       y = out;
@@ -301,10 +316,7 @@ Tensor uniform_(const Tensor& self, double from, double to, Generator* generator
               " > to=", to);
   return overwrite(self, "uniform_", [&](const Tensor& y) {
     dispatch_floating(y.dtype(), "uniform_", [&]<class T>() {
-      T* data = y.mutable_data<T>();
-      for_each_value<kUniformPerBlock<T>>(y.numel(), generator, [&](int64_t i, const uint32_t* words) {
-        data[i] = Scalar(uniform<T>(words) * (to - from) + from).to<T>();
-      });
+      fill_uniform(y.mutable_data<T>(), y.numel(), from, to - from, generator);
     });
   });
 }
@@ -322,9 +334,14 @@ Tensor bernoulli_(const Tensor& self, double p, Generator* generator) {
   return overwrite(self, "bernoulli_", [&](const Tensor& y) {
     dispatch_real(y.dtype(), "bernoulli_", [&]<class T>() {
       T* data = y.mutable_data<T>();
-      for_each_value<4>(y.numel(), generator, [&](int64_t i, const uint32_t* words) {
-        data[i] = Scalar(static_cast<double>(philox::uniform_float(words[0])) < p).to<T>();
-      });
+      // As integers: the product is exact.
+      const auto limit = static_cast<uint32_t>(std::ceil(p * 0x1p24));
+      for_each_run<4>(y.numel(), reserve<4>(y.numel(), generator),
+                      [&](int64_t first, int64_t n, const uint32_t* words) {
+                        for (int64_t i = 0; i < n; ++i) {
+                          data[first + i] = static_cast<T>((words[i] >> 8) < limit ? 1.0f : 0.0f);
+                        }
+                      });
     });
   });
 }
