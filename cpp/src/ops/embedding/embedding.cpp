@@ -113,7 +113,8 @@ Tensor embedding(const Tensor& input, const Tensor& weight, std::optional<int64_
                 " for ", count, " rows");
     padding = *padding_idx < 0 ? *padding_idx + count : *padding_idx;
   }
-  const Tensor rows = checked_indices(input, 0, count, /*allow_negative=*/false, "embedding");
+  const Tensor rows =
+      checked_indices(input, 0, count, /*allow_negative=*/false, "embedding", keeps_indices(weight));
   if (max_norm) shorten_rows(weight, rows, *max_norm, norm_type);
   Dims sizes = input.sizes();
   sizes.push_back(weight.sizes()[1]);

@@ -71,7 +71,8 @@ Tensor fitted_source(const Tensor& self, const Tensor& index, const Tensor& src,
 Tensor gather(const Tensor& self, int64_t dim, const Tensor& index) {
   const int64_t d = wrap_dim(dim, self.dim(), "gather");
   check_index(self, index, d, "gather");
-  const Tensor at = checked_indices(index, d, size_along(self, d), /*allow_negative=*/false, "gather");
+  const Tensor at =
+      checked_indices(index, d, size_along(self, d), /*allow_negative=*/false, "gather", keeps_indices(self));
   const Tensor source = index.numel() == 0 ? self : fitted(self, index, d);
   return gather_along(source, at, geometry_along(source, d, size_along(index, d)));
 }

@@ -220,7 +220,7 @@ Tensor index_put(const Tensor& self, TensorSpan indices, const Tensor& values, b
 Tensor index_select(const Tensor& self, int64_t dim, const Tensor& index) {
   const int64_t d = wrap_dim(dim, self.dim(), "index_select");
   const Tensor rows = checked_indices(one_dimensional(index, "index_select"), d, size_along(self, d),
-                                      /*allow_negative=*/false, "index_select");
+                                      /*allow_negative=*/false, "index_select", keeps_indices(self));
   Dims sizes = self.sizes();
   if (self.dim() > 0) sizes[static_cast<size_t>(d)] = index.numel();
   OPSIN_CHECK(IndexError, self.dim() > 0 || index.numel() == 1,
@@ -274,7 +274,8 @@ Tensor index_fill(const Tensor& self, int64_t dim, const Tensor& index, const Te
 Tensor take(const Tensor& self, const Tensor& index) {
   OPSIN_CHECK(Error, index.dtype() == kInt64 || index.dtype() == kInt32,
               "take: expected a long tensor for index, got ", name(index.dtype()));
-  const Tensor rows = checked_indices(index, 0, self.numel(), /*allow_negative=*/true, "take");
+  const Tensor rows =
+      checked_indices(index, 0, self.numel(), /*allow_negative=*/true, "take", keeps_indices(self));
   return select_rows(self, rows, {1, self.numel(), index.numel(), 1}, index.sizes());
 }
 

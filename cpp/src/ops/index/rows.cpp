@@ -2,6 +2,8 @@
 
 #include "row_loops.h"
 
+#include <atomic>
+
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
 
@@ -195,26 +197,39 @@ Tensor scatter_along_(const Tensor& x, const Tensor& at, const Tensor& values, c
   return call_inplace<ScatterAlong>({geometry, accumulate}, x, at, values);
 }
 
-Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op) {
+Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op,
+                       bool own) {
   const Tensor given = contiguous(to(index.detach(), kInt64));
   const int64_t* at = given.data<int64_t>();
   const int64_t least = allow_negative ? -size : 0, n = given.numel();
-  bool wraps = false, outside = false;
-  for (int64_t i = 0; i < n; ++i) {
-    outside |= (at[i] < least) | (at[i] >= size);
-    wraps |= at[i] < 0;
-  }
-  for (int64_t i = 0; outside && i < n; ++i) {
+  // Looked for in sign bits, which any instruction set does by the vector.
+  constexpr uint64_t kSign = uint64_t{1} << 63;
+  std::atomic<uint64_t> negative = 0, outside = 0;
+  cpu::parallel_for(n, row_loops::kGrain, [&](int64_t begin, int64_t end) {
+    const auto lower = static_cast<uint64_t>(least), upper = static_cast<uint64_t>(size) - 1;
+    uint64_t below = 0, beyond = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const auto value = static_cast<uint64_t>(at[i]);
+      below |= value;
+      beyond |= (value - lower) | (upper - value);
+    }
+    negative.fetch_or(below & kSign, std::memory_order_relaxed);
+    outside.fetch_or(beyond & kSign, std::memory_order_relaxed);
+  });
+  for (int64_t i = 0; outside != 0 && i < n; ++i) {
     OPSIN_CHECK(IndexError, at[i] >= least && at[i] < size, op, ": index ", at[i],
                 " is out of bounds for dimension ", dim, " with size ", size);
   }
-  // The caller may change its indices before the backward pass reads these.
-  if (!wraps) return given.impl()->storage.get() == index.impl()->storage.get() ? clone(given) : given;
+  if (negative == 0) {
+    return own && given.impl()->storage.get() == index.impl()->storage.get() ? clone(given) : given;
+  }
   const Tensor wrapped = empty(given.sizes(), kInt64, given.device());
   auto* out = wrapped.mutable_data<int64_t>();
-  for (int64_t i = 0; i < given.numel(); ++i) out[i] = at[i] < 0 ? at[i] + size : at[i];
+  for (int64_t i = 0; i < n; ++i) out[i] = at[i] < 0 ? at[i] + size : at[i];
   return wrapped;
 }
+
+bool keeps_indices(const Tensor& x) { return GradMode::is_enabled() && x.requires_grad(); }
 
 int64_t size_along(const Tensor& x, int64_t dim) {
   return x.dim() == 0 ? 1 : x.sizes()[static_cast<size_t>(dim)];

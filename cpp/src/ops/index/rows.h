@@ -36,8 +36,12 @@ Tensor fold_along(const Tensor& x, int64_t dim, const Tensor& at, const Tensor& 
                   bool include_self);
 
 /// Indices as a dense int64 tensor of the same shape, each in [0, size); negative ones count from the end if
-/// allowed. IndexError that names the index, `dim` and `size` otherwise.
-Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op);
+/// allowed. IndexError that names the index, `dim` and `size` otherwise. Not the memory of `index` if `own`:
+/// the caller may write to it before a backward pass reads the result, or by the very op that reads it.
+Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op,
+                       bool own = true);
+/// Whether the indices of a selection from `x` are kept for a backward pass.
+bool keeps_indices(const Tensor& x);
 /// The row-major positions of the nonzero elements, int64 [count].
 Tensor flat_nonzero(const Tensor& x);
 
