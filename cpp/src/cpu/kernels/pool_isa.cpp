@@ -116,8 +116,10 @@ OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t chann
 // A constant length is what makes the loops vectors.
 template <class F>
 OPSIN_INLINE void for_blocks(const PoolPart& a, F&& body) {
+  constexpr int64_t few = block / 4;
   int64_t c = a.first;
   for (; c + block <= a.last; c += block) body(c, int64_t{block});
+  for (; c + few <= a.last; c += few) body(c, few);
   if (c < a.last) body(c, a.last - c);
 }
 
@@ -254,8 +256,17 @@ OPSIN_INLINE void avg_backward_pixel(const PoolPart& a, const Position& at) {
 template <class S>
 void avg_backward_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  for_pixels(a.row, w.axis[1].in, w.axis[2].in,
-             [&](const Position& at) OPSIN_INLINED { avg_backward_pixel<S>(a, at); });
+  const PoolAxis& axis = w.axis[2];
+  for_pixels(a.row, w.axis[1].in, axis.in, [&](const Position& at) OPSIN_INLINED {
+    const int64_t i = at.index[2];
+    if (i == 0 || axis.first[i] != axis.first[i - 1] || axis.last[i] != axis.last[i - 1]) {
+      return avg_backward_pixel<S>(a, at);
+    }
+    // The same windows as those of the pixel before.
+    const int64_t row = (a.image * w.axis[0].in + at.index[0]) * w.axis[1].in + at.index[1];
+    S* to = static_cast<S*>(a.out) + (row * axis.in + i) * w.channels + a.first;
+    __builtin_memcpy(to, to - w.channels, static_cast<size_t>(a.last - a.first) * sizeof(S));
+  });
 }
 
 // `out` is in the type of computation; its channels of this image are overwritten.
