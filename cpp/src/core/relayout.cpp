@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "cpu/thread_pool.h"
 
@@ -19,24 +20,77 @@ struct Complex128 {
   double re, im;
 };
 
-/// to[n][j][i] = from[n][i][j] in blocks that keep both sides in the first-level cache.
+constexpr int64_t kVector = 16;
 template <class T>
-void transpose_batches(const T* from, T* to, int64_t batch, int64_t rows, int64_t cols) {
-  constexpr int64_t kBlock = 32;
-  const int64_t row_blocks = (rows + kBlock - 1) / kBlock;
-  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, kBlock * cols));
-  cpu::parallel_for(batch * row_blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t base = block / row_blocks * rows * cols;
-      const int64_t row0 = block % row_blocks * kBlock;
-      const int64_t row1 = std::min(rows, row0 + kBlock);
-      for (int64_t col0 = 0; col0 < cols; col0 += kBlock) {
-        const int64_t col1 = std::min(cols, col0 + kBlock);
-        for (int64_t col = col0; col < col1; ++col) {
-          for (int64_t row = row0; row < row1; ++row)
-            to[base + col * rows + row] = from[base + row * cols + col];
+using Vector [[gnu::vector_size(kVector)]] = T;
+
+/// The elements of the lower (or upper) halves of a and b in turn.
+template <class T>
+Vector<T> interleave(Vector<T> a, Vector<T> b, bool upper) {
+  constexpr int n = kVector / sizeof(T);
+  Vector<T> from{};
+  for (int i = 0; i < n; ++i) {
+    from[i] = static_cast<T>(i / 2 + (i % 2 == 0 ? 0 : n) + (upper ? n / 2 : 0));
+  }
+  return __builtin_shuffle(a, b, from);
+}
+
+/// A square as wide as a vector: every step shuffles row i together with the row half a square below.
+template <class T>
+void transpose_square(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+  constexpr int n = kVector / sizeof(T);
+  Vector<T> rows[n], next[n];
+  for (int i = 0; i < n; ++i) std::memcpy(&rows[i], from + i * from_stride, kVector);
+#pragma GCC unroll 4
+  for (int width = 1; width < n; width *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < n / 2; ++i) {
+      next[2 * i] = interleave<T>(rows[i], rows[i + n / 2], false);
+      next[2 * i + 1] = interleave<T>(rows[i], rows[i + n / 2], true);
+    }
+    for (int i = 0; i < n; ++i) rows[i] = next[i];
+  }
+  for (int i = 0; i < n; ++i) std::memcpy(to + i * to_stride, &rows[i], kVector);
+}
+
+/// to[col][row] = from[row][col] for a block that leaves both sides in the first cache, a line of each row at
+/// a time.
+template <class T>
+void transpose_block(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t rows,
+                     int64_t cols) {
+  constexpr int64_t n = std::max<int64_t>(1, kVector / sizeof(T)), line = 64 / sizeof(T);
+  const int64_t whole_rows = rows / n * n, whole_cols = cols / n * n;
+  if constexpr (n > 1) {
+    for (int64_t col0 = 0; col0 < whole_cols; col0 += line) {
+      const int64_t col1 = std::min(whole_cols, col0 + line);
+      for (int64_t row = 0; row < whole_rows; row += n) {
+        for (int64_t col = col0; col < col1; col += n) {
+          transpose_square(from + row * from_stride + col, from_stride, to + col * to_stride + row,
+                           to_stride);
         }
       }
+    }
+  }
+  for (int64_t col = 0; col < cols; ++col) {
+    for (int64_t row = n > 1 && col < whole_cols ? whole_rows : 0; row < rows; ++row) {
+      to[col * to_stride + row] = from[row * from_stride + col];
+    }
+  }
+}
+
+/// to[n][j][i] = from[n][i][j].
+template <class T>
+void transpose_batches(const T* from, T* to, int64_t batch, int64_t rows, int64_t cols) {
+  constexpr int64_t kRows = 32, kCols = 256;
+  const int64_t row_blocks = (rows + kRows - 1) / kRows, col_blocks = (cols + kCols - 1) / kCols;
+  const int64_t work = std::min(rows, kRows) * std::min(cols, kCols);
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, work));
+  cpu::parallel_for(batch * row_blocks * col_blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t row = block % row_blocks * kRows, col = block / row_blocks % col_blocks * kCols;
+      const int64_t base = block / row_blocks / col_blocks * rows * cols;
+      transpose_block(from + base + row * cols + col, cols, to + base + col * rows + row, rows,
+                      std::min(rows - row, kRows), std::min(cols - col, kCols));
     }
   });
 }

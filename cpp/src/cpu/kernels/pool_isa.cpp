@@ -97,6 +97,8 @@ OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t chann
       for (int64_t i2 = w.axis[2].begin[o2]; i2 < w.axis[2].end[o2]; i2 += w.axis[2].step) {
         const int64_t pixel = (i0 * height + i1) * width + i2;
         const Compute<S>* x = read(image + pixel * w.channels, count, buffer);
+        // Unrolled, a short block would be scalars with a branch each.
+#pragma GCC unroll 1
         for (int64_t i = 0; i < count; ++i) {
           const Compute<S> value = x[i];
           const bool take = (value > best[i]) | (value != value);
@@ -116,10 +118,10 @@ OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t chann
 // A constant length is what makes the loops vectors.
 template <class F>
 OPSIN_INLINE void for_blocks(const PoolPart& a, F&& body) {
-  constexpr int64_t few = block / 4;
   int64_t c = a.first;
   for (; c + block <= a.last; c += block) body(c, int64_t{block});
-  for (; c + few <= a.last; c += few) body(c, few);
+  for (; c + block / 2 <= a.last; c += block / 2) body(c, int64_t{block / 2});
+  for (; c + block / 4 <= a.last; c += block / 4) body(c, int64_t{block / 4});
   if (c < a.last) body(c, a.last - c);
 }
 
