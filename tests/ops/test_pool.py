@@ -168,10 +168,10 @@ def test_global_average_is_the_mean() -> None:
 @pytest.mark.feature("PL11")
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
 @pytest.mark.parametrize(
-    "channels, height, width", [(1, 3, 5), (5, 4, 4), (16, 8, 8), (33, 7, 41), (70, 1, 300)]
+    ("channels", "height", "width"), [(1, 3, 5), (5, 4, 4), (16, 8, 8), (33, 7, 41), (70, 1, 300)]
 )
 def test_windows_of_one_pixel_change_the_layout_alone(dtype, channels, height, width) -> None:
-    """Pooling lays images out channels last, NumPy row by row: both ways through blocks and what is left over."""
+    """Pooling lays images out channels last, NumPy row by row: there and back."""
     array = np.random.default_rng(0).integers(0, 100, (2, channels, height, width)).astype(dtype)
     y = opsin.nn.functional.max_pool2d(opsin.tensor(array), 1)
     np.testing.assert_array_equal(y.numpy(), array)
