@@ -56,6 +56,14 @@ OPSIN_FN T exp(T x) {
   detail::reduce_exp(x, r, n);
   return detail::scale<T>(T(1) + (r + r * r * detail::exp_tail(r)), n);
 }
+/// exp(x) for |x| <= 87 (float) or 708 (double): nothing to bound, one factor.
+template <Floating T>
+OPSIN_FN T exp_bounded(T x) {
+  T r;
+  detail::Int<T> n;
+  detail::reduce_exp(x, r, n);
+  return (T(1) + (r + r * r * detail::exp_tail(r))) * detail::power_of_two<T>(n);
+}
 template <Floating T>
 OPSIN_FN T exp2(T x) {
   x = detail::is_float<T> ? detail::clamp(x, T(-152), T(129)) : detail::clamp(x, T(-1078), T(1025));

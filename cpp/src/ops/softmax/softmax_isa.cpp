@@ -65,6 +65,9 @@ struct SumOfProducts {
   OPSIN_FN double merge(double a, double b) const { return a + b; }
 };
 
+/// As many exponentials of a row of 16-bit values are held for the division by their sum.
+constexpr int64_t kHeldRow = 4096;
+
 /// log y = x - (max + log sum exp(x - max)); y = exp(x - max) / sum.
 template <class S>
 OPSIN_FN void forward_row(const S* x, S* y, int64_t n, bool log) {
@@ -81,6 +84,12 @@ OPSIN_FN void forward_row(const S* x, S* y, int64_t n, bool log) {
     for (int64_t i = 0; i < n; ++i) y[i] = math::exp(x[i] - max);
     const T scale = static_cast<T>(1 / fold_lanes<double>(n, 0.0, SumOf<S>{y}));
     for (int64_t i = 0; i < n; ++i) y[i] *= scale;
+  } else if (n <= kHeldRow) {
+    alignas(64) T held[kHeldRow];
+    for (int64_t i = 0; i < n; ++i) held[i] = math::exp(static_cast<T>(x[i]) - max);
+    const T scale = static_cast<T>(1 / fold_lanes<double>(n, 0.0, SumOf<T>{held}));
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<S>(held[i] * scale);
   } else {
     const T scale = static_cast<T>(1 / fold_lanes<double>(n, 0.0, SumOfExp<S>{x, max}));
 #pragma GCC ivdep
@@ -90,9 +99,49 @@ OPSIN_FN void forward_row(const S* x, S* y, int64_t n, bool log) {
 
 /// kBlock vectors side by side.
 constexpr int64_t kBlock = 64;
+/// Rows of a block that are held: rows of an image are often a power of two apart and then evict each other
+/// from the cache between the passes.
+constexpr int64_t kHeldRows = 64;
+
+/// `count` is kBlock where it can be: a constant makes all loops whole vectors.
+template <class S>
+OPSIN_FN void forward_held_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride, bool log) {
+  using T = Compute<S>;
+  alignas(64) T held[kHeldRows * kBlock];
+  alignas(64) T max[kBlock];
+  alignas(64) double sum[kBlock] = {};
+  alignas(64) T last[kBlock];
+  for (int64_t j = 0; j < count; ++j) max[j] = -std::numeric_limits<T>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < count; ++j) {
+      const T value = static_cast<T>(x[i * stride + j]);
+      held[i * kBlock + j] = value;
+      max[j] = value > max[j] ? value : max[j];
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    T* row = held + i * kBlock;
+    for (int64_t j = 0; j < count; ++j) {
+      const T value = row[j] - max[j], power = math::exp(value);
+      row[j] = log ? value : power;
+      sum[j] += static_cast<double>(power);
+    }
+  }
+  for (int64_t j = 0; j < count; ++j) last[j] = static_cast<T>(log ? math::log(sum[j]) : 1 / sum[j]);
+  for (int64_t i = 0; i < n; ++i) {
+    const T* row = held + i * kBlock;
+    S* out = y + i * stride;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < count; ++j) {
+      out[j] = static_cast<S>(log ? row[j] - last[j] : row[j] * last[j]);
+    }
+  }
+}
 
 template <class S>
 void forward_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride, bool log) {
+  if (n <= kHeldRows && count == kBlock) return forward_held_columns(x, y, kBlock, n, stride, log);
+  if (n <= kHeldRows) return forward_held_columns(x, y, count, n, stride, log);
   using T = Compute<S>;
   alignas(64) T max[kBlock];
   alignas(64) double sum[kBlock];
@@ -113,7 +162,7 @@ void forward_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride,
     for (int64_t j = 0; j < count; ++j)
       sum[j] += static_cast<double>(math::exp(static_cast<T>(row[j]) - max[j]));
   }
-  for (int64_t j = 0; j < count; ++j) last[j] = static_cast<T>(log ? std::log(sum[j]) : 1 / sum[j]);
+  for (int64_t j = 0; j < count; ++j) last[j] = static_cast<T>(log ? math::log(sum[j]) : 1 / sum[j]);
   for (int64_t i = 0; i < n; ++i) {
     const S* row = x + i * stride;
     S* out = y + i * stride;

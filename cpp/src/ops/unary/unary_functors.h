@@ -80,19 +80,39 @@ template <class T>
 OPSIN_FN T silu_derivative(const T& x, const T& s) {
   return s * (T(1.0) + x * (T(1.0) - s));
 }
-/// x Phi(x). In float by the tail Q = Phi(-|x|) = e^(-x^2 / 2) g(|x|) with g smooth in (|x| - 3) / (|x| + 3),
-/// which needs one polynomial where erf needs two and keeps the digits of the negative tail.
+/// Phi(x) and e^(-x^2 / 2) in float. By the tail Q = Phi(-|x|) = e^(-x^2 / 2) g(|x|) with g smooth in
+/// (|x| - 3) / (|x| + 3), which needs one polynomial where erf needs two and keeps the digits of the negative
+/// tail. Both are 0 from 13 on, where the smallest normal number is near.
+struct Normal {
+  float below, density;
+};
+OPSIN_FN Normal normal_of(float x) {
+  const float size = std::fabs(x), bounded = size > 13.0f ? 13.0f : size, t = (bounded - 3) / (bounded + 3);
+  const float g = math::detail::horner(t, 0.121513948f, -0.206402622f, 0.123225022f, -0.0462132475f,
+                                       0.00613219251f, 0.00290442839f, -0.000984276383f, -0.000339556464f,
+                                       0.000116207929f, 5.40938601e-5f);
+  const float density = size > 13.0f ? 0.0f : math::exp_bounded(-0.5f * bounded * bounded);
+  const float tail = g * density;
+  return {x > 0.0f ? 1.0f - tail : tail, density};
+}
+/// x Phi(x).
 template <class T>
 OPSIN_FN T gelu_of(T x) {
   if constexpr (std::is_same_v<T, float>) {
-    const float size = std::fabs(x), bounded = size > 14.0f ? 14.0f : size, t = (bounded - 3) / (bounded + 3);
-    const float g = math::detail::horner(t, 0.121513948f, -0.206402622f, 0.123225022f, -0.0462132475f,
-                                         0.00613219251f, 0.00290442839f, -0.000984276383f, -0.000339556464f,
-                                         0.000116207929f, 5.40938601e-5f);
-    const float tail = g * math::exp(-0.5f * size * size);
-    return x * (x > 0.0f ? 1.0f - tail : tail);
+    return x * normal_of(x).below;
   } else {
     return T(0.5) * x * (T(1) + math::erf(x * T(0.70710678118654752)));
+  }
+}
+/// Phi(x) + x Phi'(x).
+template <class T>
+OPSIN_FN T gelu_derivative(const T& x) {
+  if constexpr (std::is_same_v<T, float>) {
+    const Normal normal = normal_of(x);
+    return normal.below + x * (0.3989422804014327f * normal.density);
+  } else {
+    return T(0.5) * (T(1.0) + math::erf(x * T(0.70710678118654752))) +
+           x * (T(0.3989422804014327) * math::exp(T(-0.5) * (x * x)));
   }
 }
 /// s is sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3), because (1 + tanh u) / 2 = sigmoid(2 u).
@@ -285,9 +305,7 @@ OPSIN_UNARY(LeakyRelu, kOnlyFloat, kX, x > T(0) ? x : x * p.a, math::select(x > 
 OPSIN_UNARY(Elu, kOnlyFloat, kX, x > T(0) ? x * p.b : math::expm1(x * p.c) * p.a,
             math::select(x > T(0.0), p.b, p.a* p.c* math::exp(x* p.c)))
 // x Phi(x), and its tanh form: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
-OPSIN_UNARY(Gelu, kOnlyFloat, kX, gelu_of(x),
-            T(0.5) * (T(1.0) + math::erf(x * T(0.70710678118654752))) +
-                x * (T(0.3989422804014327) * math::exp(T(-0.5) * (x * x))))
+OPSIN_UNARY(Gelu, kOnlyFloat, kX, gelu_of(x), gelu_derivative(x))
 OPSIN_UNARY(GeluTanh, kOnlyFloat, kX,
             x* math::sigmoid(T(1.5957691216057308) * (x + T(0.044715) * (x * x * x))),
             gelu_tanh_derivative(x, math::sigmoid(T(1.5957691216057308) * (x + T(0.044715) * (x * x * x)))))
