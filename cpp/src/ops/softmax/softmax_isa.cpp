@@ -104,8 +104,8 @@ constexpr int64_t kBlock = 64;
 constexpr int64_t kHeldRows = 64;
 
 /// `count` is kBlock where it can be: a constant makes all loops whole vectors.
-template <class S>
-OPSIN_FN void forward_held_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride, bool log) {
+template <bool kLog, class S>
+OPSIN_FN void forward_held_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride) {
   using T = Compute<S>;
   alignas(64) T held[kHeldRows * kBlock];
   alignas(64) T max[kBlock];
@@ -123,25 +123,23 @@ OPSIN_FN void forward_held_columns(const S* x, S* y, int64_t count, int64_t n, i
     T* row = held + i * kBlock;
     for (int64_t j = 0; j < count; ++j) {
       const T value = row[j] - max[j], power = math::exp(value);
-      row[j] = log ? value : power;
+      row[j] = kLog ? value : power;
       sum[j] += static_cast<double>(power);
     }
   }
-  for (int64_t j = 0; j < count; ++j) last[j] = static_cast<T>(log ? math::log(sum[j]) : 1 / sum[j]);
+  for (int64_t j = 0; j < count; ++j) last[j] = static_cast<T>(kLog ? math::log(sum[j]) : 1 / sum[j]);
   for (int64_t i = 0; i < n; ++i) {
     const T* row = held + i * kBlock;
     S* out = y + i * stride;
 #pragma GCC ivdep
     for (int64_t j = 0; j < count; ++j) {
-      out[j] = static_cast<S>(log ? row[j] - last[j] : row[j] * last[j]);
+      out[j] = static_cast<S>(kLog ? row[j] - last[j] : row[j] * last[j]);
     }
   }
 }
 
 template <class S>
 void forward_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride, bool log) {
-  if (n <= kHeldRows && count == kBlock) return forward_held_columns(x, y, kBlock, n, stride, log);
-  if (n <= kHeldRows) return forward_held_columns(x, y, count, n, stride, log);
   using T = Compute<S>;
   alignas(64) T max[kBlock];
   alignas(64) double sum[kBlock];
@@ -178,6 +176,12 @@ void forward_columns(const S* x, S* y, int64_t count, int64_t n, int64_t stride,
   }
 }
 
+template <bool kLog, class S>
+void forward_few_rows(const S* x, S* y, int64_t count, int64_t n, int64_t stride) {
+  if (count == kBlock) return forward_held_columns<kLog>(x, y, kBlock, n, stride);
+  forward_held_columns<kLog>(x, y, count, n, stride);
+}
+
 template <class S>
 void forward(const SoftmaxParams& p) {
   const auto* x = static_cast<const S*>(p.x);
@@ -187,7 +191,14 @@ void forward(const SoftmaxParams& p) {
     return;
   }
   for (int64_t c = 0; c < p.count; c += kBlock) {
-    forward_columns(x + c, y + c, c + kBlock < p.count ? kBlock : p.count - c, p.n, p.stride, p.log);
+    const int64_t count = p.count - c < kBlock ? p.count - c : kBlock;
+    if (p.n > kHeldRows) {
+      forward_columns(x + c, y + c, count, p.n, p.stride, p.log);
+    } else if (p.log) {
+      forward_few_rows<true>(x + c, y + c, count, p.n, p.stride);
+    } else {
+      forward_few_rows<false>(x + c, y + c, count, p.n, p.stride);
+    }
   }
 }
 
