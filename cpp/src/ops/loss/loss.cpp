@@ -1,15 +1,21 @@
 // Losses of pairs of elements, composed of differentiable functions.
+#include "pair_kernels.h"
 #include "parts.h"
 #include "reduction.h"
 
+#include <numeric>
+
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/unary.h>
 
 #include "autograd/var.h"
+#include "core/call.h"
 #include "core/registry.h"
+#include "cpu/thread_pool.h"
 
 namespace opsin {
 
@@ -34,6 +40,43 @@ Tensor reduce_pair(const Tensor& loss, const Tensor& weight, std::string_view re
 Tensor difference(const Tensor& input, const Tensor& target, const char* op) {
   if (!(input.sizes() == target.sizes())) broadcast_shapes(input.sizes(), target.sizes(), op);
   return sub(input, target);
+}
+
+/// y = scale sum((a - b)^2), so da = 2 scale (a - b) dy and db = -da.
+struct SquaredError {
+  static constexpr const char* kName = "mse_loss";
+  struct Params {
+    double scale;
+  };
+  static Tensor forward(const Params& p, const Tensor& a, const Tensor& b) {
+    constexpr int64_t kGrain = 32768;
+    const auto kernel = OPSIN_ISA_SELECT(cpu::pair_table).squared_error[static_cast<int>(a.dtype())];
+    const char* x = a.impl()->physical_data();
+    const char* y = b.impl()->physical_data();
+    const auto item = static_cast<int64_t>(item_size(a.dtype()));
+    std::vector<double> sums(static_cast<size_t>((a.numel() + kGrain - 1) / kGrain));
+    cpu::parallel_for(a.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      sums[static_cast<size_t>(begin / kGrain)] = kernel(x + begin * item, y + begin * item, end - begin);
+    });
+    return full(Dims{}, Scalar(std::accumulate(sums.begin(), sums.end(), 0.0) * p.scale), a.dtype(),
+                a.device());
+  }
+  static void save(Saver& saver, const Params&, const Tensor& a, const Tensor& b, const Tensor&) {
+    saver.save(0, a);
+    saver.save(1, b);
+  }
+  static void backward(Backward& ctx, const Params& p) {
+    const Tensor slope =
+        mul(sub(ctx.saved(0), ctx.saved(1)), mul(ctx.grad(), wrap_number(2 * p.scale, ctx.grad().dtype())));
+    if (ctx.needs(0)) ctx.set(0, slope);
+    if (ctx.needs(1)) ctx.set(1, neg(slope));
+  }
+};
+
+/// Whether neighbours in the memory of `a` and `b` are the pairs.
+bool lie_alike(const Tensor& a, const Tensor& b) {
+  return a.sizes() == b.sizes() && a.dtype() == b.dtype() && is_floating_point(a.dtype()) &&
+         a.is_contiguous() && b.is_contiguous() && a.impl()->is_hidden() == b.impl()->is_hidden();
 }
 
 void check_same_shape(const Tensor& input, const Tensor& target, const char* op) {
@@ -72,6 +115,11 @@ Tensor binary_cross_entropy_with_logits_call(const Tensor& input, const Tensor& 
 }  // namespace
 
 Tensor mse_loss(const Tensor& input, const Tensor& target, std::string_view reduction, const Tensor& weight) {
+  const Reduction way = parse_reduction(reduction, "mse_loss");
+  if (way != Reduction::kNone && !weight.defined() && lie_alike(input, target)) {
+    return call<SquaredError>({way == Reduction::kMean ? 1 / static_cast<double>(input.numel()) : 1}, input,
+                              target);
+  }
   const Tensor d = difference(input, target, "mse_loss");
   return reduce_pair(mul(d, d), weight, reduction, "mse_loss");
 }
