@@ -17,7 +17,8 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("*/conv*", "first blocked kernels; tuning them is the next step of the plan"),
     ("ops/matmul/*", "first blocked kernels; tuning them is the next step of the plan"),
     ("models/*", "follows the convolutions"),
-    ("ops/elementwise/dropout*", "keeps no mask: draws the numbers again, one by one"),
+    ("ops/elementwise/dropout*", "keeps no mask: draws the numbers again"),
+    ("ops/reduce/cat*gradient*", "a copy: memory with the channels last has no narrow views"),
 )
 _INTRODUCTION = (
     "Written by `make bench` alone. A ratio is Opsin's time (or memory) over that of the best peer in the",
