@@ -375,10 +375,23 @@ Tensor randint(int64_t low, int64_t high, IntSpan size, DType dtype, Generator* 
   const uint64_t range = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
   dispatch_real(dtype, "randint", [&]<class T>() {
     T* data = y.mutable_data<T>();
-    for_each_value<2>(y.numel(), generator, [&](int64_t i, const uint32_t* words) {
-      const uint64_t value = philox::uniform_integer(philox::join(words[0], words[1]), range);
-      data[i] = Scalar(static_cast<int64_t>(static_cast<uint64_t>(low) + value)).to<T>();
-    });
+    const auto fill = [&](auto limit) {
+      for_each_run<2>(y.numel(), reserve<2>(y.numel(), generator),
+                      [=](int64_t first, int64_t n, const uint32_t* words) {
+                        for (int64_t i = 0; i < n; ++i) {
+                          const uint64_t value =
+                              philox::uniform_integer(philox::join(words[2 * i], words[2 * i + 1]), limit);
+                          const auto integer = static_cast<int64_t>(static_cast<uint64_t>(low) + value);
+                          data[first + i] = Scalar(integer).to<T>();
+                        }
+                      });
+    };
+    // Known to be small, the range needs half of the products.
+    if (range <= UINT32_MAX) {
+      fill(static_cast<uint32_t>(range));
+    } else {
+      fill(range);
+    }
   });
   return y;
 }
