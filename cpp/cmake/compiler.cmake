@@ -3,15 +3,20 @@
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(OPSIN_ISAS baseline avx2 avx512)
+  # Levels for which only what gains from them is compiled, files named *_<level>.cpp.
+  set(OPSIN_ISA_EXTRAS avx512_bf16)
 else()
   set(OPSIN_ISAS baseline)
+  set(OPSIN_ISA_EXTRAS "")
 endif()
-list(TRANSFORM OPSIN_ISAS PREPEND opsin_isa_ OUTPUT_VARIABLE OPSIN_OBJECT_TARGETS)
+set(OPSIN_OBJECT_TARGETS ${OPSIN_ISAS} ${OPSIN_ISA_EXTRAS})
+list(TRANSFORM OPSIN_OBJECT_TARGETS PREPEND opsin_isa_)
 list(PREPEND OPSIN_OBJECT_TARGETS opsin_objects)
 set(OPSIN_ISA_FLAGS_baseline "")
 set(OPSIN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(OPSIN_ISA_FLAGS_avx512 ${OPSIN_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
     -mprefer-vector-width=512)
+set(OPSIN_ISA_FLAGS_avx512_bf16 ${OPSIN_ISA_FLAGS_avx512} -mavx512bf16)
 
 function(opsin_compile_settings target)
   target_compile_features(${target} PRIVATE cxx_std_20)

@@ -2,8 +2,8 @@
 #   -DOPSIN_ISA_NS=<baseline|avx2|avx512>, the namespace the file must put all its symbols in
 #   (check_isa_symbols.py refuses objects that do not).
 # opsin_add_op(NAME): the one build line of an op. Takes every ops/NAME/*.cpp but *_cuda*.cpp, the
-#   *_isa.cpp among them once per instruction set, and lists register_NAME() in the generated
-#   registration list, so that a static library loses no op.
+#   *_isa.cpp among them once per instruction set and *_<level>.cpp for that one, and lists
+#   register_NAME() in the generated registration list, so that a static library loses no op.
 
 function(opsin_add_isa_sources)
   foreach(source IN LISTS ARGN)
@@ -25,9 +25,13 @@ function(opsin_add_sources folder)
   file(GLOB sources CONFIGURE_DEPENDS "${folder}/*.cpp")
   set(isa_sources ${sources})
   list(FILTER isa_sources INCLUDE REGEX "_isa\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "(_isa|_cuda[^/]*)\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "(_isa|_avx512_bf16|_cuda[^/]*)\\.cpp$")
   target_sources(opsin_objects PRIVATE ${sources})
   opsin_add_isa_sources(${isa_sources})
+  foreach(isa IN LISTS OPSIN_ISA_EXTRAS)
+    file(GLOB sources CONFIGURE_DEPENDS "${folder}/*_${isa}.cpp")
+    target_sources(opsin_isa_${isa} PRIVATE ${sources})
+  endforeach()
 endfunction()
 
 function(opsin_add_op name)

@@ -16,6 +16,13 @@ import pytest
 import opsin
 
 ROOT = Path(__file__).resolve().parents[2]
+# What differs between each level and the next better one.
+FAMILIES = {
+    "baseline": ["tests/ops"],
+    "avx2": ["tests/ops"],
+    "avx512": ["tests/ops/test_conv.py", "tests/ops/test_matmul.py"],
+}
+LEVELS = [*FAMILIES, "avx512_bf16"]
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +38,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def available_isas() -> list[str]:
     found = []
-    for isa in ("baseline", "avx2", "avx512"):
+    for isa in LEVELS:
         if run_python("import opsin; opsin._C._info()", OPSIN_ISA=isa).returncode == 0:
             found.append(isa)
     return found
@@ -49,9 +56,13 @@ def test_instruction_set_can_be_chosen() -> None:
         (
             "OPSIN_ISA",
             "avx1024",
-            r'expected baseline, avx2 or avx512, got "avx1024" \(this machine has up to',
+            r'expected baseline, avx2, avx512 or avx512_bf16, got "avx1024" \(this machine has up to',
         ),
-        ("OPSIN_ISA", "AVX2", r'expected baseline, avx2 or avx512, got "AVX2" \(this machine has up to'),
+        (
+            "OPSIN_ISA",
+            "AVX2",
+            r'expected baseline, avx2, avx512 or avx512_bf16, got "AVX2" \(this machine has up to',
+        ),
         ("OPSIN_NUM_THREADS", "-3", r'expected a whole number from 1 to 1024, got "-3" \(unset it'),
         ("OPSIN_NUM_THREADS", "0", r'expected a whole number from 1 to 1024, got "0" \(unset it'),
         ("OPSIN_NUM_THREADS", "two", r'expected a whole number from 1 to 1024, got "two" \(unset it'),
@@ -65,7 +76,7 @@ def test_bad_settings_are_errors_of_the_import(variable: str, value: str, messag
 
 
 def test_an_instruction_set_that_the_machine_lacks_is_an_error_of_the_import() -> None:
-    lacking = {"baseline", "avx2", "avx512"} - set(available_isas())
+    lacking = set(LEVELS) - set(available_isas())
     for isa in lacking:
         done = run_python("import opsin", OPSIN_ISA=isa)
         assert re.search(
@@ -108,15 +119,24 @@ def test_import_brings_in_nothing_that_is_not_used() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+@pytest.mark.parametrize("isa", LEVELS[: LEVELS.index(opsin._C._info()["isa"])])
 def test_op_tables_with_other_instruction_sets(isa: str) -> None:
-    """The tables of every family run again in a process of their own; the best level is the ordinary run."""
+    """The tables run again in a process of their own; the best level is the ordinary run."""
     pytest.importorskip("torch")
-    if run_python("import opsin; opsin._C._info()", OPSIN_ISA=isa).returncode != 0:
-        pytest.skip(f"this machine has no {isa}")
     selected = "test_forward or test_gradient or test_layout"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/ops", "-k", selected],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *FAMILIES[isa],
+            "-k",
+            selected,
+        ],
         cwd=ROOT,
         env={**os.environ, "OPSIN_ISA": isa},
         capture_output=True,

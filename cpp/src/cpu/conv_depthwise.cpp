@@ -12,10 +12,6 @@
 namespace opsin::cpu::conv {
 namespace {
 
-int64_t volume(const int64_t (&size)[3]) {
-  return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0) * std::max<int64_t>(size[2], 0);
-}
-
 template <class T>
 void repeat_channels(const T* in, int64_t count, int64_t times, T* out) {
   parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
@@ -36,13 +32,14 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
 
 // `channels` is that of source and target alike. Weights are [channels][group][taps]; `transposed` exchanges
 // the roles of the two channels inside each group.
-template <class T>
+template <class S>
 void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
-         const T* source, const T* weight, const T* bias, T* target, int64_t wanted) {
-  const auto& kernel = kernels<T>();
+         const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
+  const auto& kernel = depthwise_kernels<S>();
   const int64_t taps = phases.kernel_taps;
-  const Scratch<T> packed(taps * group * channels), zeros(channels);
-  std::fill(zeros.get(), zeros.get() + channels, T{0});
+  const Scratch<Compute<S>> packed(taps * group * channels);
+  const Scratch<S> zeros(channels);
+  std::fill(zeros.get(), zeros.get() + channels, S{});
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t j = 0; j < group; ++j) {
       const int64_t from = transposed ? (c - c % group + j) * group + c % group : c * group + j;
@@ -58,17 +55,17 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
   int64_t blocks = 0;
   for (const Phase& phase : phases.phases) blocks += count_blocks(phase);
   parallel_for(blocks, std::max<int64_t>(1, blocks / wanted), [&](int64_t task_begin, int64_t task_end) {
-    const Scratch<const T*> sources(pixels * most_taps);
-    const Scratch<T*> targets(pixels);
+    const Scratch<const S*> sources(pixels * most_taps);
+    const Scratch<S*> targets(pixels);
     for (int64_t task = task_begin; task < task_end; ++task) {
       int64_t block = task;
       const Phase* phase = phases.phases.data();
       for (; block >= count_blocks(*phase); ++phase) block -= count_blocks(*phase);
       const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(batch));
-      list_sources<T>(*phase, {source, channels, zeros.get()}, begin, end, kernel.rows, sources.get(),
+      list_sources<S>(*phase, {source, channels, zeros.get()}, begin, end, kernel.rows, sources.get(),
                       nullptr);
-      list_targets<T>(*phase, target, channels, begin, end, targets.get());
-      ConvDepthwise<T> a{};
+      list_targets<S>(*phase, target, channels, begin, end, targets.get());
+      ConvDepthwise<S> a{};
       a.source = sources.get();
       a.target = targets.get();
       a.weight = packed.get() + phase->first_slot * group * channels;
@@ -78,7 +75,7 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
       a.taps = phase->taps;
       a.channels = channels;
       a.pixels = end - begin;
-      group == 1 ? kernel.depthwise(a) : kernel.grouped(a);
+      group == 1 ? kernel.forward(a) : kernel.grouped(a);
     }
   });
 }
@@ -91,36 +88,40 @@ int64_t wanted_chunks(const ConvGeometry& g) {
 
 }  // namespace
 
-template <class T>
-void depthwise_forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y) {
+template <class S>
+void depthwise_forward(const ConvGeometry& g, const S* x, const Compute<S>* weight, const Compute<S>* bias,
+                       S* y) {
   const int64_t group = g.in_channels / g.groups, multiplier = g.out_channels / g.in_channels;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
-  const Scratch<T> repeated(multiplier == 1 ? 0 : count * multiplier);
+  const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
   if (multiplier != 1) repeat_channels(x, count, multiplier, repeated.get());
   run(forward_phases(g), g.batch, g.out_channels, group, false, multiplier == 1 ? x : repeated.get(), weight,
       bias, y, wanted_chunks(g));
 }
 
-template <class T>
-void depthwise_backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* grad_x) {
+template <class S>
+void depthwise_backward_input(const ConvGeometry& g, const S* grad_y, const Compute<S>* weight, S* grad_x) {
   const int64_t group = g.in_channels / g.groups, multiplier = g.out_channels / g.in_channels;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
-  const Scratch<T> repeated(multiplier == 1 ? 0 : count * multiplier);
-  run<T>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, weight, nullptr,
+  const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
+  run<S>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, weight, nullptr,
          multiplier == 1 ? grad_x : repeated.get(), wanted_chunks(g));
-  if (multiplier != 1) sum_channels(repeated.get(), count, multiplier, grad_x);
+  if constexpr (std::is_same_v<S, Compute<S>>) {
+    if (multiplier != 1) sum_channels(repeated.get(), count, multiplier, grad_x);
+  }
 }
 
-template <class T>
-void depthwise_backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight,
-                               T* grad_bias, bool accumulate) {
-  const auto& kernel = kernels<T>();
+template <class S>
+void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, Compute<S>* grad_weight,
+                               Compute<S>* grad_bias, bool accumulate) {
+  using T = Compute<S>;
+  const auto& kernel = depthwise_kernels<S>();
   const int64_t channels = g.out_channels, multiplier = channels / g.groups;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
-  const Scratch<T> repeated(multiplier == 1 ? 0 : count * multiplier), zeros(channels);
+  const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier), zeros(channels);
   if (multiplier != 1) repeat_channels(x, count, multiplier, repeated.get());
-  std::fill(zeros.get(), zeros.get() + channels, T{0});
-  const Source<T> source{multiplier == 1 ? x : repeated.get(), channels, zeros.get()};
+  std::fill(zeros.get(), zeros.get() + channels, S{});
+  const Source<S> source{multiplier == 1 ? x : repeated.get(), channels, zeros.get()};
 
   const Phases phases = forward_phases(g);
   const Phase& phase = phases.phases.front();
@@ -132,14 +133,14 @@ void depthwise_backward_weight(const ConvGeometry& g, const T* x, const T* grad_
   const Scratch<T> partial(splits * part);
 
   parallel_for(splits, 1, [&](int64_t split_begin, int64_t split_end) {
-    const Scratch<const T*> sources(weight_block_pixels * taps);
+    const Scratch<const S*> sources(weight_block_pixels * taps);
     for (int64_t split = split_begin; split < split_end; ++split) {
       const int64_t first = split * blocks_each * weight_block_pixels;
       const int64_t last = std::min((split + 1) * blocks_each * weight_block_pixels, pixels);
       for (int64_t begin = first; begin == first || begin < last; begin += weight_block_pixels) {
         const int64_t rows = std::max<int64_t>(0, std::min(weight_block_pixels, last - begin));
-        list_sources<T>(phase, source, begin, begin + rows, rows, sources.get(), nullptr);
-        ConvDepthwiseOuter<T> a{};
+        list_sources<S>(phase, source, begin, begin + rows, rows, sources.get(), nullptr);
+        ConvDepthwiseOuter<S> a{};
         a.source = sources.get();
         a.grad = grad_y + begin * channels;
         a.grad_stride = channels;
@@ -149,7 +150,7 @@ void depthwise_backward_weight(const ConvGeometry& g, const T* x, const T* grad_
         a.channels = channels;
         a.pixels = rows;
         a.accumulate = begin > first;
-        kernel.depthwise_outer(a);
+        kernel.outer(a);
         if (grad_bias != nullptr) {
           kernel.sum_rows(
               {a.grad, channels, rows, channels, a.out + taps * channels, channels, a.accumulate});
@@ -169,12 +170,15 @@ void depthwise_backward_weight(const ConvGeometry& g, const T* x, const T* grad_
   }
 }
 
-#define OPSIN_INSTANTIATE(T)                                                              \
-  template void depthwise_forward(const ConvGeometry&, const T*, const T*, const T*, T*); \
-  template void depthwise_backward_input(const ConvGeometry&, const T*, const T*, T*);    \
-  template void depthwise_backward_weight(const ConvGeometry&, const T*, const T*, T*, T*, bool);
+#define OPSIN_INSTANTIATE(S)                                                                                 \
+  template void depthwise_forward(const ConvGeometry&, const S*, const Compute<S>*, const Compute<S>*, S*);  \
+  template void depthwise_backward_input(const ConvGeometry&, const S*, const Compute<S>*, S*);              \
+  template void depthwise_backward_weight(const ConvGeometry&, const S*, const S*, Compute<S>*, Compute<S>*, \
+                                          bool);
 OPSIN_INSTANTIATE(float)
 OPSIN_INSTANTIATE(double)
+OPSIN_INSTANTIATE(BFloat16)
+OPSIN_INSTANTIATE(Float16)
 #undef OPSIN_INSTANTIATE
 
 }  // namespace opsin::cpu::conv

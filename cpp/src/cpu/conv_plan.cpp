@@ -188,10 +188,10 @@ void list_sources(const Phase& phase, const Source<T>& source, int64_t begin, in
             const int64_t first = std::max<int64_t>(0, -i2),
                           last = std::min(phase.run, axis[2].source_size - i2);
             const int64_t c = source.channels;
-            std::fill(patches, patches + first * c, T{0});
+            std::fill(patches, patches + first * c, T{});
             const T* pixel = source.data + (base + *offset + first * c);
             std::copy(pixel, pixel + (last - first) * c, patches + first * c);
-            std::fill(patches + last * c, patches + phase.run * c, T{0});
+            std::fill(patches + last * c, patches + phase.run * c, T{});
             *row = patches;
             patches += phase.run * c;
           }
@@ -221,11 +221,13 @@ void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, 
   }
 }
 
-template void list_sources(const Phase&, const Source<float>&, int64_t, int64_t, int64_t, const float**,
-                           float*);
-template void list_sources(const Phase&, const Source<double>&, int64_t, int64_t, int64_t, const double**,
-                           double*);
-template void list_targets(const Phase&, float*, int64_t, int64_t, int64_t, float**);
-template void list_targets(const Phase&, double*, int64_t, int64_t, int64_t, double**);
+#define OPSIN_INSTANTIATE(S)                                                                            \
+  template void list_sources(const Phase&, const Source<S>&, int64_t, int64_t, int64_t, const S**, S*); \
+  template void list_targets(const Phase&, S*, int64_t, int64_t, int64_t, S**);
+OPSIN_INSTANTIATE(float)
+OPSIN_INSTANTIATE(double)
+OPSIN_INSTANTIATE(BFloat16)
+OPSIN_INSTANTIATE(Float16)
+#undef OPSIN_INSTANTIATE
 
 }  // namespace opsin::cpu::conv

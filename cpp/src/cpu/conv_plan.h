@@ -75,15 +75,31 @@ void list_sources(const Phase& phase, const Source<T>& source, int64_t begin, in
 template <class T>
 void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, int64_t end, T** out);
 
-/// The kernels of `isa()` for float or double.
-template <class T>
-const ConvKernels<T>& kernels() {
+/// Whether dense convolution of bfloat16 has kernels of its own at `isa()`.
+inline bool has_bf16_kernels() { return isa() == Isa::avx512_bf16; }
+
+/// The dense kernels of `isa()` for float, double or, where it has them, BFloat16.
+template <class S>
+const ConvKernels<S>& kernels() {
+  if constexpr (std::is_same_v<S, float>) return OPSIN_ISA_SELECT(conv_table).f32;
+  if constexpr (std::is_same_v<S, double>) return OPSIN_ISA_SELECT(conv_table).f64;
+#if defined(__x86_64__)
+  if constexpr (std::is_same_v<S, BFloat16>) return avx512_bf16::conv_kernels();
+#endif
+}
+
+template <class S>
+const ConvDepthwiseKernels<S>& depthwise_kernels() {
   const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
-  if constexpr (std::is_same_v<T, float>) {
-    return *all.f32;
-  } else {
-    return *all.f64;
-  }
+  if constexpr (std::is_same_v<S, float>) return all.depthwise_f32;
+  if constexpr (std::is_same_v<S, double>) return all.depthwise_f64;
+  if constexpr (std::is_same_v<S, BFloat16>) return all.depthwise_bf16;
+  if constexpr (std::is_same_v<S, Float16>) return all.depthwise_f16;
+}
+
+/// Pixels of an axis-wise size; 0 if an axis is empty.
+inline int64_t volume(const int64_t (&size)[3]) {
+  return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0) * std::max<int64_t>(size[2], 0);
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -106,16 +122,22 @@ inline int64_t wanted_tasks(const ConvGeometry& g) {
 /// weights.
 inline constexpr int64_t weight_block_pixels = 128;
 
-// One instance per element type of computation, float and double.
-template <class T>
-void depthwise_forward(const ConvGeometry&, const T* x, const T* weight, const T* bias, T* y);
-template <class T>
-void depthwise_backward_input(const ConvGeometry&, const T* grad_y, const T* weight, T* grad_x);
-template <class T>
-void depthwise_backward_weight(const ConvGeometry&, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
-                               bool accumulate);
-template <class T>
-void backward_weight(const ConvGeometry&, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+// Depthwise: one instance per storage type; weights, bias and their gradients are in the type of computation.
+template <class S>
+void depthwise_forward(const ConvGeometry&, const S* x, const Compute<S>* weight, const Compute<S>* bias,
+                       S* y);
+template <class S>
+void depthwise_backward_input(const ConvGeometry&, const S* grad_y, const Compute<S>* weight, S* grad_x);
+template <class S>
+void depthwise_backward_weight(const ConvGeometry&, const S* x, const S* grad_y, Compute<S>* grad_weight,
+                               Compute<S>* grad_bias, bool accumulate);
+// Dense: float, double and, where has_bf16_kernels(), BFloat16.
+template <class S>
+void dense_forward(const ConvGeometry&, const S* x, const S* weight, const Compute<S>* bias, S* y);
+template <class S>
+void dense_backward_input(const ConvGeometry&, const S* grad_y, const S* weight, S* grad_x);
+template <class S>
+void backward_weight(const ConvGeometry&, const S* x, const S* grad_y, S* grad_weight, Compute<S>* grad_bias,
                      bool accumulate);
 
 /// Pixel ranges for a gradient of weights with `elements` partial sums in which `tasks` are wanted per range
@@ -136,7 +158,7 @@ template <class T>
 bool is_narrow(const ConvGeometry& g) {
   const int64_t group = g.in_channels / g.groups;
   return g.groups > 1 && g.in_channels == g.out_channels && (group == 2 || group == 4 || group == 8) &&
-         2 * group <= kernels<T>().lanes;
+         2 * group <= depthwise_kernels<T>().lanes;
 }
 
 }  // namespace opsin::cpu::conv

@@ -17,10 +17,10 @@ namespace {
 constexpr int64_t block_pixels = weight_block_pixels;
 
 // out (+)= sum over the rows.
-template <class T>
-void sum_columns(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out, bool accumulate) {
-  ConvRows<T> a{in, stride, rows, columns, out, columns, accumulate};
-  kernels<T>().sum_rows(a);
+template <class S>
+void sum_columns(const S* in, int64_t stride, int64_t rows, int64_t columns, Compute<S>* out,
+                 bool accumulate) {
+  kernels<S>().sum_rows({in, stride, rows, columns, out, columns, accumulate});
 }
 
 // How the work is divided: pixels into splits; outputs into units (pairs of vectors of one group) and chunks
@@ -46,10 +46,13 @@ Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, i
   return d;
 }
 
-template <class T>
-void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
-           bool accumulate) {
-  const auto& kernel = kernels<T>();
+}  // namespace
+
+template <class S>
+void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad_weight,
+                     Compute<S>* grad_bias, bool accumulate) {
+  using T = Compute<S>;
+  const auto& kernel = kernels<S>();
   const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   Phases phases = forward_phases(g);
   merge_runs(phases, channels, g.groups);
@@ -65,13 +68,13 @@ void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T
   const int64_t groups_at_once = std::max<int64_t>(1, 5 * kernel.rows / run);
 
   const Scratch<T> partial(d.splits * units * unit_size), partial_bias(d.splits * g.out_channels);
-  const Scratch<T> zeros(std::max(run, g.in_channels));
-  std::fill(zeros.get(), zeros.get() + std::max(run, g.in_channels), T{0});
+  const Scratch<S> zeros(std::max(run, g.in_channels));
+  std::fill(zeros.get(), zeros.get() + std::max(run, g.in_channels), S{});
 
   parallel_for(d.splits * d.chunk_tasks * d.unit_tasks, 1, [&](int64_t task_begin, int64_t task_end) {
-    const Scratch<const T*> sources(block_pixels * addresses);
-    const Scratch<T> patches(patch_elements(phase, block_pixels, channels));
-    const Scratch<T> grads(d.units_each * block_pixels * width), gathered(block_pixels * 5 * kernel.rows);
+    const Scratch<const S*> sources(block_pixels * addresses);
+    const Scratch<S> patches(patch_elements(phase, block_pixels, channels));
+    const Scratch<S> grads(d.units_each * block_pixels * width), gathered(block_pixels * 5 * kernel.rows);
     for (int64_t task = task_begin; task < task_end; ++task) {
       const int64_t unit_begin = task % d.unit_tasks * d.units_each;
       const int64_t unit_end = std::min(unit_begin + d.units_each, units);
@@ -83,12 +86,12 @@ void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T
       // Runs once even without pixels, to set the sums to zero.
       for (int64_t begin = first; begin == first || begin < last; begin += block_pixels) {
         const int64_t count = std::max<int64_t>(0, std::min(block_pixels, last - begin));
-        list_sources(phase, Source<T>{x, g.in_channels, zeros.get()}, begin, begin + count, count,
+        list_sources(phase, Source<S>{x, g.in_channels, zeros.get()}, begin, begin + count, count,
                      sources.get(), patches.get());
         for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
           const int64_t lane = unit % group_units * width, column = unit / group_units * outputs + lane;
           const int64_t columns = std::min(width, outputs - lane);
-          const T* grad = grad_y + begin * g.out_channels + column;
+          const S* grad = grad_y + begin * g.out_channels + column;
           kernel.copy_rows({grad, g.out_channels, count, columns,
                             grads.get() + (unit - unit_begin) * block_pixels * width,
                             columns > kernel.lanes ? width : kernel.lanes, false});
@@ -103,15 +106,15 @@ void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T
           for (int64_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
             const int64_t t = chunk / d.ranges, range = chunk % d.ranges;
             const int64_t channel = run * range / d.ranges, channel_end = run * (range + 1) / d.ranges;
-            ConvOuter<T> a{};
+            ConvOuter<S> a{};
             a.channels = channel_end - channel;
             a.source_stride = a.channels * (ceil_div(group_end, group_units) - group);
             a.pixels = count;
             a.accumulate = begin > first;
-            kernel.gather({sources.get() + t * count, group * channels + channel, count, a.source_stride,
-                           gathered.get()});
+            kernel.gather_steps({sources.get() + t * count, group * channels + channel, count,
+                                 a.source_stride, gathered.get(), a.source_stride});
             for (int64_t u = unit; u < group_end; ++u) {
-              a.source = gathered.get() + (u / group_units - group) * a.channels;
+              a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
               a.grad = grads.get() + (u - unit_begin) * block_pixels * width;
               a.out = partial.get() + (split * units + u) * unit_size + (t * run + channel) * a.width;
@@ -127,7 +130,7 @@ void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T
   parallel_for(units, std::max<int64_t>(1, 16384 / unit_size), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t group = unit / group_units, lane = unit % group_units * width;
-      ConvUnpack<T> a{};
+      ConvUnpack<S> a{};
       a.in = partial.get() + unit * unit_size;
       a.splits = d.splits;
       a.split_stride = units * unit_size;
@@ -142,20 +145,14 @@ void dense(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T
     }
   });
   if (grad_bias != nullptr) {
-    sum_columns(partial_bias.get(), g.out_channels, d.splits, g.out_channels, grad_bias, accumulate);
+    sum_columns<T>(partial_bias.get(), g.out_channels, d.splits, g.out_channels, grad_bias, accumulate);
   }
-}
-
-}  // namespace
-
-template <class T>
-void backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
-                     bool accumulate) {
-  if (is_depthwise(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
-  dense(g, x, grad_y, grad_weight, grad_bias, accumulate);
 }
 
 template void backward_weight(const ConvGeometry&, const float*, const float*, float*, float*, bool);
 template void backward_weight(const ConvGeometry&, const double*, const double*, double*, double*, bool);
+#if defined(__x86_64__)
+template void backward_weight(const ConvGeometry&, const BFloat16*, const BFloat16*, BFloat16*, float*, bool);
+#endif
 
 }  // namespace opsin::cpu::conv

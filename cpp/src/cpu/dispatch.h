@@ -8,6 +8,8 @@
 //   flags;
 //                   defines `const FooTable& foo_table()` in `namespace opsin::cpu::OPSIN_ISA_NS`.
 //   foo.cpp         compiled once; calls OPSIN_ISA_SELECT(cpu::foo_table).run(&params).
+// Few kernels gain from a level beyond avx512: a file named foo_avx512_bf16.cpp is compiled for that level
+// alone, and foo.cpp asks isa() for it.
 // A template or inline function that both kinds of file instantiate would be merged by the linker, and the
 // whole program could get the version compiled for AVX-512. So foo_isa.cpp never uses OPSIN_ISA_SELECT,
 // containers, strings or throws.
@@ -32,7 +34,7 @@ template <class Table>
 const Table& select_table(const IsaTables<Table>& tables) {
 #if defined(__x86_64__)
   const Isa level = isa();
-  if (level == Isa::avx512) return tables.avx512();
+  if (level >= Isa::avx512) return tables.avx512();
   if (level == Isa::avx2) return tables.avx2();
 #endif
   return tables.baseline();

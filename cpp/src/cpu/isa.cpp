@@ -119,13 +119,14 @@ const CpuFeatures& cpu_features() {
 
 Isa best_isa(const CpuFeatures& f) {
   if (!(f.avx2 && f.fma && f.f16c && f.bmi2)) return Isa::baseline;
-  return f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl ? Isa::avx512 : Isa::avx2;
+  if (!(f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl)) return Isa::avx2;
+  return f.avx512_bf16 ? Isa::avx512_bf16 : Isa::avx512;
 }
 
 Isa choose_isa(const CpuFeatures& features, const char* requested) {
   const Isa best = best_isa(features);
   if (requested == nullptr || *requested == '\0') return best;
-  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
     if (std::strcmp(requested, isa_name(level)) != 0) continue;
     const std::string has = join(names_of(features));
     OPSIN_CHECK(ValueError, level <= best, "OPSIN_ISA: expected at most ", isa_name(best),
@@ -133,7 +134,7 @@ Isa choose_isa(const CpuFeatures& features, const char* requested) {
                 "; unset OPSIN_ISA to use the best level)");
     return level;
   }
-  detail::raise<ValueError>("OPSIN_ISA: expected baseline, avx2 or avx512, got \"", requested,
+  detail::raise<ValueError>("OPSIN_ISA: expected baseline, avx2, avx512 or avx512_bf16, got \"", requested,
                             "\" (this machine has up to ", isa_name(best), ")");
 }
 
@@ -144,7 +145,7 @@ Isa isa() {
 
 bool amx_bf16_enabled() {
   static const bool enabled =
-      isa() == Isa::avx512 && cpu_features().amx_bf16 && cpu_features().amx_tile && ask_for_tiles();
+      isa() == Isa::avx512_bf16 && cpu_features().amx_bf16 && cpu_features().amx_tile && ask_for_tiles();
   return enabled;
 }
 
@@ -156,6 +157,8 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "unknown";
 }

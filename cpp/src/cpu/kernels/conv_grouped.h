@@ -3,7 +3,7 @@
 // leave most lanes empty.
 #pragma once
 
-#include "conv_vector.h"
+#include "conv_depthwise.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -25,9 +25,10 @@ OPSIN_INLINE void add_member(Vector<T> (&sum)[P], const Vector<T> (&x)[P], const
   }
 }
 
-template <class T, int P, int... J>
-OPSIN_INLINE void grouped_tile(const ConvDepthwise<T>& a, const T* const* source, T* const* target, int64_t c,
+template <class S, int P, int... J>
+OPSIN_INLINE void grouped_tile(const ConvDepthwise<S>& a, const S* const* source, S* const* target, int64_t c,
                                int64_t count, std::integer_sequence<int, J...>) {
+  using T = Compute<S>;
   constexpr int group = sizeof...(J);
   const Vector<T> bias = a.bias != nullptr ? load_some<T>(a.bias + c, count) : Vector<T>{};
   Vector<T> sum[P];
@@ -44,38 +45,39 @@ OPSIN_INLINE void grouped_tile(const ConvDepthwise<T>& a, const T* const* source
   for (int p = 0; p < P; ++p) store_some(target[p] + c, sum[p], count);
 }
 
-template <class T, int G, int P>
-void grouped_pixels(const ConvDepthwise<T>& a, const T* const* source, T* const* target) {
-  constexpr int lanes = lanes_of<T>;
+template <class S, int G, int P>
+void grouped_pixels(const ConvDepthwise<S>& a, const S* const* source, S* const* target) {
+  constexpr int lanes = lanes_of<Compute<S>>;
   const int64_t end = a.offset + a.channels;
   int64_t c = a.offset;
   for (; c + lanes <= end; c += lanes) {
-    grouped_tile<T, P>(a, source, target, c, lanes, std::make_integer_sequence<int, G>{});
+    grouped_tile<S, P>(a, source, target, c, lanes, std::make_integer_sequence<int, G>{});
   }
-  if (c < end) grouped_tile<T, P>(a, source, target, c, end - c, std::make_integer_sequence<int, G>{});
+  if (c < end) grouped_tile<S, P>(a, source, target, c, end - c, std::make_integer_sequence<int, G>{});
 }
 
-template <class T, int G>
-void grouped_of(const ConvDepthwise<T>& a) {
-  const T* const* source = a.source;
+template <class S, int G>
+void grouped_of(const ConvDepthwise<S>& a) {
+  const S* const* source = a.source;
   for (int64_t p = 0; p < a.pixels; p += tile_rows, source += a.taps * tile_rows) {
     const int64_t rows = a.pixels - p < tile_rows ? a.pixels - p : tile_rows;
     int64_t i = 0;
     for (; i + depthwise_rows <= rows; i += depthwise_rows) {
-      grouped_pixels<T, G, depthwise_rows>(a, source + i, a.target + p + i);
+      grouped_pixels<S, G, depthwise_rows>(a, source + i, a.target + p + i);
     }
-    for (; i < rows; ++i) grouped_pixels<T, G, 1>(a, source + i, a.target + p + i);
+    for (; i < rows; ++i) grouped_pixels<S, G, 1>(a, source + i, a.target + p + i);
   }
 }
 
-template <class T>
-void conv_grouped(const ConvDepthwise<T>& a) {
-  if (a.group == 2) grouped_of<T, 2>(a);
-  if constexpr (lanes_of<T> >= 8) {
-    if (a.group == 4) grouped_of<T, 4>(a);
+template <class S>
+void conv_grouped(const ConvDepthwise<S>& a) {
+  constexpr int lanes = lanes_of<Compute<S>>;
+  if (a.group == 2) grouped_of<S, 2>(a);
+  if constexpr (lanes >= 8) {
+    if (a.group == 4) grouped_of<S, 4>(a);
   }
-  if constexpr (lanes_of<T> >= 16) {
-    if (a.group == 8) grouped_of<T, 8>(a);
+  if constexpr (lanes >= 16) {
+    if (a.group == 8) grouped_of<S, 8>(a);
   }
 }
 

@@ -1,122 +1,140 @@
 // The contract between the blocking of convolution (cpu/conv*.cpp, compiled once) and its kernels
-// (conv_isa*.cpp, compiled once per instruction set). Plain data and function pointers only. Sizes and
-// strides count elements. A packed weight chunk is [taps][channels][width] with width = one or two vectors of
-// output channels.
+// (conv_isa.cpp, compiled once per instruction set, and conv_avx512_bf16.cpp). Plain data and function
+// pointers only. S is the storage type, sums are Compute<S>. Sizes and strides count elements.
+//
+// A kernel for S multiplies `step` channels (or pixels, for a gradient of weights) at a time, adjacent in
+// memory: 1, or 2 for bfloat16. A packed weight chunk is [taps][channels / step][width][step] with width =
+// one or two vectors of output channels.
 #pragma once
 
 #include <cstdint>
 
 #include "cpu/dispatch.h"
+#include "cpu/half.h"
 
 namespace opsin::cpu {
 
 /// target[p][j] (+)= bias[j] + sum over t, c of source(t, p)[source_offset + c] * weight[t][c][j], j <
-/// columns.
-template <class T>
+/// columns. `accumulate` only where S is the type of computation.
+template <class S>
 struct ConvTiles {
-  const T* const* source;  ///< [ceil(pixels / rows)][taps][rows]
-  T* const* target;        ///< [pixels]
+  const S* const* source;  ///< [ceil(pixels / rows)][taps][rows]
+  S* const* target;        ///< [pixels]
   int64_t target_offset;
-  const T* weight;  ///< [taps][channels][width]
-  const T* bias;    ///< [columns] or null
+  const S* weight;         ///< [taps][channels / step][width][step]
+  const Compute<S>* bias;  ///< [columns] or null
   int64_t source_offset;
   int64_t taps, channels, pixels, columns;
   bool accumulate;
 };
 
-/// One packed chunk: out[slot[t]][c][lane] = in[lane * lane_stride + c * channel_stride + t], zeros in the
-/// other lanes.
-template <class T>
+/// One packed chunk: out[slot[t]][c / step][lane][c % step] = in[lane * lane_stride + c * channel_stride +
+/// t], zeros in the other lanes.
+template <class S>
 struct ConvPack {
-  const T* in;
+  const S* in;
   int64_t lane_stride, channel_stride;
   int64_t lanes, channels, taps;
   const int64_t* slot;  ///< [taps]
-  T* out;
+  S* out;
   int64_t width;
 };
 
 /// The way back: out[lane * lane_stride + c * taps + t] (+)= sum over s of in[s * split_stride + (t *
 /// channels + c) * width + lane].
-template <class T>
+template <class S>
 struct ConvUnpack {
-  const T* in;
+  const Compute<S>* in;
   int64_t splits, split_stride;
   int64_t lanes, channels, taps, width;
-  T* out;
+  S* out;
   int64_t lane_stride;
   bool accumulate;
 };
 
-/// out[c][j] (+)= sum over p of source[p][c] * grad[p][j], j < width.
-template <class T>
+/// out[c][j] (+)= sum over p of source[p][c] * grad[p][j], j < width. Pixels that do not fill a step are
+/// zeros.
+template <class S>
 struct ConvOuter {
-  const T* source;  ///< [pixels][source_stride]
+  const S* source;  ///< [ceil(pixels / step)][source_stride][step]
   int64_t source_stride;
-  const T* grad;  ///< [pixels][width]
-  T* out;         ///< [channels][width]
+  const S* grad;    ///< [ceil(pixels / step)][width][step]
+  Compute<S>* out;  ///< [channels][width]
   int64_t channels, pixels, width;
   bool accumulate;
 };
 
-/// out[p][c] = source[p][source_offset + c], c < channels.
-template <class T>
+/// Some channels of scattered pixels; what a function makes of it is said there.
+template <class S>
 struct ConvGather {
-  const T* const* source;  ///< [pixels]
+  const S* const* source;  ///< [pixels]
   int64_t source_offset, pixels, channels;
-  T* out;
+  S* out;
+  int64_t out_stride;  ///< of pixels
 };
 
 /// A rectangle of rows; what a function makes of it is said there.
-template <class T>
+template <class S, class Out>
 struct ConvRows {
-  const T* in;
+  const S* in;
   int64_t stride, rows, columns;
-  T* out;
+  Out* out;
   int64_t width;
   bool accumulate;
 };
 
 /// target[p][c] = bias[c] + sum over t of source(t, p)[c] * weight[t][c]. Channels start at `offset`
 /// everywhere.
-template <class T>
+template <class S>
 struct ConvDepthwise {
-  const T* const* source;  ///< [ceil(pixels / rows)][taps][rows]
-  T* const* target;        ///< [pixels]
-  const T* weight;         ///< [taps][group][weight_stride]
+  const S* const* source;    ///< [ceil(pixels / rows)][taps][rows]
+  S* const* target;          ///< [pixels]
+  const Compute<S>* weight;  ///< [taps][group][weight_stride]
   int64_t weight_stride, group;
-  const T* bias;  ///< or null
+  const Compute<S>* bias;  ///< or null
   int64_t offset, taps, channels, pixels;
 };
 
 /// out[t][c] (+)= sum over p of source(t, p)[c] * grad[p][c]. Channels start at `offset` everywhere.
-template <class T>
+template <class S>
 struct ConvDepthwiseOuter {
-  const T* const* source;  ///< [taps][pixels]
-  const T* grad;           ///< [pixels][grad_stride]
+  const S* const* source;  ///< [taps][pixels]
+  const S* grad;           ///< [pixels][grad_stride]
   int64_t grad_stride;
-  T* out;  ///< [taps][out_stride]
+  Compute<S>* out;  ///< [taps][out_stride]
   int64_t out_stride;
   int64_t offset, taps, channels, pixels;
   bool accumulate;
 };
 
-template <class T>
+template <class S>
 struct ConvKernels {
-  int64_t lanes;  ///< elements of a vector
+  int64_t lanes;  ///< elements of a vector of sums
   int64_t rows;   ///< pixels of a register tile
-  void (*tiles)(const ConvTiles<T>&);
-  void (*pack)(const ConvPack<T>&);
-  void (*unpack)(const ConvUnpack<T>&);
-  void (*gather)(const ConvGather<T>&);
-  void (*outer)(const ConvOuter<T>&);
-  /// out[r][j] = in[r * stride + j] for j < columns, 0 for j < width.
-  void (*copy_rows)(const ConvRows<T>&);
+  int64_t step;   ///< elements of a product
+  void (*tiles)(const ConvTiles<S>&);
+  void (*pack)(const ConvPack<S>&);
+  void (*unpack)(const ConvUnpack<S>&);
+  /// out[p][c] = source[p][source_offset + c], c < channels.
+  void (*gather)(const ConvGather<S>&);
+  /// out[p / step][c][p % step] = the same, with out_stride = channels.
+  void (*gather_steps)(const ConvGather<S>&);
+  void (*outer)(const ConvOuter<S>&);
+  /// out[r / step][j][r % step] = in[r * stride + j] for j < columns, 0 for j < width.
+  void (*copy_rows)(const ConvRows<S, S>&);
   /// out[j] (+)= sum over r of in[r * stride + j], j < columns.
-  void (*sum_rows)(const ConvRows<T>&);
-  void (*depthwise)(const ConvDepthwise<T>&);
-  void (*grouped)(const ConvDepthwise<T>&);
-  void (*depthwise_outer)(const ConvDepthwiseOuter<T>&);
+  void (*sum_rows)(const ConvRows<S, Compute<S>>&);
+};
+
+/// Depthwise and narrow convolution, bound by memory: 16-bit floats are converted in registers.
+template <class S>
+struct ConvDepthwiseKernels {
+  int64_t lanes;
+  int64_t rows;  ///< pixels of a row list, as in ConvKernels
+  void (*forward)(const ConvDepthwise<S>&);
+  void (*grouped)(const ConvDepthwise<S>&);
+  void (*outer)(const ConvDepthwiseOuter<S>&);
+  void (*sum_rows)(const ConvRows<S, Compute<S>>&);
 };
 
 struct ConvConvert {
@@ -125,11 +143,21 @@ struct ConvConvert {
 };
 
 struct ConvTable {
-  const ConvKernels<float>* f32;
-  const ConvKernels<double>* f64;
+  ConvKernels<float> f32;
+  ConvKernels<double> f64;
+  ConvDepthwiseKernels<float> depthwise_f32;
+  ConvDepthwiseKernels<double> depthwise_f64;
+  ConvDepthwiseKernels<BFloat16> depthwise_bf16;
+  ConvDepthwiseKernels<Float16> depthwise_f16;
   ConvConvert f16, bf16;
 };
 
 OPSIN_ISA_TABLE(ConvTable, conv_table)
+
+#if defined(__x86_64__)
+namespace avx512_bf16 {
+const ConvKernels<BFloat16>& conv_kernels();
+}
+#endif
 
 }  // namespace opsin::cpu

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "cpu/half.h"
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -53,13 +55,6 @@ struct VectorOf<double> {
 };
 template <class T>
 using Vector = typename VectorOf<T>::Type;
-
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Float16 {
-  uint16_t bits;
-};
 
 template <class T>
 OPSIN_INLINE Vector<T> load(const T* p) {

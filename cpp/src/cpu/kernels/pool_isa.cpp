@@ -13,21 +13,6 @@ constexpr int block = 32;
 // For lambdas: a block must be compiled for its constant length.
 #define OPSIN_INLINED __attribute__((always_inline))
 
-// The type in which a storage type is computed.
-template <class S>
-struct ComputeOf {
-  using Type = S;
-};
-template <>
-struct ComputeOf<Float16> {
-  using Type = float;
-};
-template <>
-struct ComputeOf<BFloat16> {
-  using Type = float;
-};
-template <class S>
-using Compute = typename ComputeOf<S>::Type;
 template <class S>
 constexpr bool is_half = __is_same(S, Float16) || __is_same(S, BFloat16);
 

@@ -1,0 +1,303 @@
+// Blocking of the dense convolution and of the gradient of its input.
+//
+// A direct convolution over channels-last pixels in the manner of Georganas et al., "Anatomy of
+// High-Performance Deep Learning Convolutions on SIMD Architectures" (SC 2018), with the pixels of a register
+// tile addressed through a list as in Dukhan, "The Indirect Convolution Algorithm" (2019):
+//
+//     for each block of target pixels, in parallel        addresses of all its taps are listed once
+//       for each block of source channels                 a weight chunk [taps][block][2 vectors] stays in L2
+//         for each group and pair of vectors of target channels
+//           for each tile of pixels: sum over taps and channels in registers, then add to the target
+//
+// Most convolutions have one block of channels: the weights stream from the second-level cache, which costs
+// less than to add to the targets once per block.
+// Every target element is summed in the same order whatever the blocks of pixels are, so results depend
+// neither on the number of threads nor on the batch. A 1x1 convolution is the same loop with one tap: a
+// matrix product.
+#include "conv_plan.h"
+
+#include <algorithm>
+
+#include "cpu/scratch.h"
+#include "cpu/thread_pool.h"
+
+namespace opsin::cpu::conv {
+namespace {
+
+// Bytes of a weight chunk: a part of the second-level cache, the rest is for pixels; less for the 1x1
+// convolutions whose pixels are copied beside it.
+constexpr int64_t chunk_bytes = 320 * 1024;
+constexpr int64_t copied_chunk_bytes = 64 * 1024;
+// Copied pixels of a task, and what sets their rows apart: no large power of two.
+constexpr int64_t copied_bytes = 256 * 1024;
+constexpr int64_t copied_gap = 64;
+
+template <class S>
+struct Pass {
+  Phases phases;
+  int64_t batch, groups;
+  const S* source;
+  int64_t source_channels;  // of a group, as the next two
+  int64_t real_channels;    // those that have weights, the last may be there to fill a step
+  S* target;
+  int64_t target_channels;
+  const S* weight;
+  int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
+  const Compute<S>* bias;
+};
+
+// Packed weights: [groups][ceil(target channels / width)][source channels / block][kernel taps][chunk of
+// conv_table.h].
+struct Packing {
+  int64_t width, blocks, block, units;
+
+  template <class S>
+  Packing(const Pass<S>& pass, int64_t lanes) {
+    width = 2 * lanes;
+    units = ceil_div(pass.target_channels, width);
+    const int64_t taps = std::max<int64_t>(1, pass.phases.most_taps);
+    const int64_t bytes = pass.phases.kernel_taps == 1 ? copied_chunk_bytes : chunk_bytes;
+    const int64_t fitting = bytes / (taps * width * static_cast<int64_t>(sizeof(S)));
+    blocks = ceil_div(pass.source_channels, std::max<int64_t>(fitting, 8));
+    // Sums of another type than the targets stay in registers.
+    if (pass.source_channels < 16 || !std::is_same_v<S, Compute<S>>) blocks = 1;
+    block = ceil_div(pass.source_channels, blocks);
+    blocks = ceil_div(pass.source_channels, block);
+  }
+};
+
+template <class S>
+void pack(const Pass<S>& pass, const Packing& packing, int64_t lanes, S* packed) {
+  const auto& kernel = kernels<S>();
+  const int64_t taps = pass.phases.kernel_taps, group_size = pass.real_channels * pass.target_channels * taps;
+  const int64_t chunk = taps * pass.source_channels * packing.width;
+  const int64_t grain = std::max<int64_t>(1, 65536 / (taps * packing.block * packing.width));
+  parallel_for(pass.groups * packing.units * packing.blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t unit = i / packing.blocks, channel = i % packing.blocks * packing.block;
+      const int64_t lane = unit % packing.units * packing.width;
+      const int64_t columns = std::min(packing.width, pass.target_channels - lane);
+      ConvPack<S> a{};
+      a.in = pass.weight + unit / packing.units * group_size + lane * pass.lane_stride +
+             channel * pass.channel_stride;
+      a.lane_stride = pass.lane_stride;
+      a.channel_stride = pass.channel_stride;
+      a.lanes = columns;
+      a.channels = std::min(packing.block, pass.real_channels - channel);
+      a.taps = taps;
+      a.slot = pass.phases.slot.data();
+      a.width = columns > lanes ? packing.width : lanes;
+      a.out = packed + unit * chunk + channel * taps * a.width;
+      kernel.pack(a);
+    }
+  });
+}
+
+// Pixels whose distance is a large power of two share a few sets of the first-level cache. A 1x1 convolution
+// then copies the block of channels together first, which pays from a few pairs of vectors on.
+template <class S>
+bool copies_pixels(const Pass<S>& pass, const Phase& phase, int64_t units) {
+  return phase.addresses() == 1 && units >= 4 &&
+         pass.groups * pass.source_channels * static_cast<int64_t>(sizeof(S)) >= 2048;
+}
+
+template <class S>
+int64_t copy_stride(int64_t channels) {
+  return channels + copied_gap / static_cast<int64_t>(sizeof(S));
+}
+
+// The scratch memory of the tasks that a thread runs one after the other.
+template <class S>
+struct Buffers {
+  Scratch<const S*> sources, copied;
+  Scratch<S*> targets;
+  Scratch<S> patches, copies;
+
+  Buffers(int64_t pixels, int64_t taps, int64_t most_patches, int64_t copied_channels)
+      : sources(pixels * taps),
+        copied(copied_channels > 0 ? pixels : 0),
+        targets(pixels),
+        patches(most_patches),
+        copies(pixels * copied_channels) {}
+};
+
+// What one task does: some pixels of one phase, some of the (group, pair of vectors) units.
+template <class S>
+void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, const S* zeros,
+               const Phase& phase, int64_t begin, int64_t end, int64_t unit_begin, int64_t unit_end,
+               const Buffers<S>& buffers) {
+  const auto& kernel = kernels<S>();
+  const int64_t all_channels = pass.groups * pass.source_channels;
+  list_sources(phase, Source<S>{pass.source, all_channels, zeros}, begin, end, kernel.rows,
+               buffers.sources.get(), buffers.patches.get());
+  list_targets(phase, pass.target, pass.groups * pass.target_channels, begin, end, buffers.targets.get());
+  const bool copied = copies_pixels(pass, phase, std::min(packing.units, unit_end - unit_begin));
+
+  ConvTiles<S> a{};
+  a.source = copied ? buffers.copied.get() : buffers.sources.get();
+  a.target = buffers.targets.get();
+  a.pixels = end - begin;
+  a.taps = phase.addresses();
+  for (int64_t unit = unit_begin; unit < unit_end;) {
+    const int64_t group = unit / packing.units;
+    const int64_t group_end = std::min(unit_end, (group + 1) * packing.units);
+    for (int64_t channel = 0; channel < pass.source_channels; channel += packing.block) {
+      const int64_t channels = std::min(packing.block, pass.source_channels - channel);
+      a.source_offset = group * pass.source_channels + channel;
+      a.channels = channels * phase.run;
+      a.accumulate = channel > 0;
+      if (copied) {
+        S* copies = buffers.copies.get();
+        const int64_t stride = copy_stride<S>(a.channels);
+        kernel.gather({buffers.sources.get(), a.source_offset, a.pixels, a.channels, copies, stride});
+        for (int64_t p = 0; p < a.pixels; ++p) buffers.copied.get()[p] = copies + p * stride;
+        a.source_offset = 0;
+      }
+      for (int64_t u = unit; u < group_end; ++u) {
+        const int64_t column = u % packing.units * packing.width;
+        a.columns = std::min(packing.width, pass.target_channels - column);
+        const int64_t width = a.columns > kernel.lanes ? packing.width : kernel.lanes;
+        a.weight = packed + u * pass.phases.kernel_taps * pass.source_channels * packing.width +
+                   channel * pass.phases.kernel_taps * width + phase.first_slot * channels * width;
+        a.target_offset = group * pass.target_channels + column;
+        a.bias = pass.bias == nullptr ? nullptr : pass.bias + a.target_offset;
+        kernel.tiles(a);
+      }
+    }
+    unit = group_end;
+  }
+}
+
+template <class S>
+void run(const Pass<S>& pass, int64_t wanted) {
+  const auto& kernel = kernels<S>();
+  const auto& phases = pass.phases.phases;
+  const Packing packing(pass, kernel.lanes);
+  const int64_t all_units = pass.groups * packing.units;
+  const int64_t taps = std::max<int64_t>(1, pass.phases.most_taps);
+
+  // Sixteen tiles of pixels, so that a weight chunk is loaded for much work; fewer when the list outgrows the
+  // cache. For more tasks the outputs are split first, as long as the list of addresses pays.
+  int64_t tiles = std::clamp<int64_t>(256 * 1024 / (taps * kernel.rows * 8), 1, kernel.rows >= 8 ? 16 : 32);
+  if (pass.phases.kernel_taps == 1) {
+    const int64_t tile_bytes = kernel.rows * copy_stride<S>(packing.block) * static_cast<int64_t>(sizeof(S));
+    tiles = std::clamp<int64_t>(copied_bytes / tile_bytes, std::min<int64_t>(tiles, 4), tiles);
+  }
+  const auto count_blocks = [&](const Phase& phase) {
+    return ceil_div(phase.pixels(pass.batch), tiles * kernel.rows);
+  };
+  const auto count_all = [&] {
+    int64_t count = 0;
+    for (const Phase& phase : phases) count += count_blocks(phase);
+    return count;
+  };
+  wanted = std::min<int64_t>(wanted, 4 * num_threads());
+  const int64_t few_units = std::min(all_units, ceil_div(128, pass.source_channels));
+  const int64_t paying_splits = all_units / few_units;
+  while (tiles > 4 && count_all() * paying_splits < wanted) tiles = (tiles + 1) / 2;
+  const int64_t pixels = tiles * kernel.rows, blocks = count_all();
+  if (blocks == 0) return;
+  const int64_t unit_splits = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, all_units);
+  const int64_t units = ceil_div(all_units, unit_splits), splits = ceil_div(all_units, units);
+
+  const Scratch<S> packed(all_units * pass.phases.kernel_taps * pass.source_channels * packing.width);
+  pack(pass, packing, kernel.lanes, packed.get());
+
+  int64_t most_patches = 0, longest = pass.groups * pass.source_channels, copied_channels = 0;
+  for (const Phase& phase : phases) {
+    most_patches = std::max(most_patches, patch_elements(phase, pixels, pass.source_channels));
+    if (copies_pixels(pass, phase, std::min(packing.units, units)))
+      copied_channels = copy_stride<S>(packing.block);
+    longest = std::max(longest, phase.run * pass.source_channels);
+  }
+  const Scratch<S> zeros(longest);
+  std::fill(zeros.get(), zeros.get() + longest, S{});
+
+  parallel_for(blocks * splits, 1, [&](int64_t task_begin, int64_t task_end) {
+    const Buffers<S> buffers(pixels, taps, most_patches, copied_channels);
+    for (int64_t task = task_begin; task < task_end; ++task) {
+      int64_t block = task / splits;
+      const Phase* phase = phases.data();
+      for (; block >= count_blocks(*phase); ++phase) block -= count_blocks(*phase);
+      const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(pass.batch));
+      const int64_t unit = task % splits * units;
+      run_block(pass, packing, packed.get(), zeros.get(), *phase, begin, end, unit,
+                std::min(unit + units, all_units), buffers);
+    }
+  });
+}
+
+// Copies the source with one more channel per group, zero, so that the channels of a group fill steps.
+template <class S>
+void fill_steps(const Pass<S>& pass, int64_t pixels, S* out) {
+  const int64_t padded = pass.source_channels, channels = pass.real_channels;
+  parallel_for(pixels * pass.groups, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::copy_n(pass.source + i * channels, channels, out + i * padded);
+      std::fill(out + i * padded + channels, out + (i + 1) * padded, S{});
+    }
+  });
+}
+
+template <class S>
+void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
+  const int64_t step = kernels<S>().step;
+  pass.source_channels = ceil_div(pass.real_channels, step) * step;
+  const bool fills = pass.source_channels == pass.real_channels;
+  const Scratch<S> filled(fills ? 0 : source_pixels * pass.groups * pass.source_channels);
+  if (!fills) {
+    fill_steps(pass, source_pixels, filled.get());
+    pass.source = filled.get();
+  }
+  merge_runs(pass.phases, pass.source_channels, pass.groups);
+  run(pass, wanted);
+}
+
+}  // namespace
+
+template <class S>
+void dense_forward(const ConvGeometry& g, const S* x, const S* weight, const Compute<S>* bias, S* y) {
+  const int64_t channels = g.in_channels / g.groups, taps = volume(g.kernel);
+  Pass<S> pass{};
+  pass.phases = forward_phases(g);
+  pass.batch = g.batch;
+  pass.groups = g.groups;
+  pass.source = x;
+  pass.real_channels = channels;
+  pass.target = y;
+  pass.target_channels = g.out_channels / g.groups;
+  pass.weight = weight;
+  pass.lane_stride = channels * taps;
+  pass.channel_stride = taps;
+  pass.bias = bias;
+  run_filled(std::move(pass), g.batch * volume(g.in), wanted_tasks(g));
+}
+
+template <class S>
+void dense_backward_input(const ConvGeometry& g, const S* grad_y, const S* weight, S* grad_x) {
+  const int64_t channels = g.in_channels / g.groups, taps = volume(g.kernel);
+  Pass<S> pass{};
+  pass.phases = backward_input_phases(g);
+  pass.batch = g.batch;
+  pass.groups = g.groups;
+  pass.source = grad_y;
+  pass.real_channels = g.out_channels / g.groups;
+  pass.target = grad_x;
+  pass.target_channels = channels;
+  pass.weight = weight;
+  pass.lane_stride = taps;
+  pass.channel_stride = channels * taps;
+  run_filled(std::move(pass), g.batch * volume(g.out), wanted_tasks(g));
+}
+
+#define OPSIN_INSTANTIATE(S)                                                                   \
+  template void dense_forward(const ConvGeometry&, const S*, const S*, const Compute<S>*, S*); \
+  template void dense_backward_input(const ConvGeometry&, const S*, const S*, S*);
+OPSIN_INSTANTIATE(float)
+OPSIN_INSTANTIATE(double)
+#if defined(__x86_64__)
+OPSIN_INSTANTIATE(BFloat16)
+#endif
+#undef OPSIN_INSTANTIATE
+
+}  // namespace opsin::cpu::conv

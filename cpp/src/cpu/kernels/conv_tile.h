@@ -1,0 +1,238 @@
+// The register tiles of convolution, for one storage type S. See conv.cpp for the blocking around them.
+//
+// The register tile is `rows` pixels x two vectors of output channels; every step loads two vectors of
+// weights and broadcasts one step of channels per pixel. Pixels come as a list of addresses, so one tile
+// spans image rows and images, and an edge is an address of zeros. A tile starts from zero and joins its
+// target once: sums stay blocked, which is both cheaper and more accurate than one long chain.
+//
+// Dot<S> is what multiplies: `step` adjacent elements of S, their product with a vector of weights, and how
+// two rows become one of steps.
+#pragma once
+
+#include "conv_vector.h"
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+namespace {
+
+template <class S>
+struct Dot {
+  static constexpr int step = 1;
+  using Steps = Vector<S>;
+  OPSIN_INLINE static Steps broadcast(const S* p) { return cpu::OPSIN_ISA_NS::broadcast(*p); }
+  OPSIN_INLINE static Steps load(const S* p) { return cpu::OPSIN_ISA_NS::load(p); }
+  OPSIN_INLINE static Vector<S> fma(Steps x, Steps w, Vector<S> sum) {
+    return cpu::OPSIN_ISA_NS::fma(x, w, sum);
+  }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Dot<BFloat16> {
+  static constexpr int step = 2;
+  using Steps = __m512bh;
+  OPSIN_INLINE static Steps broadcast(const BFloat16* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+  }
+  OPSIN_INLINE static Steps load(const BFloat16* p) {
+    return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p));
+  }
+  OPSIN_INLINE static Float fma(Steps x, Steps w, Float sum) { return _mm512_dpbf16_ps(sum, x, w); }
+};
+#endif
+
+template <class S, int P, int NV>
+void tile(const ConvTiles<S>& a, const S* const* source, S* const* target) {
+  using T = Compute<S>;
+  using D = Dot<S>;
+  constexpr int lanes = lanes_of<T>;
+  Vector<T> sum[P][NV] = {};
+  const S* weight = a.weight;
+  for (int64_t t = 0; t < a.taps; ++t, source += tile_rows) {
+    for (int64_t c = a.source_offset; c < a.source_offset + a.channels;
+         c += D::step, weight += NV * lanes * D::step) {
+      typename D::Steps w[NV];
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) w[v] = D::load(weight + v * lanes * D::step);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) {
+        const typename D::Steps x = D::broadcast(source[p] + c);
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) sum[p][v] = D::fma(x, w[v], sum[p][v]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+    S* out = target[p] + a.target_offset;
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) {
+      const int64_t columns = a.columns - v * lanes;
+      if (a.accumulate) {
+        sum[p][v] += load_some<T>(out + v * lanes, columns);
+      } else if (a.bias != nullptr) {
+        sum[p][v] += load_some<T>(a.bias + v * lanes, columns);
+      }
+      store_some(out + v * lanes, sum[p][v], columns);
+    }
+  }
+}
+
+template <class S, int NV>
+void tiles_of(const ConvTiles<S>& a) {
+  const S* const* source = a.source;
+  int64_t p = 0;
+  for (; p + tile_rows <= a.pixels; p += tile_rows, source += a.taps * tile_rows) {
+    tile<S, tile_rows, NV>(a, source, a.target + p);
+  }
+  int64_t rest = a.pixels - p;
+  const auto step = [&](int64_t count) {
+    source += count;
+    p += count;
+    rest -= count;
+  };
+  if constexpr (tile_rows > 8) {
+    if (rest >= 8) {
+      tile<S, 8, NV>(a, source, a.target + p);
+      step(8);
+    }
+  }
+  if constexpr (tile_rows > 4) {
+    if (rest >= 4) {
+      tile<S, 4, NV>(a, source, a.target + p);
+      step(4);
+    }
+  }
+  if (rest >= 2) {
+    tile<S, 2, NV>(a, source, a.target + p);
+    step(2);
+  }
+  if (rest >= 1) tile<S, 1, NV>(a, source, a.target + p);
+}
+
+template <class S>
+void tiles(const ConvTiles<S>& a) {
+  if (a.columns > lanes_of<Compute<S>>) {
+    tiles_of<S, 2>(a);
+  } else {
+    tiles_of<S, 1>(a);
+  }
+}
+
+template <class S, int R, int NV>
+void outer_of(const ConvOuter<S>& a, int64_t channel) {
+  using T = Compute<S>;
+  using D = Dot<S>;
+  constexpr int lanes = lanes_of<T>;
+  Vector<T> sum[R][NV] = {};
+  const S* grad = a.grad;
+  const S* x = a.source + channel * D::step;
+  for (int64_t p = 0; p < a.pixels;
+       p += D::step, grad += NV * lanes * D::step, x += a.source_stride * D::step) {
+    typename D::Steps g[NV];
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) g[v] = D::load(grad + v * lanes * D::step);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const typename D::Steps value = D::broadcast(x + r * D::step);
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) sum[r][v] = D::fma(value, g[v], sum[r][v]);
+    }
+  }
+  T* out = a.out + channel * NV * lanes;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v, out += lanes) {
+      if (a.accumulate) sum[r][v] += load(out);
+      store(out, sum[r][v]);
+    }
+  }
+}
+
+template <class S, int NV, int... R>
+void outer_rows(const ConvOuter<S>& a, std::integer_sequence<int, R...>) {
+  using Function = void (*)(const ConvOuter<S>&, int64_t);
+  static constexpr Function functions[] = {outer_of<S, R + 1, NV>...};
+  constexpr int64_t most = sizeof...(R);
+  // Even shares: 16 rows are 8 + 8, not 14 + 2, of which the second would wait for its own sums.
+  const int64_t count = (a.channels + most - 1) / most;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t begin = a.channels * i / count, end = a.channels * (i + 1) / count;
+    functions[end - begin - 1](a, begin);
+  }
+}
+
+template <class S>
+void outer(const ConvOuter<S>& a) {
+  if (a.width > lanes_of<Compute<S>>) {
+    outer_rows<S, 2>(a, std::make_integer_sequence<int, tile_rows>{});
+  } else {
+    outer_rows<S, 1>(a, std::make_integer_sequence<int, tile_rows>{});
+  }
+}
+
+// Puts a vector of weights of channel c where a step of channels is kept together.
+template <class T>
+OPSIN_INLINE void put_weights(T* out, [[maybe_unused]] int64_t c, Vector<T> v) {
+  store(out, v);
+}
+#if defined(__AVX512BF16__)
+// The values are exact, so the other half of each is zero; channel 0 of a pair comes before channel 1.
+OPSIN_INLINE void put_weights(BFloat16* out, int64_t c, Float v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i pair =
+      c % 2 == 0 ? _mm512_srli_epi32(bits, 16) : _mm512_or_si512(bits, _mm512_loadu_si512(out));
+  _mm512_storeu_si512(out, pair);
+}
+#endif
+
+template <class S>
+void conv_pack(const ConvPack<S>& a) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>, step = Dot<S>::step;
+  const int64_t steps = (a.channels + step - 1) / step;
+  const auto place = [&](int64_t t, int64_t c) {
+    return a.out + (a.slot[t] * steps + c / step) * a.width * step;
+  };
+  if (a.lane_stride == 1) {
+    for (int64_t c = 0; c < a.channels; ++c) {
+      for (int64_t t = 0; t < a.taps; ++t) {
+        S* out = place(t, c);
+        for (int64_t j = 0; j < a.width; j += lanes) {
+          const S* in = a.in + c * a.channel_stride + t + j;
+          put_weights(out + j * step, c, a.lanes > j ? load_some<T>(in, a.lanes - j) : Vector<T>{});
+        }
+      }
+    }
+    return;
+  }
+  // Columns that are adjacent in memory: all of (c, t), or t alone.
+  const bool joined = a.channel_stride == a.taps;
+  const int64_t outer = joined ? 1 : a.channels, columns = joined ? a.channels * a.taps : a.taps;
+  for (int64_t o = 0; o < outer; ++o) {
+    for (int64_t lane = 0; lane < a.width; lane += lanes) {
+      const S* in = a.in + o * a.channel_stride + lane * a.lane_stride;
+      const int64_t rows = a.lanes - lane;
+      int64_t c = o, t = 0;
+      for (int64_t j = 0; j < columns; j += lanes) {
+        Vector<T> square[lanes];
+        for (int i = 0; i < lanes; ++i) {
+          square[i] = i < rows ? load_some<T>(in + i * a.lane_stride + j, columns - j) : Vector<T>{};
+        }
+        transpose<T>(square);
+        for (int i = 0; i < lanes && j + i < columns; ++i) {
+          put_weights(place(t, c) + lane * step, c, square[i]);
+          if (++t == a.taps) {
+            t = 0;
+            ++c;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace opsin::cpu::OPSIN_ISA_NS
