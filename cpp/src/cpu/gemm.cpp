@@ -125,12 +125,11 @@ void run_blocks(const Problem& g, int64_t batch, const BatchStrides& strides) {
 
 void run_shared(const Problem& g) {
   const GemmKernels& kernels = *g.kernels;
-  const int64_t compute = kernels.compute;
-  const int64_t depth_step = std::min(g.k, shared_depth);
-  const int64_t fitting = shared_bytes / (depth_step * compute) / kernels.nr * kernels.nr;
+  const int64_t depth_step = panel_depth(kernels, std::min(g.k, shared_depth));
+  const int64_t fitting = shared_bytes / (depth_step * kernels.packed) / kernels.nr * kernels.nr;
   const int64_t width = std::min(std::max(fitting, block_cols), round_up(g.n, kernels.nr));
   const BlockShape shape = choose_blocks(g, 1);
-  const Scratch packed_memory((depth_step * width + pack_slack) * compute);
+  const Scratch packed_memory((depth_step * width + pack_slack) * kernels.packed);
   const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, true);
   for (int64_t col = 0; col < g.n; col += width) {
     const int64_t cols = std::min(width, g.n - col);
@@ -144,7 +143,9 @@ void run_shared(const Problem& g) {
           const Range slice = part(depth.size, kernels.slice, i / panels);
           const Range panel = part(cols, kernels.nr, i % panels);
           pack_b(g, {col + panel.begin, panel.size}, {p + slice.begin, slice.size},
-                 packed_memory.data() + (slice.begin * packed.cols + panel.begin * slice.size) * compute);
+                 packed_memory.data() +
+                     (slice.begin * packed.cols + panel.begin * panel_depth(kernels, slice.size)) *
+                         kernels.packed);
         }
       });
       const int64_t row_blocks = ceil_div(g.m, shape.rows), col_blocks = ceil_div(cols, shape.cols);
@@ -373,7 +374,12 @@ void run_gemm(const GemmKernels& kernels, const GemmParams& params) {
 
 void gemm_f32(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f32, params); }
 void gemm_f64(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f64, params); }
-void gemm_bf16(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).bf16, params); }
+void gemm_bf16(const GemmParams& params) {
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512_bf16) return run_gemm(avx512_bf16::gemm_kernels(), params);
+#endif
+  run_gemm(OPSIN_ISA_SELECT(gemm_table).bf16, params);
+}
 void gemm_f16(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f16, params); }
 
 }  // namespace opsin::cpu

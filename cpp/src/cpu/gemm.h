@@ -33,7 +33,9 @@ struct GemmParams {
 /// It depends on k, the dtype and the instruction set alone. So results are bit-identical for 1 to N threads,
 /// for transposed and for sliced operands, and batch invariant: a row of C does not depend on how many rows
 /// or columns were computed with it. k = 0 gives the bias or zeros. float16 and bfloat16 are summed in
-/// float32 (bias and old c included) and rounded once, to nearest even. Raises OutOfMemoryError when no
+/// float32 (bias and old c included) and rounded once, to nearest even. With AVX512-BF16, pairs of bfloat16
+/// products are added, the second before the first, and subnormal operands count as zeros, as the
+/// instruction VDPBF16PS does it. Raises OutOfMemoryError when no
 /// scratch memory is left.
 void gemm_f32(const GemmParams& params);
 void gemm_f64(const GemmParams& params);

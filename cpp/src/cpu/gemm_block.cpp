@@ -11,7 +11,7 @@ void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, char*
   for (int64_t row = 0; row < rows.size; row += panel_rows) {
     const char* in = g.a + ((rows.begin + row) * g.a_row + depth.begin * g.a_col) * kernels.storage;
     kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row), depth.size, out, kernels.mr});
-    out += kernels.mr * depth.size * kernels.compute;
+    out += kernels.mr * panel_depth(kernels, depth.size) * kernels.packed;
   }
 }
 
@@ -22,13 +22,13 @@ void pack_b(const Problem& g, Range cols, Range depth, char* out) {
   for (int64_t col = 0; col < cols.size; col += kernels.nr) {
     const char* in = g.b + (depth.begin * g.b_row + (cols.begin + col) * g.b_col) * kernels.storage;
     kernels.pack({in, g.b_col, g.b_row, std::min(kernels.nr, cols.size - col), depth.size, out, kernels.nr});
-    out += kernels.nr * depth.size * kernels.compute;
+    out += kernels.nr * panel_depth(kernels, depth.size) * kernels.packed;
   }
 }
 
 BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_b) {
   const GemmKernels& kernels = *g.kernels;
-  const int64_t depth = std::min(g.k, kernels.slice);
+  const int64_t depth = panel_depth(kernels, std::min(g.k, kernels.slice));
   const bool same_type = kernels.storage == kernels.compute;
   BlockPlan plan{};
   plan.thin = !packed_b && rows <= kernels.thin_rows && (g.b_col == 1 || g.b_row == 1);
@@ -38,11 +38,11 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   plan.a_in_place =
       !plan.thin && same_type && g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
   if (!plan.a_in_place) {
-    plan.a_bytes = round_up((round_up(rows, kernels.mr) * depth + pack_slack) * kernels.compute, 64);
+    plan.a_bytes = round_up((round_up(rows, kernels.mr) * depth + pack_slack) * kernels.packed, 64);
   }
   if (!packed_b && !plan.thin) {
     const int64_t panels = plan.b_in_place ? kernels.nr : round_up(cols, kernels.nr);
-    plan.b_bytes = round_up((panels * depth + pack_slack) * kernels.compute, 64);
+    plan.b_bytes = round_up((panels * depth + pack_slack) * kernels.packed, 64);
   }
   if (!g.wide) plan.c_bytes = round_up(rows * cols * kernels.compute, 64);
   return plan;
@@ -94,7 +94,7 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
       pack_a(g, rows, slice, block.panel_rows, a_panels);
       block.a = a_panels;
       block.a_step = kernels.mr;
-      block.a_panel = kernels.mr * slice.size;
+      block.a_panel = kernels.mr * panel_depth(kernels, slice.size);
     }
     if (plan.thin) {
       block.n = cols.size;
@@ -121,10 +121,11 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
     rest.c = static_cast<char*>(block.c) + col * block.c_col * compute;
     rest.bias = bias && !g.bias_by_row ? bias + col * compute : bias;
     rest.b_step = kernels.nr;
-    rest.b_panel = kernels.nr * slice.size;
+    rest.b_panel = kernels.nr * panel_depth(kernels, slice.size);
     if (packed) {
-      rest.b = packed->data +
-               ((slice.begin - packed->depth.begin) * packed->cols + packed_col * slice.size) * compute;
+      rest.b = packed->data + ((slice.begin - packed->depth.begin) * packed->cols +
+                               packed_col * panel_depth(kernels, slice.size)) *
+                                  kernels.packed;
     } else {
       pack_b(g, {cols.begin + col, rest.n}, slice, b_panels);
       rest.b = b_panels;

@@ -15,6 +15,11 @@ constexpr int64_t pack_slack = 16;
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+/// Steps of k that a panel of `depth` holds, the zeros at its end included.
+inline int64_t panel_depth(const GemmKernels& kernels, int64_t depth) {
+  return round_up(depth, kernels.pair);
+}
+
 /// A product as the kernels see it. For a narrow C the operands change places (C^T = B^T A^T), so that its
 /// long side runs along the vectors; products commute, so no bit changes.
 struct Problem {

@@ -1,177 +1,15 @@
-// Register tiles and packing of GEMM, compiled once per instruction set into the namespace OPSIN_ISA_NS.
-//
-// The tile keeps mr x 2 vectors of C in registers; each step of k loads two vectors of B and broadcasts mr
-// elements of A (K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; F. Van
-// Zee, R. van de Geijn, "BLIS", 2015). 14 x 2 of 32 AVX-512 registers, 6 x 2 of 16 AVX2 ones, 4 x 2 of 16 SSE
-// ones. Every tile height has its own code, so that the rows of a block can be shared out evenly instead of
-// leaving a thin rest.
+// Packing of GEMM and its kernels for thin and small products, compiled once per instruction set into the
+// namespace OPSIN_ISA_NS.
 //
 // All here is local to the object but gemm_table(): objects of different instruction sets share no symbol
 // that the linker could merge. float16 and bfloat16 are widened while packing and use the float32 tile.
+#include "cpu/kernels/gemm_convert.h"
 #include "cpu/kernels/gemm_table.h"
+#include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/gemm_vector.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int tile_rows = 14;
-constexpr int thin_rows = 8;
-#elif defined(__AVX2__)
-constexpr int tile_rows = 6;
-constexpr int thin_rows = 4;
-#else
-constexpr int tile_rows = 4;
-constexpr int thin_rows = 4;
-#endif
-
-template <class T>
-constexpr int tile_cols = 2 * lanes_of<T>;
-
-// Length of a slice of k: a panel of A then stays in the first-level cache while panels of B stream past it.
-template <class T>
-constexpr int64_t slice_depth = 1024 / static_cast<int64_t>(sizeof(T));
-
-template <class T>
-struct Tile {
-  int64_t depth;
-  const T* a;
-  int64_t a_step;
-  const T* b;
-  int64_t b_step;
-  T* c;
-  int64_t c_row;
-  const T* bias;
-  bool add;
-};
-
-template <class T, int R, int W>
-[[gnu::noinline]] void multiply_tile(const Tile<T>& t) {
-  constexpr int lanes = lanes_of<T>;
-  Vector<T> sum[R][W];
-#pragma GCC unroll 16
-  for (int i = 0; i < R; ++i)
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) sum[i][w] = Vector<T>{};
-  const T* a = t.a;
-  const T* b = t.b;
-  const int64_t a_step = t.a_step, b_step = t.b_step;
-  for (int64_t p = t.depth; p > 0; --p) {
-    Vector<T> column[W];
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) column[w] = load(b + w * lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      const Vector<T> x = broadcast(a[i]);
-#pragma GCC unroll 2
-      for (int w = 0; w < W; ++w) sum[i][w] = fma(x, column[w], sum[i][w]);
-    }
-    a += a_step;
-    b += b_step;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) {
-      T* out = t.c + i * t.c_row + w * lanes;
-      Vector<T> value = sum[i][w];
-      if (t.bias) value += load(t.bias + w * lanes);
-      if (t.add) value += load(out);
-      store(out, value);
-    }
-  }
-}
-
-template <class T, int W>
-OPSIN_INLINE void multiply_rows(int64_t rows, const Tile<T>& t) {
-#define OPSIN_TILE(R)                                               \
-  case R:                                                           \
-    if constexpr (R <= tile_rows) return multiply_tile<T, R, W>(t); \
-    break;
-  switch (rows) {
-    OPSIN_TILE(1)
-    OPSIN_TILE(2)
-    OPSIN_TILE(3)
-    OPSIN_TILE(4)
-    OPSIN_TILE(5)
-    OPSIN_TILE(6)
-    OPSIN_TILE(7)
-    OPSIN_TILE(8)
-    OPSIN_TILE(9)
-    OPSIN_TILE(10)
-    OPSIN_TILE(11)
-    OPSIN_TILE(12)
-    OPSIN_TILE(13)
-    OPSIN_TILE(14)
-    default:
-      break;
-  }
-#undef OPSIN_TILE
-}
-
-// Adds sums[rows][sum_row] to the elements of C that do not fill vectors or do not lie side by side.
-template <class T>
-void finish_edge(const GemmBlock& g, const T* sums, int64_t sum_row, int64_t row, int64_t rows, int64_t col,
-                 int64_t cols) {
-  T* c = static_cast<T*>(g.c) + row * g.c_row + col * g.c_col;
-  const T* bias = static_cast<const T*>(g.bias);
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < cols; ++j) {
-      T value = sums[i * sum_row + j];
-      if (bias) value += bias[g.bias_by_row ? row + i : col + j];
-      T* out = c + i * g.c_row + j * g.c_col;
-      if (g.add) value += *out;
-      *out = value;
-    }
-  }
-}
-
-template <class T>
-void multiply_edge(const GemmBlock& g, Tile<T> t, int64_t row, int64_t rows, int64_t col, int64_t cols) {
-  T buffer[tile_rows * tile_cols<T>];
-  t.c = buffer;
-  t.c_row = tile_cols<T>;
-  t.bias = nullptr;
-  t.add = false;
-  if (cols <= lanes_of<T>) {
-    multiply_rows<T, 1>(rows, t);
-  } else {
-    multiply_rows<T, 2>(rows, t);
-  }
-  finish_edge(g, buffer, tile_cols<T>, row, rows, col, cols);
-}
-
-template <class T>
-void multiply_block(const GemmBlock& g) {
-  const T* bias = static_cast<const T*>(g.bias);
-  Tile<T> t{};
-  t.depth = g.depth;
-  t.a_step = g.a_step;
-  t.b_step = g.b_step;
-  t.c_row = g.c_row;
-  t.add = g.add;
-  const bool adjacent = g.c_col == 1 && !(bias && g.bias_by_row);
-  int64_t panel = 0;
-  for (int64_t row = 0; row < g.m; row += g.panel_rows, ++panel) {
-    const int64_t rows = g.m - row < g.panel_rows ? g.m - row : g.panel_rows;
-    t.a = static_cast<const T*>(g.a) + panel * g.a_panel;
-    t.b = static_cast<const T*>(g.b);
-    for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) {
-      const int64_t cols = g.n - col < tile_cols<T> ? g.n - col : tile_cols<T>;
-      if (adjacent && (cols == tile_cols<T> || cols == lanes_of<T>)) {
-        t.c = static_cast<T*>(g.c) + row * g.c_row + col;
-        t.bias = bias ? bias + col : nullptr;
-        if (cols == tile_cols<T>) {
-          multiply_rows<T, 2>(rows, t);
-        } else {
-          multiply_rows<T, 1>(rows, t);
-        }
-      } else {
-        multiply_edge<T>(g, t, row, rows, col, cols);
-      }
-    }
-  }
-}
 
 // A square of at most `rows` x `depth` elements, transposed and filled up with zeros.
 template <class S, class T>
@@ -400,42 +238,10 @@ void multiply_direct(const GemmParams& g) {
 }
 
 template <class S, class T>
-void widen_all(const void* in, void* out, int64_t count) {
-  constexpr int lanes = lanes_of<T>;
-  const S* from = static_cast<const S*>(in);
-  T* to = static_cast<T*>(out);
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(to + i, load_wide(from + i));
-  for (; i < count; ++i) to[i] = widen(from[i]);
-}
-
-template <class S, class T>
-void narrow_all(const void* in, void* out, int64_t count) {
-  const T* from = static_cast<const T*>(in);
-  S* to = static_cast<S*>(out);
-  int64_t i = 0;
-#if defined(__AVX512F__)
-  if constexpr (__is_same(S, Float16)) {
-    for (; i + 16 <= count; i += 16) {
-      const __m256i half = _mm512_cvtps_ph(load(from + i), _MM_FROUND_TO_NEAREST_INT);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), half);
-    }
-  }
-#elif defined(__F16C__)
-  if constexpr (__is_same(S, Float16)) {
-    for (; i + 8 <= count; i += 8) {
-      const __m128i half = _mm256_cvtps_ph(load(from + i), _MM_FROUND_TO_NEAREST_INT);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), half);
-    }
-  }
-#endif
-  for (; i < count; ++i) narrow(from[i], to + i);
-}
-
-template <class S, class T>
 constexpr GemmKernels kernels_for() {
-  return {tile_rows,       tile_cols<T>,    slice_depth<T>,    thin_rows,           sizeof(S),
-          sizeof(T),       pack<S, T>,      multiply_block<T>, multiply_thin<S, T>, multiply_direct<S, T>,
+  return {tile_rows,       tile_cols<T>,      slice_depth<T>,      thin_rows,
+          sizeof(S),       sizeof(T),         sizeof(T),           1,
+          pack<S, T>,      multiply_block<T>, multiply_thin<S, T>, multiply_direct<S, T>,
           widen_all<S, T>, narrow_all<S, T>};
 }
 

@@ -10,9 +10,10 @@
 
 namespace opsin::cpu {
 
-/// One panel to be laid out for the kernel: out[p * step + i] = in[i * lane_stride + p * depth_stride],
-/// widened to the type of computation, for i < lanes, p < depth; lanes up to `step` are zero. `out` needs
-/// room for 16 more elements.
+/// One panel to be laid out for the kernel: out[p * step + i] = in[i * lane_stride + p * depth_stride], in
+/// the type of the panels, for i < lanes, p < depth; lanes up to `step` are zero. Kernels that multiply
+/// several steps of k at a time keep them adjacent, out[(p / pair * step + i) * pair + p % pair], and fill up
+/// the last with zeros. `out` needs room for 16 more elements.
 struct GemmPack {
   const void* in;
   int64_t lane_stride, depth_stride;
@@ -39,10 +40,11 @@ struct GemmBlock {
   bool add;
 };
 
-/// The kernels for one storage dtype. `storage` and `compute` are sizes in bytes.
+/// The kernels for one storage dtype. `storage`, `compute` and `packed`, the type of the panels, are sizes in
+/// bytes; `pair` steps of k are multiplied at a time, which divides `slice`.
 struct GemmKernels {
   int64_t mr, nr, slice, thin_rows;
-  int64_t storage, compute;
+  int64_t storage, compute, packed, pair;
   void (*pack)(const GemmPack&);
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows with B as it lies in memory, in the storage type: element (p, j) at p *
@@ -63,5 +65,12 @@ struct GemmTable {
 void run_gemm(const GemmKernels& kernels, const GemmParams& params);
 
 OPSIN_ISA_TABLE(GemmTable, gemm_table)
+
+#if defined(__x86_64__)
+namespace avx512_bf16 {
+/// bfloat16 without widening.
+const GemmKernels& gemm_kernels();
+}  // namespace avx512_bf16
+#endif
 
 }  // namespace opsin::cpu

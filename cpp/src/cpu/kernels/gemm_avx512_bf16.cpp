@@ -1,0 +1,184 @@
+// GEMM of bfloat16 by products of pairs (VDPBF16PS): panels stay bfloat16, two steps of k side by side, half
+// the bytes and twice the products of float32. See gemm_isa.cpp for what the kernels do.
+#include "bf16_pairs.h"
+#include "gemm_convert.h"
+#include "gemm_table.h"
+#include "gemm_tile.h"
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+namespace {
+
+using D = Dot<BFloat16>;
+constexpr int lanes = lanes_of<float>;
+
+// Lines of pairs, transposed: vector q holds pair q of each of 16 lines. Beyond `count` lines and `depth`
+// elements there are zeros.
+OPSIN_INLINE void load_square(const BFloat16* in, int64_t stride, int64_t count, int64_t depth,
+                              Float* square) {
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) {
+    square[i] = i < count ? _mm512_castsi512_ps(load_elements(in + i * stride, depth)) : Float{};
+  }
+  transpose<float>(square);
+}
+
+OPSIN_INLINE D::Steps steps(Float v) { return reinterpret_cast<D::Steps>(v); }
+
+void pack(const GemmPack& g) {
+  const auto* in = static_cast<const BFloat16*>(g.in);
+  auto* out = static_cast<BFloat16*>(g.out);
+  if (g.lane_stride == 1) {
+    for (int64_t p = 0; p < g.depth; p += 2, in += 2 * g.depth_stride, out += 2 * g.step) {
+      interleave(in, p + 1 < g.depth ? in + g.depth_stride : nullptr, g.lanes, g.step, out);
+    }
+    return;
+  }
+  if (g.depth_stride == 1) {
+    for (int64_t p = 0; p < g.depth; p += 2 * lanes) {
+      const int64_t pairs = g.depth - p < 2 * lanes ? (g.depth - p + 1) / 2 : lanes;
+      for (int64_t i = 0; i < g.step; i += lanes) {
+        Float square[lanes];
+        load_square(in + i * g.lane_stride + p, g.lane_stride, g.lanes - i, g.depth - p, square);
+        for (int q = 0; q < pairs; ++q) {
+          store_elements(out + (p / 2 + q) * 2 * g.step + 2 * i, _mm512_castps_si512(square[q]),
+                         2 * (g.step - i));
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t p = 0; p < g.depth; p += 2, out += 2 * g.step) {
+    for (int64_t i = 0; i < g.step; ++i) {
+      for (int64_t q = 0; q < 2; ++q) {
+        const bool inside = i < g.lanes && p + q < g.depth;
+        out[2 * i + q] = inside ? in[i * g.lane_stride + (p + q) * g.depth_stride] : BFloat16{};
+      }
+    }
+  }
+}
+
+template <int R>
+void multiply_thin_columns(const GemmBlock& g) {
+  const auto* b = static_cast<const BFloat16*>(g.b);
+  const auto* a = static_cast<const BFloat16*>(g.a);
+  for (int64_t col = 0; col < g.n; col += lanes, b += lanes * g.b_panel) {
+    const int64_t cols = g.n - col < lanes ? g.n - col : lanes;
+    Float sum[R] = {};
+    for (int64_t p = 0; p < g.depth; p += 2 * lanes) {
+      const int64_t pairs = g.depth - p < 2 * lanes ? (g.depth - p + 1) / 2 : lanes;
+      Float square[lanes];
+      load_square(b + p, g.b_panel, cols, g.depth - p, square);
+      const BFloat16* x = a + p * g.a_step;
+      for (int q = 0; q < pairs; ++q, x += 2 * g.a_step) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[r] = D::fma(D::broadcast(x + 2 * r), steps(square[q]), sum[r]);
+      }
+    }
+    finish_edge(g, reinterpret_cast<const float*>(sum), lanes, 0, g.m, col, cols);
+  }
+}
+
+// Sums of a width of columns stay in the first-level cache while a few rows of B stream past.
+template <int R>
+void multiply_thin_rows(const GemmBlock& g) {
+  constexpr int64_t width = 256;
+  constexpr int rows = 8;
+  float sums[R * width];
+  const auto* a = static_cast<const BFloat16*>(g.a);
+  for (int64_t col = 0; col < g.n; col += width) {
+    const auto* b = static_cast<const BFloat16*>(g.b) + col;
+    const int64_t cols = g.n - col < width ? g.n - col : width;
+    for (int64_t i = 0; i < R * width; i += lanes) store(sums + i, Float{});
+    for (int64_t p = 0; p < g.depth; p += rows) {
+      const BFloat16* line = b + p * g.b_step;
+      const BFloat16* x = a + p * g.a_step;
+      const int64_t count = g.depth - p < rows ? g.depth - p : rows;
+      for (int64_t j = 0; j < cols; j += 2 * lanes) {
+        alignas(64) BFloat16 pairs[rows / 2][4 * lanes];
+        for (int64_t q = 0; q < count; q += 2) {
+          const BFloat16* second = q + 1 < count ? line + (q + 1) * g.b_step + j : nullptr;
+          interleave(line + q * g.b_step + j, second, cols - j, 2 * lanes, pairs[q / 2]);
+        }
+        for (int64_t half = 0; half < 2 && j + half * lanes < width; ++half) {
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r) {
+            float* at = sums + r * width + j + half * lanes;
+            Float sum = load(at);
+            for (int64_t q = 0; q < count; q += 2) {
+              sum = D::fma(D::broadcast(x + q * g.a_step + 2 * r), D::load(pairs[q / 2] + half * 2 * lanes),
+                           sum);
+            }
+            store(at, sum);
+          }
+        }
+      }
+    }
+    finish_edge(g, sums, width, 0, g.m, col, cols);
+  }
+}
+
+template <int R>
+void multiply_thin_by(const GemmBlock& g) {
+  if (g.b_panel == 1) return multiply_thin_rows<R>(g);
+  multiply_thin_columns<R>(g);
+}
+
+void multiply_thin(const GemmBlock& g) {
+  if (g.m == 1) return multiply_thin_by<1>(g);
+  if (g.m == 2) return multiply_thin_by<2>(g);
+  if (g.m <= 4) return multiply_thin_by<4>(g);
+  multiply_thin_by<thin_rows>(g);
+}
+
+void multiply_direct(const GemmParams& g) {
+  for (int64_t item = 0; item < g.batch; ++item) {
+    const auto* b = static_cast<const BFloat16*>(g.b) + item * g.b_batch;
+    for (int64_t i = 0; i < g.m; ++i) {
+      const auto* a = static_cast<const BFloat16*>(g.a) + item * g.a_batch + i * g.a_row;
+      auto* c = static_cast<BFloat16*>(g.c) + item * g.c_batch + i * g.c_row;
+      for (int64_t j = 0; j < g.n; j += lanes) {
+        const int64_t cols = g.n - j < lanes ? g.n - j : lanes;
+        Float sum{};
+        for (int64_t p = 0; p < g.k; p += 2) {
+          const bool whole = p + 1 < g.k;
+          alignas(64) BFloat16 x[2] = {a[p * g.a_col], whole ? a[(p + 1) * g.a_col] : BFloat16{}};
+          alignas(64) BFloat16 y[2 * lanes] = {};
+          for (int64_t l = 0; l < cols; ++l) {
+            const BFloat16* at = b + p * g.b_row + (j + l) * g.b_col;
+            y[2 * l] = *at;
+            if (whole) y[2 * l + 1] = at[g.b_row];
+          }
+          sum = D::fma(D::broadcast(x), D::load(y), sum);
+        }
+        for (int64_t l = 0; l < cols; ++l) {
+          float value = sum[l];
+          if (g.bias) value += widen(static_cast<const BFloat16*>(g.bias)[j + l]);
+          if (g.accumulate) value += widen(c[j + l]);
+          narrow(value, c + j + l);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const GemmKernels& gemm_kernels() {
+  static constexpr GemmKernels kernels = {tile_rows,
+                                          tile_cols<float>,
+                                          slice_depth<float>,
+                                          thin_rows,
+                                          sizeof(BFloat16),
+                                          sizeof(float),
+                                          sizeof(BFloat16),
+                                          D::step,
+                                          pack,
+                                          multiply_block<BFloat16>,
+                                          multiply_thin,
+                                          multiply_direct,
+                                          widen_all<BFloat16, float>,
+                                          narrow_all<BFloat16, float>};
+  return kernels;
+}
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS
