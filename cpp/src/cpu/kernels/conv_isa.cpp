@@ -3,6 +3,7 @@
 #include "conv_grouped.h"
 #include "conv_table.h"
 #include "conv_tile.h"
+#include "gemm_convert.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -26,8 +27,8 @@ const ConvTable& conv_table() {
                                       depthwise<double>,
                                       depthwise<BFloat16>,
                                       depthwise<Float16>,
-                                      {conv_widen<Float16>, conv_narrow<Float16>},
-                                      {conv_widen<BFloat16>, conv_narrow<BFloat16>}};
+                                      {widen_all<Float16, float>, narrow_all<Float16, float>},
+                                      {widen_all<BFloat16, float>, narrow_all<BFloat16, float>}};
   return table;
 }
 

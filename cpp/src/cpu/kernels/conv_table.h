@@ -137,9 +137,10 @@ struct ConvDepthwiseKernels {
   void (*sum_rows)(const ConvRows<S, Compute<S>>&);
 };
 
+/// Between a 16-bit storage type and float32.
 struct ConvConvert {
-  void (*widen)(const void* in, float* out, int64_t count);
-  void (*narrow)(const float* in, void* out, int64_t count);
+  void (*widen)(const void* in, void* out, int64_t count);
+  void (*narrow)(const void* in, void* out, int64_t count);
 };
 
 struct ConvTable {

@@ -1,5 +1,4 @@
-// What the convolution kernels add to the vectors of gemm_vector.h: the tile height, partial and narrowing
-// stores, and row operations.
+// What the convolution kernels add to the vectors of gemm_vector.h: the tile height and row operations.
 #pragma once
 
 #include "conv_table.h"
@@ -16,52 +15,6 @@ constexpr int tile_rows = 14;
 constexpr int tile_rows = 6;
 #else
 constexpr int tile_rows = 4;
-#endif
-
-// Writes the first `count` lanes, nothing if it is not positive.
-template <class T>
-OPSIN_INLINE void store_some(T* p, Vector<T> v, int64_t count) {
-  if (count >= lanes_of<T>) {
-    store(p, v);
-    return;
-  }
-#if defined(__AVX512F__)
-  const auto mask = static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u);
-  if constexpr (__is_same(T, float)) {
-    _mm512_mask_storeu_ps(p, mask, v);
-  } else {
-    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), v);
-  }
-#else
-  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
-#endif
-}
-
-// The same, rounded to a 16-bit type.
-#if defined(__AVX512F__)
-OPSIN_INLINE void store_half(void* p, __m256i half, int64_t count) {
-  if (count >= 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), half);
-  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u), half);
-}
-OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
-  const __m512i bits = _mm512_castps_si512(v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-  // A NaN keeps its sign and becomes quiet.
-  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-  store_half(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)), count);
-}
-OPSIN_INLINE void store_some(Float16* p, Float v, int64_t count) {
-  store_half(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT), count);
-}
-#else
-template <class S>
-  requires(!__is_same(S, Compute<S>))
-OPSIN_INLINE void store_some(S* p, Float v, int64_t count) {
-  const int64_t some = count < lanes_of<float> ? count : lanes_of<float>;
-  for (int64_t i = 0; i < some; ++i) narrow(v[i], p + i);
-}
 #endif
 
 template <class S>
@@ -126,23 +79,6 @@ void sum_rows(const ConvRows<S, Compute<S>>& a) {
     if (a.accumulate) sum += load_some<T>(a.out + j, a.columns - j);
     store_some(a.out + j, sum, a.columns - j);
   }
-}
-
-template <class S>
-void conv_widen(const void* in, float* out, int64_t count) {
-  constexpr int lanes = lanes_of<float>;
-  const S* from = static_cast<const S*>(in);
-  for (int64_t i = 0; i < count; i += lanes) {
-    store_some(out + i, load_some<float>(from + i, count - i), count - i);
-  }
-}
-
-template <class S>
-void conv_narrow(const float* in, void* out, int64_t count) {
-  constexpr int lanes = lanes_of<float>;
-  S* to = static_cast<S*>(out);
-  for (int64_t i = 0; i < count; i += lanes)
-    store_some(to + i, load_some<float>(in + i, count - i), count - i);
 }
 
 }  // namespace

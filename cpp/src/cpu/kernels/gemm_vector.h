@@ -195,6 +195,52 @@ OPSIN_INLINE Vector<T> load_some(const S* p, int64_t count) {
 #endif
 }
 
+// Writes the first `count` lanes, nothing if it is not positive.
+template <class T>
+OPSIN_INLINE void store_some(T* p, Vector<T> v, int64_t count) {
+  if (count >= lanes_of<T>) {
+    store(p, v);
+    return;
+  }
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u);
+  if constexpr (__is_same(T, float)) {
+    _mm512_mask_storeu_ps(p, mask, v);
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), v);
+  }
+#else
+  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+#endif
+}
+
+// The same, rounded to a 16-bit type.
+#if defined(__AVX512F__)
+OPSIN_INLINE void store_half(void* p, __m256i half, int64_t count) {
+  if (count >= 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), half);
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u), half);
+}
+OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  // A NaN keeps its sign and becomes quiet.
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+  store_half(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)), count);
+}
+OPSIN_INLINE void store_some(Float16* p, Float v, int64_t count) {
+  store_half(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT), count);
+}
+#else
+template <class S>
+  requires(!__is_same(S, Compute<S>))
+OPSIN_INLINE void store_some(S* p, Float v, int64_t count) {
+  const int64_t some = count < lanes_of<float> ? count : lanes_of<float>;
+  for (int64_t i = 0; i < some; ++i) narrow(v[i], p + i);
+}
+#endif
+
 // One step of the transposition of a square of vectors: exchanges bit `D` of the row with bit `D` of the
 // lane.
 template <class T, int D, int... L>
