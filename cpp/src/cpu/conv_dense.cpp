@@ -28,6 +28,9 @@ namespace {
 // convolutions whose pixels are copied beside it.
 constexpr int64_t chunk_bytes = 320 * 1024;
 constexpr int64_t copied_chunk_bytes = 64 * 1024;
+// Targets of at least this size do not stay in the last-level cache: to fetch their lines before writing them
+// is wasted.
+constexpr int64_t stream_bytes = int64_t{16} << 20;
 // Copied pixels of a task, and what sets their rows apart: no large power of two.
 constexpr int64_t copied_bytes = 256 * 1024;
 constexpr int64_t copied_gap = 64;
@@ -121,11 +124,21 @@ struct Buffers {
         copies(pixels * copied_channels) {}
 };
 
+template <class S>
+bool streams(const Pass<S>& pass, const Packing& packing) {
+  const int64_t channels = pass.groups * pass.target_channels * static_cast<int64_t>(sizeof(S));
+  int64_t pixels = 0;
+  for (const Phase& phase : pass.phases.phases) pixels += phase.pixels(pass.batch);
+  return pixels * channels >= stream_bytes && packing.blocks == 1 &&
+         pass.target_channels % packing.width == 0 && channels % 64 == 0 &&
+         reinterpret_cast<uintptr_t>(pass.target) % 64 == 0;
+}
+
 // What one task does: some pixels of one phase, some of the (group, pair of vectors) units.
 template <class S>
 void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, const S* zeros,
                const Phase& phase, int64_t begin, int64_t end, int64_t unit_begin, int64_t unit_end,
-               const Buffers<S>& buffers) {
+               bool stream, const Buffers<S>& buffers) {
   const auto& kernel = kernels<S>();
   const int64_t all_channels = pass.groups * pass.source_channels;
   list_sources(phase, Source<S>{pass.source, all_channels, zeros}, begin, end, kernel.rows,
@@ -138,6 +151,7 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
   a.target = buffers.targets.get();
   a.pixels = end - begin;
   a.taps = phase.addresses();
+  a.stream = stream;
   for (int64_t unit = unit_begin; unit < unit_end;) {
     const int64_t group = unit / packing.units;
     const int64_t group_end = std::min(unit_end, (group + 1) * packing.units);
@@ -213,6 +227,7 @@ void run(const Pass<S>& pass, int64_t wanted) {
   const Scratch<S> zeros(longest);
   std::fill(zeros.get(), zeros.get() + longest, S{});
 
+  const bool stream = streams(pass, packing);
   parallel_for(blocks * splits, 1, [&](int64_t task_begin, int64_t task_end) {
     const Buffers<S> buffers(pixels, taps, most_patches, copied_channels);
     for (int64_t task = task_begin; task < task_end; ++task) {
@@ -222,7 +237,7 @@ void run(const Pass<S>& pass, int64_t wanted) {
       const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(pass.batch));
       const int64_t unit = task % splits * units;
       run_block(pass, packing, packed.get(), zeros.get(), *phase, begin, end, unit,
-                std::min(unit + units, all_units), buffers);
+                std::min(unit + units, all_units), stream, buffers);
     }
   });
 }

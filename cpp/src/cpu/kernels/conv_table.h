@@ -26,6 +26,7 @@ struct ConvTiles {
   int64_t source_offset;
   int64_t taps, channels, pixels, columns;
   bool accumulate;
+  bool stream;  ///< writes past the caches; pairs of vectors are whole and their addresses multiples of 64
 };
 
 /// One packed chunk: out[slot[t]][c / step][lane][c % step] = in[lane * lane_stride + c * channel_stride +

@@ -33,7 +33,27 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target) {
       }
     }
   }
+  // Most tiles replace whole vectors: without the checks of each they are written at once.
+  if (a.columns >= NV * lanes && !a.accumulate) {
+    Vector<T> bias[NV] = {};
+    if (a.bias != nullptr) {
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) bias[v] = load(a.bias + v * lanes);
+    }
 #pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+      S* out = target[p] + a.target_offset;
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) {
+        if (a.stream) {
+          stream(out + v * lanes, sum[p][v] + bias[v]);
+        } else {
+          store_some(out + v * lanes, sum[p][v] + bias[v], lanes);
+        }
+      }
+    }
+    return;
+  }
   for (int p = 0; p < P; ++p) {
     S* out = target[p] + a.target_offset;
 #pragma GCC unroll 2
@@ -88,6 +108,7 @@ void tiles(const ConvTiles<S>& a) {
   } else {
     tiles_of<S, 1>(a);
   }
+  if (a.stream) stream_fence();
 }
 
 template <class S, int R, int NV>

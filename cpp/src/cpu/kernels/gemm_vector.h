@@ -220,14 +220,17 @@ OPSIN_INLINE void store_half(void* p, __m256i half, int64_t count) {
   if (count >= 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), half);
   _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u), half);
 }
-OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
+OPSIN_INLINE __m256i rounded_to_bfloat16(Float v) {
   const __m512i bits = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
   // A NaN keeps its sign and becomes quiet.
   const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-  store_half(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)), count);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
+  store_half(p, rounded_to_bfloat16(v), count);
 }
 OPSIN_INLINE void store_some(Float16* p, Float v, int64_t count) {
   store_half(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT), count);
@@ -239,6 +242,28 @@ OPSIN_INLINE void store_some(S* p, Float v, int64_t count) {
   const int64_t some = count < lanes_of<float> ? count : lanes_of<float>;
   for (int64_t i = 0; i < some; ++i) narrow(v[i], p + i);
 }
+#endif
+
+// Writes a vector past the caches. Other threads see it after stream_fence().
+#if defined(__AVX512F__)
+OPSIN_INLINE void stream(float* p, Float v) { _mm512_stream_ps(p, v); }
+OPSIN_INLINE void stream(double* p, Double v) { _mm512_stream_pd(p, v); }
+OPSIN_INLINE void stream(BFloat16* p, Float v) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), rounded_to_bfloat16(v));
+}
+#elif defined(__AVX2__)
+OPSIN_INLINE void stream(float* p, Float v) { _mm256_stream_ps(p, v); }
+OPSIN_INLINE void stream(double* p, Double v) { _mm256_stream_pd(p, v); }
+#else
+template <class T>
+OPSIN_INLINE void stream(T* p, Vector<T> v) {
+  store(p, v);
+}
+#endif
+#if defined(__SSE2__)
+OPSIN_INLINE void stream_fence() { _mm_sfence(); }
+#else
+OPSIN_INLINE void stream_fence() {}
 #endif
 
 // One step of the transposition of a square of vectors: exchanges bit `D` of the row with bit `D` of the
