@@ -115,6 +115,7 @@ template <class S>
 void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, Compute<S>* grad_weight,
                                Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
+  constexpr int64_t block_pixels = weight_block_pixels<S>;
   const auto& kernel = depthwise_kernels<S>();
   const int64_t channels = g.out_channels, multiplier = channels / g.groups;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
@@ -126,19 +127,19 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
   const Phases phases = forward_phases(g);
   const Phase& phase = phases.phases.front();
   const int64_t taps = phases.kernel_taps, pixels = phase.pixels(g.batch);
-  const int64_t splits = choose_splits<T>(pixels, (taps + 1) * channels, wanted_chunks(g));
-  const int64_t blocks_each = ceil_div(ceil_div(pixels, weight_block_pixels), splits);
+  const int64_t splits = choose_splits<S>(pixels, (taps + 1) * channels, wanted_chunks(g));
+  const int64_t blocks_each = ceil_div(ceil_div(pixels, block_pixels), splits);
   // The last row of each part is the gradient of the bias.
   const int64_t part = (taps + 1) * channels;
   const Scratch<T> partial(splits * part);
 
   parallel_for(splits, 1, [&](int64_t split_begin, int64_t split_end) {
-    const Scratch<const S*> sources(weight_block_pixels * taps);
+    const Scratch<const S*> sources(block_pixels * taps);
     for (int64_t split = split_begin; split < split_end; ++split) {
-      const int64_t first = split * blocks_each * weight_block_pixels;
-      const int64_t last = std::min((split + 1) * blocks_each * weight_block_pixels, pixels);
-      for (int64_t begin = first; begin == first || begin < last; begin += weight_block_pixels) {
-        const int64_t rows = std::max<int64_t>(0, std::min(weight_block_pixels, last - begin));
+      const int64_t first = split * blocks_each * block_pixels;
+      const int64_t last = std::min((split + 1) * blocks_each * block_pixels, pixels);
+      for (int64_t begin = first; begin == first || begin < last; begin += block_pixels) {
+        const int64_t rows = std::max<int64_t>(0, std::min(block_pixels, last - begin));
         list_sources<S>(phase, source, begin, begin + rows, rows, sources.get(), nullptr);
         ConvDepthwiseOuter<S> a{};
         a.source = sources.get();
@@ -152,8 +153,7 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
         a.accumulate = begin > first;
         kernel.outer(a);
         if (grad_bias != nullptr) {
-          kernel.sum_rows(
-              {a.grad, channels, rows, channels, a.out + taps * channels, channels, a.accumulate});
+          kernel.sum_rows({a.grad, channels, rows, channels, a.out + taps * channels, a.accumulate});
         }
       }
     }

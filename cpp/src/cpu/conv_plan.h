@@ -120,7 +120,8 @@ inline int64_t wanted_tasks(const ConvGeometry& g) {
 
 /// Pixels whose outer products are summed in registers before they join the partial sums of a gradient of
 /// weights.
-inline constexpr int64_t weight_block_pixels = 128;
+template <class S>
+inline constexpr int64_t weight_block_pixels = 512 / static_cast<int64_t>(sizeof(S));
 
 // Depthwise: one instance per storage type; weights, bias and their gradients are in the type of computation.
 template <class S>
@@ -142,11 +143,11 @@ void backward_weight(const ConvGeometry&, const S* x, const S* grad_y, S* grad_w
 
 /// Pixel ranges for a gradient of weights with `elements` partial sums in which `tasks` are wanted per range
 /// of outputs. Depends on the shape alone, and the partial sums of all ranges stay under 8 MB.
-template <class T>
+template <class S>
 int64_t choose_splits(int64_t all_pixels, int64_t elements, int64_t tasks) {
   const int64_t fitting =
-      (int64_t{8} << 20) / (std::max<int64_t>(1, elements) * static_cast<int64_t>(sizeof(T)));
-  const int64_t most = std::min(fitting, all_pixels / (2 * weight_block_pixels));
+      (int64_t{8} << 20) / (std::max<int64_t>(1, elements) * static_cast<int64_t>(sizeof(Compute<S>)));
+  const int64_t most = std::min(fitting, all_pixels / (2 * weight_block_pixels<S>));
   return std::clamp<int64_t>(tasks, 1, std::max<int64_t>(1, most));
 }
 

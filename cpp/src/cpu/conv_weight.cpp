@@ -14,13 +14,11 @@
 namespace opsin::cpu::conv {
 namespace {
 
-constexpr int64_t block_pixels = weight_block_pixels;
-
 // out (+)= sum over the rows.
 template <class S>
 void sum_columns(const S* in, int64_t stride, int64_t rows, int64_t columns, Compute<S>* out,
                  bool accumulate) {
-  kernels<S>().sum_rows({in, stride, rows, columns, out, columns, accumulate});
+  kernels<S>().sum_rows({in, stride, rows, columns, out, accumulate});
 }
 
 // How the work is divided: pixels into splits; outputs into units (pairs of vectors of one group) and chunks
@@ -31,12 +29,12 @@ struct Division {
   int64_t units_each, unit_tasks;
 };
 
-template <class T>
+template <class S>
 Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, int64_t elements,
                 int64_t wanted, int64_t tile_rows) {
   Division d{};
-  d.splits = choose_splits<T>(pixels, elements, wanted);
-  d.blocks_each = ceil_div(ceil_div(pixels, block_pixels), d.splits);
+  d.splits = choose_splits<S>(pixels, elements, wanted);
+  d.blocks_each = ceil_div(ceil_div(pixels, weight_block_pixels<S>), d.splits);
   d.ranges = ceil_div(run, 5 * tile_rows);
   d.chunks = addresses * d.ranges;
   d.chunks_each = ceil_div(d.chunks, std::clamp<int64_t>(ceil_div(wanted, d.splits), 1, d.chunks));
@@ -52,6 +50,7 @@ template <class S>
 void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad_weight,
                      Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
+  constexpr int64_t block_pixels = weight_block_pixels<S>;
   const auto& kernel = kernels<S>();
   const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   Phases phases = forward_phases(g);
@@ -62,7 +61,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
                 units = g.groups * group_units;
   const int64_t unit_size = taps * channels * width, all_pixels = phase.pixels(g.batch);
   const Division d =
-      divide<T>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
+      divide<S>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
 
   // Small groups are gathered together; they have one range, so that their channels are adjacent.
   const int64_t groups_at_once = std::max<int64_t>(1, 5 * kernel.rows / run);
@@ -88,17 +87,19 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
         const int64_t count = std::max<int64_t>(0, std::min(block_pixels, last - begin));
         list_sources(phase, Source<S>{x, g.in_channels, zeros.get()}, begin, begin + count, count,
                      sources.get(), patches.get());
-        for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
+        for (int64_t unit = unit_begin; unit < unit_end;) {
           const int64_t lane = unit % group_units * width, column = unit / group_units * outputs + lane;
-          const int64_t columns = std::min(width, outputs - lane);
+          const int64_t some = std::min(unit_end - unit, group_units - unit % group_units);
+          const int64_t columns = std::min(some * width, outputs - lane);
           const S* grad = grad_y + begin * g.out_channels + column;
-          kernel.copy_rows({grad, g.out_channels, count, columns,
-                            grads.get() + (unit - unit_begin) * block_pixels * width,
-                            columns > kernel.lanes ? width : kernel.lanes, false});
+          kernel.panels({grad, g.out_channels, count, columns,
+                         grads.get() + (unit - unit_begin) * block_pixels * width, width,
+                         block_pixels * width});
           if (grad_bias != nullptr && chunk_begin == 0) {
             sum_columns(grad, g.out_channels, count, columns,
                         partial_bias.get() + split * g.out_channels + column, begin > first);
           }
+          unit += some;
         }
         for (int64_t unit = unit_begin; unit < unit_end;) {
           const int64_t group = unit / group_units;

@@ -14,10 +14,16 @@ void gather_pairs(const ConvGather<BFloat16>& a) {
   }
 }
 
-void copy_row_pairs(const ConvRows<BFloat16, BFloat16>& a) {
+void panel_pairs(const ConvPanels<BFloat16>& a) {
+  constexpr int lanes = lanes_of<float>;
   for (int64_t r = 0; r < a.rows; r += 2) {
     const BFloat16* in = a.in + r * a.stride;
-    interleave(in, r + 1 < a.rows ? in + a.stride : nullptr, a.columns, a.width, a.out + r * a.width);
+    const BFloat16* second = r + 1 < a.rows ? in + a.stride : nullptr;
+    for (int64_t first = 0; first < a.columns; first += a.width) {
+      const int64_t columns = a.columns - first, width = columns > lanes ? a.width : lanes;
+      interleave(in + first, second == nullptr ? nullptr : second + first, columns, width,
+                 a.out + first / a.width * a.panel + r * width);
+    }
   }
 }
 
@@ -36,7 +42,7 @@ void gather_rows(const ConvGather<BFloat16>& a) {
 const ConvKernels<BFloat16>& conv_kernels() {
   static constexpr ConvKernels<BFloat16> kernels = {
       lanes_of<float>,       tile_rows,   Dot<BFloat16>::step, tiles<BFloat16>, conv_pack<BFloat16>,
-      conv_unpack<BFloat16>, gather_rows, gather_pairs,        outer<BFloat16>, copy_row_pairs,
+      conv_unpack<BFloat16>, gather_rows, gather_pairs,        outer<BFloat16>, panel_pairs,
       sum_rows<BFloat16>};
   return kernels;
 }

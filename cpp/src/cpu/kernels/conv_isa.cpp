@@ -11,7 +11,7 @@ namespace {
 template <class T>
 constexpr ConvKernels<T> dense = {lanes_of<T>,  tile_rows,      Dot<T>::step, tiles<T>,
                                   conv_pack<T>, conv_unpack<T>, gather<T>,    gather<T>,
-                                  outer<T>,     copy_rows<T>,   sum_rows<T>};
+                                  outer<T>,     panels<T>,      sum_rows<T>};
 
 template <class S>
 constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>,    tile_rows,

@@ -74,13 +74,22 @@ struct ConvGather {
   int64_t out_stride;  ///< of pixels
 };
 
-/// A rectangle of rows; what a function makes of it is said there.
-template <class S, class Out>
-struct ConvRows {
+/// Rows cut into panels of `width` columns, or of half of it for a last one that fills no more: panel i, at
+/// i * panel, has out[r / step][j][r % step] = in[r * stride + i * width + j], zeros beyond the columns.
+template <class S>
+struct ConvPanels {
   const S* in;
   int64_t stride, rows, columns;
-  Out* out;
-  int64_t width;
+  S* out;
+  int64_t width, panel;
+};
+
+/// out[j] (+)= sum over r of in[r * stride + j], j < columns.
+template <class S>
+struct ConvSum {
+  const S* in;
+  int64_t stride, rows, columns;
+  Compute<S>* out;
   bool accumulate;
 };
 
@@ -121,10 +130,8 @@ struct ConvKernels {
   /// out[p / step][c][p % step] = the same, with out_stride = channels.
   void (*gather_steps)(const ConvGather<S>&);
   void (*outer)(const ConvOuter<S>&);
-  /// out[r / step][j][r % step] = in[r * stride + j] for j < columns, 0 for j < width.
-  void (*copy_rows)(const ConvRows<S, S>&);
-  /// out[j] (+)= sum over r of in[r * stride + j], j < columns.
-  void (*sum_rows)(const ConvRows<S, Compute<S>>&);
+  void (*panels)(const ConvPanels<S>&);
+  void (*sum_rows)(const ConvSum<S>&);
 };
 
 /// Depthwise and narrow convolution, bound by memory: 16-bit floats are converted in registers.
@@ -135,7 +142,7 @@ struct ConvDepthwiseKernels {
   void (*forward)(const ConvDepthwise<S>&);
   void (*grouped)(const ConvDepthwise<S>&);
   void (*outer)(const ConvDepthwiseOuter<S>&);
-  void (*sum_rows)(const ConvRows<S, Compute<S>>&);
+  void (*sum_rows)(const ConvSum<S>&);
 };
 
 /// Between a 16-bit storage type and float32.

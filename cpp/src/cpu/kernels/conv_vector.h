@@ -46,13 +46,18 @@ void conv_unpack(const ConvUnpack<S>& a) {
   }
 }
 
+// Row by row, so that whole rows stream from memory.
 template <class T>
-void copy_rows(const ConvRows<T, T>& a) {
+void panels(const ConvPanels<T>& a) {
   constexpr int lanes = lanes_of<T>;
   for (int64_t r = 0; r < a.rows; ++r) {
-    for (int64_t j = 0; j < a.width; j += lanes) {
-      store(a.out + r * a.width + j,
-            load_some<T>(a.in + r * a.stride + j, a.columns > j ? a.columns - j : 0));
+    const T* in = a.in + r * a.stride;
+    for (int64_t first = 0; first < a.columns; first += a.width) {
+      const int64_t columns = a.columns - first, width = columns > lanes ? a.width : lanes;
+      T* out = a.out + first / a.width * a.panel + r * width;
+      for (int64_t j = 0; j < width; j += lanes) {
+        store(out + j, columns > j ? load_some<T>(in + first + j, columns - j) : Vector<T>{});
+      }
     }
   }
 }
@@ -70,7 +75,7 @@ void gather(const ConvGather<T>& a) {
 }
 
 template <class S>
-void sum_rows(const ConvRows<S, Compute<S>>& a) {
+void sum_rows(const ConvSum<S>& a) {
   using T = Compute<S>;
   constexpr int lanes = lanes_of<T>;
   for (int64_t j = 0; j < a.columns; j += lanes) {
