@@ -68,9 +68,14 @@ void gather(const ConvGather<T>& a) {
   T* out = a.out;
   for (int64_t p = 0; p < a.pixels; ++p, out += a.out_stride) {
     const T* in = a.source[p] + a.source_offset;
+    if (p + 8 < a.pixels) {
+      const T* ahead = a.source[p + 8] + a.source_offset;
+      for (int64_t i = 0; i < a.channels; i += 64 / static_cast<int64_t>(sizeof(T)))
+        __builtin_prefetch(ahead + i);
+    }
     int64_t c = 0;
     for (; c + lanes <= a.channels; c += lanes) store(out + c, load(in + c));
-    for (; c < a.channels; ++c) out[c] = in[c];
+    if (c < a.channels) store_some(out + c, load_some<T>(in + c, a.channels - c), a.channels - c);
   }
 }
 
