@@ -5,6 +5,7 @@
 
 #include <pybind11/stl.h>
 
+#include <opsin/autocast.h>
 #include <opsin/autograd.h>
 
 namespace opsin::python {
@@ -120,6 +121,41 @@ struct NodeHandle {
   Ref<Node> node;
 };
 
+DeviceType device_type(const std::string& name) {
+  if (name == "cpu") return DeviceType::kCPU;
+  OPSIN_CHECK(Error, name == "cuda", "autocast: User specified an unsupported autocast device_type '", name,
+              "' (expected 'cpu' or 'cuda')");
+  return DeviceType::kCUDA;
+}
+
+void bind_autocast(py::module_& module) {
+  py::class_<Autocast::Region>(module, "_AutocastRegion", "What a region of autocast changed.");
+  module.def("_enter_autocast", [](const std::string& device, DType dtype, bool enabled, bool cache_enabled) {
+    return Autocast::enter(device_type(device), dtype, enabled, cache_enabled);
+  });
+  module.def("_leave_autocast", &Autocast::leave);
+  module.def(
+      "is_autocast_enabled",
+      [](const std::string& device) { return Autocast::is_enabled(device_type(device)); },
+      py::arg("device_type"), "Whether this thread is inside autocast for 'cpu' or 'cuda'.");
+  module.def(
+      "set_autocast_enabled",
+      [](const std::string& device, bool enabled) { Autocast::set_enabled(device_type(device), enabled); },
+      py::arg("device_type"), py::arg("enabled"), "Turns autocast on or off; better use autocast().");
+  module.def(
+      "get_autocast_dtype", [](const std::string& device) { return Autocast::dtype(device_type(device)); },
+      py::arg("device_type"), "The lower-precision dtype of autocast.");
+  module.def(
+      "set_autocast_dtype",
+      [](const std::string& device, DType dtype) { Autocast::set_dtype(device_type(device), dtype); },
+      py::arg("device_type"), py::arg("dtype"), "Sets the lower-precision dtype of autocast.");
+  module.def("is_autocast_cache_enabled", &Autocast::is_cache_enabled,
+             "Whether autocast keeps the casts of parameters.");
+  module.def("set_autocast_cache_enabled", &Autocast::set_cache_enabled, py::arg("enabled"),
+             "Sets whether autocast keeps the casts of parameters.");
+  module.def("clear_autocast_cache", &Autocast::clear_cache, "Drops the casts that autocast keeps.");
+}
+
 }  // namespace
 
 int visit_hooks(const Tensor& tensor, visitproc visit, void* arg) {
@@ -175,6 +211,7 @@ void bind_autograd(py::module_& module) {
   module.def("_add_hook", &add_hook);
   module.def("_add_post_accumulate_grad_hook", &add_post_accumulate_hook);
   module.def("_remove_hook", &remove_hook);
+  bind_autocast(module);
 }
 
 }  // namespace opsin::python

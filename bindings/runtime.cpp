@@ -95,6 +95,11 @@ void bind_optim(py::module_& module) {
     const py::gil_scoped_release release;
     adam_step(p, g, m, v, top, step, {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled});
   });
+  module.def("_unscale", [](const py::object& grads, double factor) {
+    const TensorList g = tensors_of(grads);
+    const py::gil_scoped_release release;
+    return unscale_grads(g, factor);
+  });
 }
 
 void bind_files(py::module_& module) {

@@ -1,6 +1,7 @@
 // Everything a program that embeds the engine needs.
 #pragma once
 
+#include <opsin/autocast.h>
 #include <opsin/autograd.h>
 #include <opsin/dtype.h>
 #include <opsin/error.h>

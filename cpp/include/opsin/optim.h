@@ -41,4 +41,8 @@ struct AdamOptions {
 OPSIN_API void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avgs, TensorSpan exp_avg_sqs,
                          TensorSpan max_exp_avg_sqs, int64_t step, const AdamOptions& options);
 
+/// Multiplies floating-point gradients by `factor` in place. Returns whether an element of them was infinite
+/// or NaN: a step with them would be lost.
+OPSIN_API bool unscale_grads(TensorSpan grads, double factor);
+
 }  // namespace opsin

@@ -3,6 +3,7 @@
 #include <queue>
 #include <unordered_map>
 
+#include "autograd/autocast.h"
 #include "autograd/history.h"
 
 namespace opsin {
@@ -278,6 +279,7 @@ TensorList run_backward(TensorSpan outputs, TensorSpan gradients, TensorSpan inp
     targets.push_back(gradient_edge(inputs[i]));
   }
   const GradModeScope mode(create_graph);
+  const autocast::Suspend no_autocast;
   return BackwardPass(retain_graph || create_graph, accumulate_leaves).run(roots, std::move(grads), targets);
 }
 

@@ -113,8 +113,8 @@ class Saver {
 class CallNode : public Node {
  public:
   void release_saved() override {
+    released |= !saved.empty();
     saved.clear();
-    released = true;
   }
 
   std::vector<SavedTensor> saved;

@@ -19,6 +19,7 @@
 // `static bool saves_self(const Params&)` for kSavesSelf.
 #pragma once
 
+#include "autograd/autocast.h"
 #include "autograd/history.h"
 
 namespace opsin {

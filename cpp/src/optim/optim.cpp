@@ -1,6 +1,7 @@
 // Optimizer steps: checks, and the split of many parameters over threads.
 #include "optim_kernels.h"
 
+#include <atomic>
 #include <cmath>
 
 #include <opsin/autograd.h>
@@ -105,6 +106,25 @@ void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avgs, TensorS
   for_each_parameter("adam", OPSIN_ISA_SELECT(cpu::optim_table).adam, args,
                      {params, grads, exp_avgs, exp_avg_sqs, options.amsgrad ? max_exp_avg_sqs : TensorSpan()},
                      0b11101);
+}
+
+bool unscale_grads(TensorSpan grads, double factor) {
+  const NoGradGuard no_grad;
+  std::atomic<bool> found{false};
+  for (const Tensor& grad : grads) {
+    const auto loop = OPSIN_ISA_SELECT(cpu::optim_table).unscale[static_cast<int>(grad.dtype())];
+    OPSIN_CHECK(TypeError, loop, "unscale_grads: expected floating-point gradients, got ",
+                name(grad.dtype()));
+    const Tensor original = grad.detach(), dense = contiguous(original);
+    char* data = dense.impl()->mutable_data();
+    const auto item = static_cast<int64_t>(item_size(grad.dtype()));
+    cpu::parallel_for(dense.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      if (loop(data + begin * item, end - begin, factor)) found.store(true, std::memory_order_relaxed);
+    });
+    if (!dense.is_same(original)) copy_(original, dense);
+    original.bump_version();
+  }
+  return found.load(std::memory_order_relaxed);
 }
 
 }  // namespace opsin

@@ -79,6 +79,21 @@ void adam(char* const* data, int64_t n, const AdamArgs* args) {
   }
 }
 
+template <class S>
+bool unscale(char* data, int64_t n, double factor) {
+  using T = Compute<S>;
+  auto* g = reinterpret_cast<S*>(data);
+  const auto f = static_cast<T>(factor);
+  int bad = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const T x = static_cast<T>(g[i]);
+    // Infinite and NaN values are those that don't leave 0 behind.
+    bad |= x - x != T(0);
+    g[i] = static_cast<S>(x * f);
+  }
+  return bad != 0;
+}
+
 constexpr OptimTable make_table() {
   OptimTable table{};
   table.sgd[static_cast<int>(kFloat16)] = sgd<float16>;
@@ -89,6 +104,10 @@ constexpr OptimTable make_table() {
   table.adam[static_cast<int>(kBFloat16)] = adam<bfloat16>;
   table.adam[static_cast<int>(kFloat32)] = adam<float>;
   table.adam[static_cast<int>(kFloat64)] = adam<double>;
+  table.unscale[static_cast<int>(kFloat16)] = unscale<float16>;
+  table.unscale[static_cast<int>(kBFloat16)] = unscale<bfloat16>;
+  table.unscale[static_cast<int>(kFloat32)] = unscale<float>;
+  table.unscale[static_cast<int>(kFloat64)] = unscale<double>;
   return table;
 }
 

@@ -22,6 +22,8 @@ struct AdamArgs {
 struct OptimTable {
   void (*sgd[kNumDTypes])(char* const* data, int64_t n, const SgdArgs* args);
   void (*adam[kNumDTypes])(char* const* data, int64_t n, const AdamArgs* args);
+  /// Multiplies by `factor`; whether an element was infinite or NaN.
+  bool (*unscale[kNumDTypes])(char* data, int64_t n, double factor);
 };
 OPSIN_ISA_TABLE(OptimTable, optim_table)
 

@@ -180,6 +180,7 @@ void check_operands(const Settings& s, const Tensor& input, const Tensor& weight
 }
 
 Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(run, s, input, weight, bias);
   check_operands(s, input, weight, bias);
   const bool batched = input.dim() == static_cast<int64_t>(s.axes) + 2;
   const Tensor x = batched ? input : unsqueeze(input, 0);

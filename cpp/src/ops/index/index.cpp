@@ -250,6 +250,7 @@ Tensor index_copy_(const Tensor& self, int64_t dim, const Tensor& index, const T
 }
 
 Tensor index_copy(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source) {
+  if (autocast::is_active()) return autocast::call<autocast::kWidest>(index_copy, self, dim, index, source);
   return index_copy_(clone(self), dim, index, source);
 }
 

@@ -233,6 +233,9 @@ Tensor nll_loss_call(const Tensor& input, const Tensor& target, const Tensor& we
 
 Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                      std::string_view reduction, double label_smoothing) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(cross_entropy, input, target, weight, ignore_index, reduction,
+                                           label_smoothing);
   const Reduction way = parse_reduction(reduction, "cross_entropy");
   OPSIN_CHECK(Error, label_smoothing >= 0 && label_smoothing <= 1,
               "cross_entropy: label_smoothing must be between 0.0 and 1.0. Got: ", label_smoothing);
@@ -249,6 +252,8 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
 
 Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                 std::string_view reduction) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(nll_loss, input, target, weight, ignore_index, reduction);
   const Reduction way = parse_reduction(reduction, "nll_loss");
   check_classes(input, target, weight, ignore_index, "nll_loss");
   const DType compute = compute_type(input.dtype());

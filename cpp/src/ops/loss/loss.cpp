@@ -12,6 +12,7 @@
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/unary.h>
 
+#include "autograd/autocast.h"
 #include "autograd/var.h"
 #include "core/call.h"
 #include "core/registry.h"
@@ -115,6 +116,8 @@ Tensor binary_cross_entropy_with_logits_call(const Tensor& input, const Tensor& 
 }  // namespace
 
 Tensor mse_loss(const Tensor& input, const Tensor& target, std::string_view reduction, const Tensor& weight) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(mse_loss, input, target, reduction, weight);
   const Reduction way = parse_reduction(reduction, "mse_loss");
   if (way != Reduction::kNone && !weight.defined() && lie_alike(input, target)) {
     return call<SquaredError>({way == Reduction::kMean ? 1 / static_cast<double>(input.numel()) : 1}, input,
@@ -125,10 +128,14 @@ Tensor mse_loss(const Tensor& input, const Tensor& target, std::string_view redu
 }
 
 Tensor l1_loss(const Tensor& input, const Tensor& target, std::string_view reduction, const Tensor& weight) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(l1_loss, input, target, reduction, weight);
   return reduce_pair(abs(difference(input, target, "l1_loss")), weight, reduction, "l1_loss");
 }
 
 Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, std::string_view reduction, double beta) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(smooth_l1_loss, input, target, reduction, beta);
   OPSIN_CHECK(Error, beta >= 0, "smooth_l1_loss: does not support negative values for beta, got ", beta);
   if (beta == 0) return l1_loss(input, target, reduction);
   const Tensor d = difference(input, target, "smooth_l1_loss"), size = abs(d);
@@ -139,6 +146,8 @@ Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, std::string_vie
 
 Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view reduction, double delta,
                   const Tensor& weight) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(huber_loss, input, target, reduction, delta, weight);
   OPSIN_CHECK(Error, delta > 0, "huber_loss: does not support non-positive values for delta, got ", delta);
   const Tensor d = difference(input, target, "huber_loss"), size = abs(d);
   const Tensor loss =
@@ -148,6 +157,8 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight,
                             std::string_view reduction) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(binary_cross_entropy, input, target, weight, reduction);
   constexpr const char* kName = "binary_cross_entropy";
   check_same_shape(input, target, kName);
   const Tensor x = input.detach();
@@ -164,6 +175,9 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
 // times 1 + (pos_weight - 1) y.
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target, const Tensor& weight,
                                         std::string_view reduction, const Tensor& pos_weight) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(binary_cross_entropy_with_logits, input, target, weight, reduction,
+                                           pos_weight);
   constexpr const char* kName = "binary_cross_entropy_with_logits";
   check_same_shape(input, target, kName);
   const Tensor one = wrap_number(1.0);
@@ -174,6 +188,8 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
 }
 
 Tensor kl_div(const Tensor& input, const Tensor& target, std::string_view reduction, bool log_target) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kFull>(kl_div, input, target, reduction, log_target);
   Tensor loss;
   if (log_target) {
     loss = mul(exp(target), sub(target, input));

@@ -154,6 +154,7 @@ Tensor blend(const Tensor& self, const Tensor& product, const Scalar& beta, cons
 }  // namespace
 
 Tensor mm(const Tensor& self, const Tensor& mat2) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(mm, self, mat2);
   check_dtypes(self, mat2, "mm");
   check_rank(self, 2, "mm", "self");
   check_rank(mat2, 2, "mm", "mat2");
@@ -162,6 +163,7 @@ Tensor mm(const Tensor& self, const Tensor& mat2) {
 }
 
 Tensor bmm(const Tensor& self, const Tensor& mat2) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(bmm, self, mat2);
   check_dtypes(self, mat2, "bmm");
   check_rank(self, 3, "bmm", "self");
   check_rank(mat2, 3, "bmm", "mat2");
@@ -172,6 +174,7 @@ Tensor bmm(const Tensor& self, const Tensor& mat2) {
 }
 
 Tensor mv(const Tensor& self, const Tensor& vec) {
+  if (autocast::is_active()) return autocast::call<autocast::kAsIs>(mv, self, vec);
   check_rank(self, 2, "mv", "self");
   check_rank(vec, 1, "mv", "vec");
   check_inner(self, vec, self.sizes()[1], vec.sizes()[0], "mv");
@@ -179,6 +182,7 @@ Tensor mv(const Tensor& self, const Tensor& vec) {
 }
 
 Tensor dot(const Tensor& self, const Tensor& tensor) {
+  if (autocast::is_active()) return autocast::call<autocast::kAsIs>(dot, self, tensor);
   check_dtypes(self, tensor, "dot");
   check_rank(self, 1, "dot", "self");
   check_rank(tensor, 1, "dot", "tensor");
@@ -195,6 +199,7 @@ Tensor outer(const Tensor& self, const Tensor& vec2) {
 }
 
 Tensor matmul(const Tensor& self, const Tensor& other) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(matmul, self, other);
   check_dtypes(self, other, "matmul");
   OPSIN_CHECK(Error, self.dim() > 0 && other.dim() > 0,
               "matmul: both arguments to matmul need to be at least 1D, but they are ", self.dim(), "D and ",
@@ -255,22 +260,29 @@ Tensor addr(const Tensor& self, const Tensor& vec1, const Tensor& vec2, const Sc
 }
 Tensor addbmm(const Tensor& self, const Tensor& batch1, const Tensor& batch2, const Scalar& beta,
               const Scalar& alpha) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kLower>(addbmm, self, batch1, batch2, beta, alpha);
   return blend(self, sum(bmm(batch1, batch2), Dims{0}), beta, alpha, "addbmm");
 }
 Tensor addmm(const Tensor& self, const Tensor& mat1, const Tensor& mat2, const Scalar& beta,
              const Scalar& alpha) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(addmm, self, mat1, mat2, beta, alpha);
   return blend(self, mm(mat1, mat2), beta, alpha, "addmm");
 }
 Tensor baddbmm(const Tensor& self, const Tensor& batch1, const Tensor& batch2, const Scalar& beta,
                const Scalar& alpha) {
+  if (autocast::is_active())
+    return autocast::call<autocast::kLower>(baddbmm, self, batch1, batch2, beta, alpha);
   return blend(self, bmm(batch1, batch2), beta, alpha, "baddbmm");
 }
 Tensor addmv(const Tensor& self, const Tensor& mat, const Tensor& vec, const Scalar& beta,
              const Scalar& alpha) {
+  if (autocast::is_active()) return autocast::call<autocast::kAsIs>(addmv, self, mat, vec, beta, alpha);
   return blend(self, mv(mat, vec), beta, alpha, "addmv");
 }
 
 Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(linear, input, weight, bias);
   check_dtypes(input, weight, "linear");
   OPSIN_CHECK(ShapeError, input.dim() > 0,
               "linear: expected input of at least one dimension, got a 0-d tensor");
@@ -292,6 +304,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
 
 /// y[n, o] = x1[n, i] W[o, i, j] x2[n, j] + b[o], as a matrix product with x1 and a weighted sum with x2.
 Tensor bilinear(const Tensor& input1, const Tensor& input2, const Tensor& weight, const Tensor& bias) {
+  if (autocast::is_active()) return autocast::call<autocast::kAsIs>(bilinear, input1, input2, weight, bias);
   OPSIN_CHECK(ShapeError,
               weight.dim() == 3 && input1.dim() > 0 && input2.dim() == input1.dim() &&
                   input1.size(-1) == weight.sizes()[1] && input2.size(-1) == weight.sizes()[2],

@@ -203,14 +203,18 @@ PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, Int
   return p;
 }
 
-/// Runs `body` on a batched view of the input and drops the batch again.
-template <class F>
-Tensor batched(const Tensor& input, size_t axes, F body) {
-  if (input.dim() == static_cast<int64_t>(axes) + 2) return body(input);
-  return squeeze(body(unsqueeze(input, 0)), Dims{0});
+Tensor run_avg(const PoolParams& p, size_t axes, const Tensor& input) {
+  if (axes == 3 && autocast::is_active()) {
+    return autocast::call<autocast::kFull>(run_avg, p, axes, input);
+  }
+  if (input.dim() == static_cast<int64_t>(axes) + 2) return call<AvgPool>(p, input);
+  return squeeze(call<AvgPool>(p, unsqueeze(input, 0)), Dims{0});
 }
 
 std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& input, bool wants_indices) {
+  if (axes == 3 && autocast::is_active()) {
+    return autocast::call<autocast::kFull>(run_max, p, axes, input, wants_indices);
+  }
   const bool unbatched = input.dim() == static_cast<int64_t>(axes) + 1;
   const MaxPool::Params params{p, wants_indices || (GradMode::is_enabled() && input.requires_grad())};
   std::array<Tensor, 2> result = call<MaxPool>(params, unbatched ? unsqueeze(input, 0) : input);
@@ -229,12 +233,12 @@ Tensor avg(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size
   PoolParams p = window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode);
   p.count_include_pad = count_include_pad;
   p.divisor_override = divisor_override.value_or(0);
-  return batched(input, axes, [&](const Tensor& x) { return call<AvgPool>(p, x); });
+  return run_avg(p, axes, input);
 }
 
 Tensor adaptive_avg(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
   const PoolParams p = adaptive_params(op, axes, input, output_size);
-  return batched(input, axes, [&](const Tensor& x) { return call<AvgPool>(p, x); });
+  return run_avg(p, axes, input);
 }
 
 /// What Python gets: the values, or values and positions.

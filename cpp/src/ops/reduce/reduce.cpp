@@ -160,6 +160,7 @@ Tensor nanmean(const Tensor& self, IntSpan dim, bool keepdim, std::optional<DTyp
 }
 
 Tensor prod(const Tensor& self, IntSpan dim, bool keepdim, std::optional<DType> dtype) {
+  if (autocast::is_active()) return autocast::call<autocast::kFull>(prod, self, dim, keepdim, dtype);
   const DType result = sum_type(self, dtype);
   const Tensor x = sum_input(self, result);
   return to(call<Prod>(params_of(x, dim, keepdim, "prod"), x), result);

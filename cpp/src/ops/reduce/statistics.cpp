@@ -195,6 +195,7 @@ Tensor logsumexp(const Tensor& self, IntSpan dim, bool keepdim) {
 }
 
 Tensor trace(const Tensor& self) {
+  if (autocast::is_active()) return autocast::call<autocast::kFull>(trace, self);
   OPSIN_CHECK(ShapeError, self.dim() == 2, "trace: expected a matrix, got input ", str(self.sizes()));
   const Dims& strides = contiguous(self).strides();
   const Tensor x = contiguous(self);

@@ -61,6 +61,7 @@ Tensor threshold(const Tensor& input, double threshold_, double value, bool inpl
   return apply(UnaryOp::Threshold, input, {threshold_, value}, inplace);
 }
 Tensor prelu(const Tensor& input, const Tensor& weight) {
+  if (autocast::is_active()) return autocast::call<autocast::kLower>(prelu, input, weight);
   const int64_t count = weight.numel();
   OPSIN_CHECK(ShapeError, weight.dim() <= 1,
               "prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = ", weight.dim());
