@@ -46,6 +46,7 @@ from opsin.autograd.grad_mode import (
 
 if TYPE_CHECKING:
     from opsin import (
+        amp,
         autograd,
         cuda,
         data,
@@ -61,10 +62,13 @@ if TYPE_CHECKING:
         utils,
     )
     from opsin._tensor_repr import set_printoptions
+    from opsin.amp.autocast_mode import autocast
     from opsin.serialization import load, save
 
 __all__ = [
     "__version__",
+    "amp",
+    "autocast",
     "autograd",
     "cuda",
     "data",
@@ -106,11 +110,12 @@ __all__ = [
 
 _SUBMODULES = frozenset(
     (
-        *("autograd", "cuda", "data", "linalg", "metrics", "models", "nn", "optim", "recipes"),
+        *("amp", "autograd", "cuda", "data", "linalg", "metrics", "models", "nn", "optim", "recipes"),
         *("serialization", "train", "transforms", "utils"),
     )
 )
 _LAZY_FUNCTIONS = {
+    "autocast": "opsin.amp.autocast_mode",
     "load": "opsin.serialization",
     "save": "opsin.serialization",
     "set_printoptions": "opsin._tensor_repr",
