@@ -8,6 +8,8 @@
 #include <opsin/autocast.h>
 #include <opsin/autograd.h>
 
+#include "core/profiler.h"
+
 namespace opsin::python {
 
 namespace {
@@ -102,20 +104,7 @@ uint64_t add_post_accumulate_hook(const py::object& tensor, py::object hook) {
                                             PythonPostHook{share(std::move(hook)), share(std::move(self))});
 }
 
-/// "MulBackward" for the op "mul".
-std::string node_name(const Node& node) {
-  std::string name;
-  bool upper = true;
-  for (const char* c = node.name(); *c; ++c) {
-    if (*c == '_') {
-      upper = true;
-      continue;
-    }
-    name += upper ? static_cast<char>(std::toupper(*c)) : *c;
-    upper = false;
-  }
-  return name + (dynamic_cast<const AccumulateGrad*>(&node) ? "" : "Backward");
-}
+std::string node_name(const Node& node) { return profiler::node_name(node.name()); }
 
 struct NodeHandle {
   Ref<Node> node;

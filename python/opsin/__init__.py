@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         models,
         nn,
         optim,
+        profiler,
         recipes,
         serialization,
         train,
@@ -94,6 +95,7 @@ __all__ = [
     "numel",
     "optim",
     "pi",
+    "profiler",
     "recipes",
     "result_type",
     "save",
@@ -111,7 +113,7 @@ __all__ = [
 _SUBMODULES = frozenset(
     (
         *("amp", "autograd", "cuda", "data", "linalg", "metrics", "models", "nn", "optim", "recipes"),
-        *("serialization", "train", "transforms", "utils"),
+        *("profiler", "serialization", "train", "transforms", "utils"),
     )
 )
 _LAZY_FUNCTIONS = {

@@ -8,4 +8,5 @@
 #include <opsin/io.h>
 #include <opsin/ops.h>
 #include <opsin/optim.h>
+#include <opsin/profiler.h>
 #include <opsin/tensor.h>

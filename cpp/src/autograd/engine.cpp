@@ -5,6 +5,7 @@
 
 #include "autograd/autocast.h"
 #include "autograd/history.h"
+#include "core/profiler.h"
 
 namespace opsin {
 
@@ -192,6 +193,9 @@ class BackwardPass {
       for (const Capture& capture : task.captures) results[capture.result] = grads[capture.output_nr];
       const bool is_end = node.edges.empty();
       if (!is_end || accumulate_leaves_) {
+        profiler::Scope scope;
+        if (profiler::wants(profiler::kOn)) [[unlikely]]
+          scope.start(node.name(), ProfilerEvent::Kind::kBackward);
         input_grads = node.apply(std::move(grads));
         if (!keep_graph_) node.release_saved();
       }

@@ -15,12 +15,15 @@
 // Inputs are tensors (undefined = absent) or a TensorSpan. `call_inplace<Op>` needs instead of `forward`
 //     static void forward_into(Tensor& y, const Params&, const Tensor& x, ...);   // y undefined: allocate
 // and, if `save` keeps the first input, `kSavesSelf = true`.
+// An op that multiplies much says how much, for the profiler:
+//     static int64_t flops(const Params&, const Tensor& x, ...);
 // A family that shares one Op over a table gives `static const char* name(const Params&)` for kName and
 // `static bool saves_self(const Params&)` for kSavesSelf.
 #pragma once
 
 #include "autograd/autocast.h"
 #include "autograd/history.h"
+#include "core/profiler.h"
 
 namespace opsin {
 
@@ -83,10 +86,23 @@ Ref<OpNode<Op>> make_node(const typename Op::Params& params, const Inputs&... in
   return node;
 }
 
+template <class Op, class... Inputs>
+[[gnu::cold, gnu::noinline]] void profile(profiler::Scope& scope, const typename Op::Params& params,
+                                          const Inputs&... inputs) {
+  scope.start(op_name<Op>(params), ProfilerEvent::Kind::kOp);
+  if (profiler::wants(profiler::kShapes)) (scope.add_shapes(inputs), ...);
+  if constexpr (requires { &Op::flops; }) {
+    if (profiler::wants(profiler::kFlops)) scope.add_flops(Op::flops(params, inputs...));
+  }
+}
+
 }  // namespace detail
 
 template <class Op, class... Inputs>
 auto call(const typename Op::Params& params, const Inputs&... inputs) {
+  profiler::Scope scope;
+  if (profiler::wants(profiler::kOn)) [[unlikely]]
+    detail::profile<Op>(scope, params, inputs...);
   if constexpr (detail::has_backward<Op>) {
     if (GradMode::is_enabled() && (needs_grad(inputs) || ...)) {
       auto output = [&] {
@@ -111,6 +127,9 @@ auto call(const typename Op::Params& params, const Inputs&... inputs) {
 /// Writes the result over `self`, the first input. Returns `self`.
 template <class Op, class... Inputs>
 Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const Inputs&... others) {
+  profiler::Scope scope;
+  if (profiler::wants(profiler::kOn)) [[unlikely]]
+    detail::profile<Op>(scope, params, self, others...);
   bool record = false;
   if constexpr (detail::has_backward<Op>) {
     record = GradMode::is_enabled() && (needs_grad(self) || (needs_grad(others) || ...));

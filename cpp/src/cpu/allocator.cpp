@@ -11,6 +11,8 @@
 
 #include <opsin/error.h>
 
+#include "core/profiler.h"
+
 namespace opsin::cpu {
 namespace {
 
@@ -35,9 +37,15 @@ void add_allocated(size_t bytes) {
   const size_t sum = BlockStore::allocated.fetch_add(bytes, std::memory_order_relaxed) + bytes;
   if (sum > BlockStore::peak_allocated.load(std::memory_order_relaxed)) [[unlikely]]
     raise_to(BlockStore::peak_allocated, sum);
+  if (profiler::wants(profiler::kMemory)) [[unlikely]]
+    profiler::record_memory(static_cast<int64_t>(bytes), static_cast<int64_t>(sum));
 }
 
-void subtract_allocated(size_t bytes) { BlockStore::allocated.fetch_sub(bytes, std::memory_order_relaxed); }
+void subtract_allocated(size_t bytes) {
+  const size_t before = BlockStore::allocated.fetch_sub(bytes, std::memory_order_relaxed);
+  if (profiler::wants(profiler::kMemory)) [[unlikely]]
+    profiler::record_memory(-static_cast<int64_t>(bytes), static_cast<int64_t>(before - bytes));
+}
 
 BlockStore& store() {
   static BlockStore* const instance = [] {

@@ -8,6 +8,7 @@
 #include <opsin/ops/copy.h>
 #include <opsin/optim.h>
 
+#include "core/profiler.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin {
@@ -33,6 +34,9 @@ void check_list(const char* op, const char* what, TensorSpan params, TensorSpan 
 template <class Loop, class Args>
 void for_each_parameter(const char* op, Loop const (&loops)[kNumDTypes], const Args& args,
                         std::initializer_list<TensorSpan> lists, unsigned written) {
+  profiler::Scope scope;
+  if (profiler::wants(profiler::kOn)) [[unlikely]]
+    scope.start(op, ProfilerEvent::Kind::kOp);
   const TensorSpan params = *lists.begin();
   for (size_t i = 0; i < params.size(); ++i) {
     const Loop loop = loops[static_cast<int>(params[i].dtype())];

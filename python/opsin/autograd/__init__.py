@@ -11,6 +11,7 @@ from opsin._left_out import explain as _explain
 from opsin.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 if TYPE_CHECKING:
+    from opsin.autograd import profiler
     from opsin.autograd._gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "gradgradcheck",
     "inference_mode",
     "no_grad",
+    "profiler",
     "set_grad_enabled",
 ]
 
@@ -166,6 +168,8 @@ def _batched_grad(
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if name == "profiler":
+            return _import_module("opsin.autograd.profiler")
         if name in ("GradcheckError", "gradcheck", "gradgradcheck"):
             value = getattr(_import_module("opsin.autograd._gradcheck"), name)
             globals()[name] = value

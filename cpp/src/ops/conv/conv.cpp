@@ -31,6 +31,13 @@ namespace {
 struct ConvParams {
   ConvGeometry geometry;
   Dims x_sizes, weight_sizes, y_sizes;
+
+  /// The same for all three products: every weight meets every position of the output once.
+  int64_t flops() const {
+    int64_t count = 2 * count_elements(weight_sizes) * y_sizes[0];
+    for (size_t i = 2; i < y_sizes.size(); ++i) count *= y_sizes[i];
+    return count;
+  }
 };
 
 const void* pointer(const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; }
@@ -42,6 +49,7 @@ std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const
 struct Conv {
   static constexpr const char* kName = "conv";
   using Params = ConvParams;
+  static int64_t flops(const Params& p, const Tensor&, const Tensor&, const Tensor&) { return p.flops(); }
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const auto kernel = conv_forward.get(x.device(), x.dtype());
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
@@ -77,6 +85,7 @@ struct Conv {
 struct ConvBackwardInput {
   static constexpr const char* kName = "conv_backward_input";
   using Params = ConvParams;
+  static int64_t flops(const Params& p, const Tensor&, const Tensor&) { return p.flops(); }
   static Tensor forward(const Params& p, const Tensor& grad_y, const Tensor& weight) {
     const auto kernel = conv_backward_input.get(grad_y.device(), grad_y.dtype());
     const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
@@ -101,6 +110,7 @@ struct ConvBackwardWeight {
   struct Params : ConvParams {
     bool bias;
   };
+  static int64_t flops(const Params& p, const Tensor&, const Tensor&) { return p.flops(); }
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x, const Tensor& grad_y) {
     const auto kernel = conv_backward_weight.get(x.device(), x.dtype());
     if (x.numel() == 0 || grad_y.numel() == 0) {

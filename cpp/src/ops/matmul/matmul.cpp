@@ -27,6 +27,9 @@ void check_dtypes(const Tensor& a, const Tensor& b, const char* op) {
 struct Matmul {
   static constexpr const char* kName = "matmul";
   struct Params {};
+  static int64_t flops(const Params&, const Tensor& a, const Tensor& b) {
+    return 2 * a.numel() * b.sizes()[2] * (a.sizes()[0] == 1 ? b.sizes()[0] : 1);
+  }
   static Tensor forward(const Params&, const Tensor& a, const Tensor& b) {
     const int64_t batch = std::max(a.sizes()[0], b.sizes()[0]);
     const bool empty_batch = a.sizes()[0] == 0 || b.sizes()[0] == 0;
@@ -66,6 +69,9 @@ struct Matmul {
 struct Linear {
   static constexpr const char* kName = "linear";
   struct Params {};
+  static int64_t flops(const Params&, const Tensor& x, const Tensor& weight, const Tensor&) {
+    return 2 * x.numel() * weight.sizes()[0];
+  }
   static Tensor forward(const Params&, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     Dims sizes = x.sizes();
     sizes.back() = weight.sizes()[0];
