@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <set>
 
@@ -108,12 +109,19 @@ void Scope::start(const char* name, ProfilerEvent::Kind kind) {
   session_ = recorder().session.load(std::memory_order_acquire);
   start_bytes_ = own_bytes;
   flops_ = 0;
+  shapes_ = nullptr;
   name_ = name;
   start_ns_ = now_ns();
 }
 
+void Scope::add_shapes(std::span<const Tensor> tensors) {
+  if (!shapes_) shapes_ = new std::vector<Dims>;
+  for (const Tensor& tensor : tensors) shapes_->push_back(tensor.defined() ? tensor.sizes() : Dims());
+}
+
 void Scope::finish() noexcept {
   const int64_t end_ns = now_ns();
+  const std::unique_ptr<std::vector<Dims>> shapes(shapes_);
   // A scope of Python may be closed by another thread, where its times mean nothing.
   if (thread_ != own_thread) return;
   own_depth = depth_;
@@ -122,7 +130,8 @@ void Scope::finish() noexcept {
   if (!wants(kOn) || session_ != shared.session.load(std::memory_order_relaxed)) return;
   try {
     shared.events.push_back({name_, kind_, thread_, depth_, start_ns_ - shared.start_ns,
-                             end_ns - shared.start_ns, flops_, own_bytes - start_bytes_, std::move(shapes_)});
+                             end_ns - shared.start_ns, flops_, own_bytes - start_bytes_,
+                             shapes ? std::move(*shapes) : std::vector<Dims>()});
   } catch (const std::bad_alloc&) {
     // An event less is better than the end of the program.
   }

@@ -16,7 +16,8 @@ enum Flag : uint8_t { kOn = 1, kShapes = 2, kMemory = 4, kFlops = 8 };
 extern std::atomic<uint8_t> flags;
 inline bool wants(Flag flag) { return flags.load(std::memory_order_relaxed) & flag; }
 
-/// One event from start() to the end of the scope. `name` must outlive the profile.
+/// One event from start() to the end of the scope. `name` must outlive the profile. Until start() only the
+/// null name is set: every op has one of these.
 class Scope {
  public:
   Scope() = default;
@@ -29,10 +30,8 @@ class Scope {
 
   void start(const char* name, ProfilerEvent::Kind kind);
   void add_flops(int64_t flops) { flops_ += flops; }
-  void add_shapes(const Tensor& tensor) { shapes_.push_back(tensor.defined() ? tensor.sizes() : Dims()); }
-  void add_shapes(std::span<const Tensor> tensors) {
-    for (const Tensor& tensor : tensors) add_shapes(tensor);
-  }
+  void add_shapes(const Tensor& tensor) { add_shapes({&tensor, 1}); }
+  void add_shapes(std::span<const Tensor> tensors);
 
  private:
   void finish() noexcept;
@@ -43,7 +42,7 @@ class Scope {
   int depth_;
   uint64_t session_;
   int64_t start_ns_, start_bytes_, flops_;
-  std::vector<Dims> shapes_;
+  std::vector<Dims>* shapes_;  // Owned between start() and finish().
 };
 
 /// Called after `allocated_bytes` changed by `change_bytes`, while wants(kMemory).
