@@ -2,8 +2,8 @@
 
 A measurement alternates short blocks of calls between the sides and reverses their order every round, so that
 whatever slows the machine for a while slows all of them. The ratio is the median over the rounds of the ratio
-within a round; its spread are the quartiles. Each block starts with an untimed call, because both libraries
-keep their threads spinning for a moment after a call and would disturb the other's first one.
+within a round; its spread are the quartiles. Each block of several calls starts with an untimed one, because
+the libraries keep their threads spinning for a moment after a call and would disturb the other's first one.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Row:
     value: the figure itself, in `unit`; "x" is Opsin's time or memory over that of the best peer.
     target: what the figure must be at most (`at_least`: at least); None where the goal is only to win.
     items: things done per call, images for example, which the report turns into things per second.
+    flops: additions and multiplications of a call, which it turns into GFLOP/s.
+    uses: how often the network does this.
     error: why there is no figure.
     """
 
@@ -67,6 +69,8 @@ class Row:
     timing: Timing | None = None
     threads: int = 0
     items: int = 0
+    flops: int = 0
+    uses: int = 1
     target: float | None = None
     at_least: bool = False
     note: str = ""
@@ -103,14 +107,15 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 def measure(sides: Mapping[str, Timer], plan: Plan) -> Timing:
     """Times "opsin" against all other sides; the peer of the ratio is the one with the best median."""
     for timer in sides.values():
-        timer.timeit(2)
+        timer.timeit(1)
     calls = {name: _calls_per_block(timer, plan.block_seconds) for name, timer in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
     start = time.monotonic()
     for _ in range(plan.rounds):
         for name in order:
-            sides[name].timeit(1)
+            if calls[name] > 1:
+                sides[name].timeit(1)
             times[name].append(sides[name].timeit(calls[name]) / calls[name])
         order.reverse()
         if time.monotonic() - start > plan.limit_seconds:
@@ -161,12 +166,12 @@ def threads(libraries: Sequence[Any], count: int) -> Iterator[None]:
             library.set_num_threads(old)
 
 
-def to_array(tensor: Any, library: Any) -> np.ndarray:
-    """A detached copy in float64, for comparing results."""
+def to_array(tensor: Any, library: Any, dtype: Any = np.float64) -> np.ndarray:
+    """A detached copy, for comparing results."""
     tensor = tensor.detach()
     if tensor.dtype == library.bfloat16:  # NumPy has no such dtype
         tensor = tensor.to(library.float32)
-    return np.array(tensor.numpy(), dtype=np.float64)
+    return np.array(tensor.numpy(), dtype=dtype)
 
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:

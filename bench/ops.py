@@ -196,13 +196,20 @@ def _channels_last(torch: Any, tensor: Any) -> Any:
     return tensor if kind is None else tensor.contiguous(memory_format=kind)
 
 
-def _of_a_layer(opsin: Any, image: Any) -> Any:
-    """The same values as a layer leaves them: a pool of single pixels copies them."""
+def as_left_by_layers(tensor: Any, is_image: bool) -> Any:
+    """The same values in the layout of Opsin's layers: a pool of single pixels copies them."""
+    import opsin
+
     pools = {3: "max_pool1d", 4: "max_pool2d", 5: "max_pool3d"}
-    return getattr(opsin.nn.functional, pools[image.dim()])(image, 1)
+    return getattr(opsin.nn.functional, pools[tensor.dim()])(tensor, 1) if is_image else tensor
 
 
-def _prepare(
+def seed(shape: tuple[int, ...]) -> np.ndarray:
+    """The gradient that comes from above in every gradient row."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def prepare(
     lib: Any, case: Case, dtype: str, wanted: tuple[int, ...], layout: Callable[[Any, bool], Any]
 ) -> Callable[[], Any]:
     """A call without arguments: the forward pass, or the gradient by the wanted arguments.
@@ -228,10 +235,9 @@ def _prepare(
         tensors[position].requires_grad_(True)
     leaves = [tensors[position] for position in wanted]
     result = call(lib, *tensors)
-    rng = np.random.default_rng(0)
-    seed = lib.tensor(rng.standard_normal(tuple(result.shape)).astype(np.float32), dtype=kind)
-    seed = layout(seed, case.images > 0 and result.dim() == tensors[0].dim())
-    return lambda: lib.autograd.grad(result, leaves, seed, retain_graph=True)
+    above = lib.tensor(seed(tuple(result.shape)), dtype=kind)
+    above = layout(above, case.images > 0 and result.dim() == tensors[0].dim())
+    return lambda: lib.autograd.grad(result, leaves, above, retain_graph=True)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
@@ -244,14 +250,10 @@ def sides(case: Case, dtype: str, wanted: tuple[int, ...]) -> dict[str, Timer]:
 
     import opsin
 
-    calls = {
-        OPSIN: _prepare(
-            opsin, case, dtype, wanted, lambda t, is_image: _of_a_layer(opsin, t) if is_image else t
-        )
-    }
-    calls["torch"] = _prepare(torch, case, dtype, wanted, lambda t, _: t)
+    calls = {OPSIN: prepare(opsin, case, dtype, wanted, as_left_by_layers)}
+    calls["torch"] = prepare(torch, case, dtype, wanted, lambda t, _: t)
     if case.images and max(len(s) for s in case.inputs if isinstance(s, tuple)) > 3:
-        calls["torch channels_last"] = _prepare(
+        calls["torch channels_last"] = prepare(
             torch, case, dtype, wanted, lambda t, _: _channels_last(torch, t)
         )
     if not case.random:

@@ -29,6 +29,7 @@ _TITLES = {
     "overhead": "Overhead",
     "ops": "Single ops",
     "tables": "Every op of the test tables",
+    "kernels": "Layers of networks against raw oneDNN",
     "models": "Networks",
     "memory": "Memory",
     "accuracy": "Accuracy",
@@ -74,6 +75,9 @@ def details(row: Row) -> str:
     if row.items:
         ours, theirs = (f"{row.items / t:,.0f}" for t in (timing.ours, timing.theirs))
         speed = f"{ours} against {theirs} images/s"
+    elif row.flops:
+        ours, theirs = (f"{row.flops / t / 1e9:,.1f}" for t in (timing.ours, timing.theirs))
+        speed = f"{ours} against {theirs} GFLOP/s"
     else:
         speed = f"{seconds(timing.ours)} against {seconds(timing.theirs)}"
     return f"{timing.low:.2f} to {timing.high:.2f}; {speed} of {timing.peer}"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import accuracy
+import kernels
 import machine
 import memory
 import models
@@ -34,6 +35,7 @@ _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     overhead.PART: overhead.run,
     ops.PART: ops.run,
     tables.PART: tables.run,
+    kernels.PART: kernels.run,
     models.PART: models.run,
     memory.PART: memory.run,
 }
