@@ -57,6 +57,8 @@ class Row:
     target: what the figure must be at most (`at_least`: at least); None where the goal is only to win.
     items: things done per call, images for example, which the report turns into things per second.
     flops: additions and multiplications of a call, which it turns into GFLOP/s.
+    moved: bytes of its inputs and its result.
+    peak: GFLOP/s that the processor can reach at most, of which the report gives the part reached.
     uses: how often the network does this.
     error: why there is no figure.
     """
@@ -70,6 +72,8 @@ class Row:
     threads: int = 0
     items: int = 0
     flops: int = 0
+    moved: int = 0
+    peak: float = 0
     uses: int = 1
     target: float | None = None
     at_least: bool = False

@@ -24,6 +24,7 @@ import numpy as np
 import onednn
 import ops
 import report
+import roofline
 from harness import OPSIN, Plan, Row, assert_same, threads, timed_row, to_array
 from layers import Layer
 
@@ -112,12 +113,14 @@ def _rows(network: str, directions: Sequence[str], dtype: str, plan: Plan, only:
                 plan,
                 lambda layer=layer, direction=direction: _sides(layer, direction, dtype),
             )
-            yield replace(row, flops=layer.flops, uses=layer.uses)
+            peak = roofline.peak(dtype, plan.threads)
+            moved = layer.elements * (4 if dtype == "float32" else 2)
+            yield replace(row, flops=layer.flops, moved=moved, peak=peak, uses=layer.uses)
 
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
     """Per direction and dtype, and over everything: how the ratios are distributed."""
-    done = [row for row in rows if row.timing]
+    done = [row for row in rows if row.part == PART and row.timing]
     for group in [*dict.fromkeys(row.group for row in done), *dict.fromkeys(map(_kind, done))]:
         mine = [row for row in done if group in (row.group, _kind(row))]
         mean = math.exp(sum(math.log(row.value) for row in mine) / len(mine))

@@ -49,6 +49,11 @@ class Layer:
         return 2 * math.prod(self.y) * terms
 
     @property
+    def elements(self) -> int:
+        """Of both inputs and the result together."""
+        return sum(math.prod(shape) for shape in (self.x, self.w, self.y))
+
+    @property
     def name(self) -> str:
         """For example "3x3 /2, 64 to 128, 56x56, batch 8"."""
         if not self.convolves:

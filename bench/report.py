@@ -29,6 +29,7 @@ _TITLES = {
     "overhead": "Overhead",
     "ops": "Single ops",
     "tables": "Every op of the test tables",
+    "roofline": "Ceilings of the machine",
     "kernels": "Layers of networks against raw oneDNN",
     "models": "Networks",
     "memory": "Memory",
@@ -76,8 +77,9 @@ def details(row: Row) -> str:
         ours, theirs = (f"{row.items / t:,.0f}" for t in (timing.ours, timing.theirs))
         speed = f"{ours} against {theirs} images/s"
     elif row.flops:
-        ours, theirs = (f"{row.flops / t / 1e9:,.1f}" for t in (timing.ours, timing.theirs))
-        speed = f"{ours} against {theirs} GFLOP/s"
+        rates = [row.flops / t / 1e9 for t in (timing.ours, timing.theirs)]
+        shares = [f" ({rate / row.peak:.0%})" if row.peak else "" for rate in rates]
+        speed = f"{rates[0]:,.1f}{shares[0]} against {rates[1]:,.1f}{shares[1]} GFLOP/s"
     else:
         speed = f"{seconds(timing.ours)} against {seconds(timing.theirs)}"
     return f"{timing.low:.2f} to {timing.high:.2f}; {speed} of {timing.peer}"
@@ -142,9 +144,14 @@ def _missed(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(
-    rows: Sequence[Row], facts: Mapping[str, str], not_run: Sequence[str], peers: Sequence[str], quick: bool
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    not_run: Sequence[str],
+    peers: Sequence[str],
+    quick: bool,
+    notes: Mapping[str, Sequence[str]],
 ) -> str:
-    """The whole of RESULTS.md."""
+    """The whole of RESULTS.md. `notes` are lines at the beginning of a part."""
     out = [
         "# Results",
         "",
@@ -173,7 +180,7 @@ def markdown(
         "",
     ]
     for part in dict.fromkeys(row.part for row in rows if not row.error):
-        out += [f"## {_TITLES[part]}", ""]
+        out += [f"## {_TITLES[part]}", "", *([*notes[part], ""] if notes.get(part) else [])]
         mine = [row for row in rows if row.part == part and not row.error]
         for group in dict.fromkeys(row.group for row in mine):
             out += [f"### {group}", "", *_table([row for row in mine if row.group == group]), ""]

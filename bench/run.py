@@ -27,14 +27,17 @@ import models
 import ops
 import overhead
 import report
+import roofline
 import tables
 from harness import Plan, Row
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
+ROOFLINE = RESULTS.with_name("roofline.png")
 _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     overhead.PART: overhead.run,
     ops.PART: ops.run,
     tables.PART: tables.run,
+    roofline.PART: roofline.run,
     kernels.PART: kernels.run,
     models.PART: models.run,
     memory.PART: memory.run,
@@ -110,12 +113,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"\nbehind in {len(behind)} of {ratios} comparisons, not measured {missing}, targets missed {missed}"
     )
     if options.write is True or (options.write is None and not options.only):
+        notes = [f"- {line}" for line in kernels.summary(rows)]
+        if roofline.draw(rows, ROOFLINE):
+            notes += ["", f"![layers under the ceilings]({ROOFLINE.name})"]
         text = report.markdown(
             rows,
             machine.facts(plan.threads, load),
             _not_run(list(selected), plan),
             machine.peers_not_run(),
             plan.quick,
+            {kernels.PART: notes},
         )
         RESULTS.write_text(text, encoding="utf-8")
         print(f"wrote {RESULTS.parent.name}/{RESULTS.name}")
