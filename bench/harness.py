@@ -25,13 +25,15 @@ OPSIN = "opsin"
 class Plan:
     """How long to measure, and with how many threads.
 
-    limit_seconds: no further round begins after this long, so that a slow case cannot hold up a run.
+    limit_seconds: no further round begins after this long, so that a slow case cannot hold up a run;
+        least_rounds are taken anyway.
     """
 
     rounds: int = 11
     block_seconds: float = 0.02
     processes: int = 9
     limit_seconds: float = 6.0
+    least_rounds: int = 1
     growth_steps: int = 1000
     threads: int = 1
     quick: bool = False
@@ -116,13 +118,13 @@ def measure(sides: Mapping[str, Timer], plan: Plan) -> Timing:
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
     start = time.monotonic()
-    for _ in range(plan.rounds):
+    for done in range(1, plan.rounds + 1):
         for name in order:
             if calls[name] > 1:
                 sides[name].timeit(1)
             times[name].append(sides[name].timeit(calls[name]) / calls[name])
         order.reverse()
-        if time.monotonic() - start > plan.limit_seconds:
+        if done >= plan.least_rounds and time.monotonic() - start > plan.limit_seconds:
             break
     medians = {name: statistics.median(values) for name, values in times.items()}
     peer = min((name for name in medians if name != OPSIN), key=medians.__getitem__)
@@ -178,11 +180,11 @@ def to_array(tensor: Any, library: Any, dtype: Any = np.float64) -> np.ndarray:
     return np.array(tensor.numpy(), dtype=dtype)
 
 
-def assert_same(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
+def assert_same(ours: np.ndarray, theirs: np.ndarray, tolerance: float, peer: str = "the peer") -> None:
     """Both sides must have done the same work: a wrong result has no speed."""
     if ours.shape != theirs.shape:
-        raise ValueError(f"results differ: shape {ours.shape} against {theirs.shape}")
+        raise ValueError(f"results differ: shape {ours.shape} against {theirs.shape} of {peer}")
     scale = float(np.abs(theirs).max(initial=0)) + 1e-12
     error = float(np.abs(ours - theirs).max(initial=0)) / scale
     if not error <= tolerance:
-        raise ValueError(f"results differ by {error:.1e} of the largest value (allowed {tolerance:.0e})")
+        raise ValueError(f"results differ by {error:.1e} of {peer}'s largest value (allowed {tolerance:.0e})")

@@ -1,154 +1,135 @@
-"""Training and inference of whole networks, images per second against PyTorch.
+"""Training and inference of whole networks, images per second against PyTorch and inference runtimes.
 
-Both libraries run the same source, `opsin/models/small_resnet.py`: for PyTorch its `from opsin import`
-becomes `from torch import`. Weights and images are the same too, and the logits are compared before anything
-is timed.
+Weights and images are the same everywhere, and the logits are compared before anything is timed. Training in
+bfloat16 is under autocast on both sides; inference in bfloat16 has weights of that dtype.
+
+    python bench/models.py --only ViT-S --threads 1     networks whose name contains this
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from timeit import Timer
-from types import ModuleType
 from typing import Any
 
+import networks
 import numpy as np
+import report
+import runtimes
+import worker
 from harness import OPSIN, Plan, Row, assert_same, threads, timed_row, to_array
+from networks import NETS, Net
 
 PART = "models"
-_CLASSES = 10
-
-
-@dataclass(frozen=True)
-class Net:
-    """A residual network, an image size and a batch."""
-
-    name: str
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    image: tuple[int, int, int]
-    batch: int
-
-
-DIGITS = Net("digits_resnet, 1x8x8", (32, 64), (1, 1), (1, 8, 8), 64)
-SMALL = Net("small_resnet, 3x32x32", (32, 64, 128), (2, 2, 2), (3, 32, 32), 32)
-RESNET18 = Net("ResNet-18 form, 3x32x32", (64, 128, 256, 512), (2, 2, 2, 2), (3, 32, 32), 16)
-NETS = (DIGITS, SMALL, RESNET18)
-
-
-def network_class(library: str) -> Any:
-    """The class SmallResNet written in terms of a library, without importing the other one."""
-    spec = importlib.util.find_spec("opsin")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("models: expected an importable opsin (make build)")
-    path = Path(spec.origin).parent / "models" / "small_resnet.py"
-    source = path.read_text(encoding="utf-8").replace("from opsin", f"from {library}")
-    module = ModuleType(f"small_resnet_of_{library}")
-    exec(compile(source, str(path), "exec"), module.__dict__)
-    return module.SmallResNet
-
-
-def build(library: str, net: Net) -> Any:
-    """An untrained network."""
-    importlib.import_module(library).manual_seed(0)
-    return network_class(library)(net.image[0], _CLASSES, net.widths, net.blocks)
-
-
-def batch(library: Any, net: Net, size: int) -> tuple[Any, Any]:
-    """Images `[N, C, H, W]` and labels `[N]`."""
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((size, *net.image), dtype=np.float32)
-    return library.tensor(images), library.tensor(rng.integers(0, _CLASSES, size))
-
-
-def training_step(library: Any, model: Any, images: Any, labels: Any, **options: Any) -> Callable[[], None]:
-    """A step of stochastic gradient descent with momentum, as the digits recipe takes it."""
-    optimizer = library.optim.SGD(
-        model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, **options
-    )
-    cross_entropy = library.nn.functional.cross_entropy
-    model.train()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        cross_entropy(model(images), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def _inference(library: Any, model: Any, images: Any) -> Callable[[], Any]:
-    model.eval()
-
-    def call() -> Any:
-        with library.inference_mode():
-            return model(images)
-
-    return call
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+# Of the losses together: batch norm over few pixels magnifies rounding. After a step of ResNet-50 on two
+# images the loss differs by 2e-3 between PyTorch's own layouts and by 5e-3 between them and float64.
+_TRAINED = 5e-2
+_LAYOUTS = {"torch": False, "torch channels_last": True}
 
 
 def _same_weights(opsin: Any, ours: Any, theirs: Any) -> None:
     ours.load_state_dict({key: opsin.tensor(value.numpy()) for key, value in theirs.state_dict().items()})
 
 
-def sides(net: Net, size: int, train: bool, dtype: str) -> dict[str, Timer]:
-    """Timers of a training step, or of inference, in both libraries and in both layouts of PyTorch."""
+def opsin_call(net: Net, size: int, train: bool, dtype: str) -> Callable[[], Any]:
+    """A training step or an inference in Opsin, from the weights of PyTorch's."""
+    import opsin
+
+    model, (images, labels) = networks.build("opsin", net), networks.batch(opsin, net, size)
+    _same_weights(opsin, model, networks.build("torch", net))
+    if train:
+        return networks.training_step(opsin, model, images, labels, dtype)
+    return networks.inference(opsin, model, images, dtype)
+
+
+def _result(value: Any) -> np.ndarray:
     import torch
 
     import opsin
 
-    ours, theirs, last = build("opsin", net), build("torch", net), build("torch", net)
-    _same_weights(opsin, ours, theirs)
-    last.load_state_dict(theirs.state_dict())
-    last = last.to(memory_format=torch.channels_last)
-    pairs: list[tuple[str, Any, Any, tuple[Any, Any]]] = [
-        (OPSIN, opsin, ours, batch(opsin, net, size)),
-        ("torch", torch, theirs, batch(torch, net, size)),
-    ]
-    images, labels = batch(torch, net, size)
-    images = images.contiguous(memory_format=torch.channels_last)
-    pairs.append(("torch channels_last", torch, last, (images, labels)))
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64)
+    return to_array(value, torch if isinstance(value, torch.Tensor) else opsin)
 
-    calls: dict[str, Callable[[], Any]] = {}
-    for name, library, model, (x, _) in pairs:
-        if dtype != "float32":
-            model, x = model.to(getattr(library, dtype)), x.to(getattr(library, dtype))
-        calls[name] = _inference(library, model, x)
-    tolerance = 1e-3 if dtype == "float32" else 5e-2
-    assert_same(to_array(calls[OPSIN](), opsin), to_array(calls["torch"](), torch), tolerance)
-    if train:
-        for name, library, model, data in pairs:
-            # PyTorch's fused step is its fastest on a CPU; Opsin's is always fused.
-            options = {"fused": True} if library is torch else {}
-            calls[name] = training_step(library, model, *data, **options)
-    return {name: Timer(call) for name, call in calls.items()}
+
+def sides(
+    net: Net, size: int, train: bool, dtype: str, plan: Plan, remote: worker.Worker | None
+) -> dict[str, Timer]:
+    """Timers of a training step, or of inference, in Opsin and in every peer.
+
+    The loss of two training steps is compared, the second of which depends on every gradient.
+    """
+    calls = {OPSIN: opsin_call(net, size, train, dtype)}
+    for name, last in _LAYOUTS.items():
+        calls[name] = networks.torch_call(net, size, train, dtype, last)
+    if not train:
+        calls |= runtimes.calls(net, size, dtype, plan.threads)
+    results = {name: np.stack([_result(call()) for _ in range(1 + train)]) for name, call in calls.items()}
+    for name in list(calls)[1:]:
+        assert_same(results[OPSIN][0], results[name][0], _TOLERANCE[dtype], name)
+        assert_same(results[OPSIN], results[name], _TRAINED, name)
+    timers = {name: Timer(call) for name, call in calls.items()}
+    if remote:
+        remote.ask(clear=True)
+        for name, last in _LAYOUTS.items():
+            key = f"{name} tcmalloc"
+            found = remote.ask(key=key, net=net.name, size=size, train=train, dtype=dtype, last=last)
+            expected = results[OPSIN][0].flatten()[: len(found)]
+            assert_same(expected, np.asarray(found), _TOLERANCE[dtype], key)
+            timers[key] = worker.Remote(remote, key)
+    return timers
+
+
+def _what(net: Net, quick: bool) -> Iterator[tuple[str, int, bool, str]]:
+    for dtype, suffix in (("float32", ""), ("bfloat16", ", bf16")):
+        for size in net.trains:
+            yield f"training, batch {size}{suffix}", size, True, dtype
+        for size in net.runs[: 1 if quick else None]:
+            yield f"inference, batch {size}{suffix}", size, False, dtype
+
+
+def _rows(nets: Sequence[Net], plan: Plan) -> Iterator[Row]:
+    import torch
+
+    import opsin
+
+    # At least three rounds of steps that may take seconds.
+    plan = replace(plan, rounds=min(plan.rounds, 7), least_rounds=min(plan.rounds, 3), limit_seconds=2.0)
+    remote = worker.Worker(plan.threads) if worker.tcmalloc() else None
+    with threads((opsin, torch), plan.threads):
+        for net in nets:
+            for what, size, train, dtype in _what(net, plan.quick):
+                options = (net, size, train, dtype, plan, remote)
+                yield timed_row(
+                    PART, net.name, what, plan, lambda options=options: sides(*options), items=size
+                )
+    if remote:
+        remote.close()
 
 
 def run(plan: Plan) -> Iterator[Row]:
-    """Training, inference by batch and one by one, and inference in bfloat16."""
-    import torch
+    """Training and inference of every network; in a quick run without the large ones."""
+    yield from _rows([net for net in NETS if not (plan.quick and net.large)], plan)
 
-    import opsin
 
-    with threads((opsin, torch), plan.threads):
-        for net in NETS:
-            if plan.quick and net is RESNET18:
-                continue
-            for what, size, train, dtype in (
-                (f"training, batch {net.batch}", net.batch, True, "float32"),
-                (f"inference, batch {net.batch}", net.batch, False, "float32"),
-                ("inference, batch 1", 1, False, "float32"),
-                (f"inference, batch {net.batch}, bf16", net.batch, False, "bfloat16"),
-            ):
-                yield timed_row(
-                    PART,
-                    net.name,
-                    what,
-                    plan,
-                    lambda net=net, size=size, train=train, dtype=dtype: sides(net, size, train, dtype),
-                    items=size,
-                )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the rows of some networks."""
+    parser = argparse.ArgumentParser(
+        prog="bench/models.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", action="append", metavar="TEXT", help="networks with TEXT in their name")
+    parser.add_argument("--threads", type=int, default=1, help="of all libraries (default: 1)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per measurement (default: 5)")
+    options = parser.parse_args(arguments)
+    nets = [net for net in NETS if not options.only or any(text in net.name for text in options.only)]
+    for row in _rows(nets, Plan(rounds=options.rounds, threads=options.threads)):
+        print(report.line(row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
