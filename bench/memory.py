@@ -1,4 +1,4 @@
-"""Memory of training: the peak of a step against PyTorch, and growth over many steps.
+"""Memory of training: the peak of a step against PyTorch, its page faults, and growth over many steps.
 
 Every figure comes from a process of its own. The peak is VmHWM of /proc/self/status, the high-water mark of
 this process alone; `ru_maxrss` counts the same pages but starts from the peak of the parent, which here has
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import models
+import networks
 from harness import Plan, Row, one_line
 
 PART = "memory"
-_NETS = {net.name: net for net in models.NETS}
-_PEAK_STEPS = 5
+_PEAKS = (
+    (networks.DIGITS, 64),
+    (networks.SMALL, 32),
+    (networks.RESNET18, 8),
+    (networks.RESNET50, 16),
+    (networks.UNET, 2),
+)
+_PEAK_STEPS = 7
 # A leak of one 4-byte number per step and parameter tensor is far above this, a stray page below.
 _GROWTH_MB = 1.0
 _WARM_UP = 0.1
@@ -35,53 +42,73 @@ def _resident(field: str) -> float:
     raise OSError(f"memory: /proc/self/status has no {field}")
 
 
-def _child(library_name: str, net: models.Net, steps: int, threads: int) -> dict[str, float]:
+def _faults() -> int:
+    """Pages that this process has touched for the first time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _child(library_name: str, net: networks.Net, size: int, steps: int, threads: int) -> dict[str, float]:
     """Trains in this process. The last batch of every four is smaller, as at the end of an epoch."""
     library: Any = importlib.import_module(library_name)
     library.set_num_threads(threads)
     library.ones(4).sum()
     start = _resident("VmRSS")
-    model = models.build(library_name, net)
-    options = {"fused": True} if library_name == "torch" else {}
-    full = models.batch(library, net, net.batch)
-    short = models.batch(library, net, net.batch // 2 + 1)
-    long_step = models.training_step(library, model, *full, **options)
-    short_step = models.training_step(library, model, *short, **options)
-    settled = start
+    model = networks.build(library_name, net)
+    full, short = (networks.batch(library, net, count) for count in (size, size // 2 + 1))
+    long_step = networks.training_step(library, model, *full, "float32")
+    short_step = networks.training_step(library, model, *short, "float32")
+    settled, touched, counted = start, 0, 0
     for step in range(steps):
+        before = _faults()
         (short_step if step % 4 == 3 else long_step)()
         if step == int(steps * _WARM_UP):
             settled = _resident("VmRSS")
+        if step > steps // 2:
+            touched, counted = touched + _faults() - before, counted + 1
     end = _resident("VmRSS")
-    return {"start": start, "peak": _resident("VmHWM"), "growth": end - settled}
+    return {
+        "start": start,
+        "peak": _resident("VmHWM"),
+        "growth": end - settled,
+        "faults": touched / counted,
+    }
 
 
-def _spawn(library: str, net: models.Net, steps: int, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, library, net.name, str(steps), str(threads)]
+def _spawn(library: str, net: networks.Net, size: int, steps: int, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, library, net.name, str(size), str(steps), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise RuntimeError(f"{library}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)
 
 
-def _peak(net: models.Net, plan: Plan) -> Row:
-    row = Row(PART, "peak", f"{net.name}, training, batch {net.batch}", threads=plan.threads)
+def _peak(net: networks.Net, size: int, plan: Plan) -> Iterator[Row]:
+    row = Row(PART, "peak", f"{net.name}, training, batch {size}", threads=plan.threads)
     try:
-        found = {name: _spawn(name, net, _PEAK_STEPS, plan.threads) for name in ("opsin", "torch")}
+        found = {name: _spawn(name, net, size, _PEAK_STEPS, plan.threads) for name in ("opsin", "torch")}
     except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
-        return replace(row, error=one_line(error))
+        yield replace(row, error=one_line(error))
+        return
     ours, theirs = (found[name]["peak"] - found[name]["start"] for name in ("opsin", "torch"))
     whole = " against ".join(f"{found[name]['peak']:.0f}" for name in ("opsin", "torch"))
     note = f"{ours:.0f} MB against torch's {theirs:.0f} beyond the import; whole process {whole} MB"
-    return replace(row, value=ours / theirs, note=note)
+    yield replace(row, value=ours / theirs, note=note)
+    faults = {name: figures["faults"] for name, figures in found.items()}
+    yield replace(
+        row,
+        group="page faults of a step",
+        value=faults["opsin"],
+        unit="faults",
+        note=f"torch {faults['torch']:,.0f}; after the first half of {_PEAK_STEPS} steps",
+    )
 
 
-def _growth(net: models.Net, plan: Plan) -> Row:
+def _growth(net: networks.Net, size: int, plan: Plan) -> Row:
     steps = plan.growth_steps
     name = f"{net.name}, growth over {steps:,} steps"
     row = Row(PART, "growth", name, unit="MB", threads=plan.threads, target=_GROWTH_MB)
     try:
-        ours, theirs = (_spawn(name, net, steps, plan.threads)["growth"] for name in ("opsin", "torch"))
+        ours, theirs = (_spawn(name, net, size, steps, plan.threads)["growth"] for name in ("opsin", "torch"))
     except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         return replace(row, error=one_line(error))
     note = f"after the first {_WARM_UP:.0%} of the steps; torch {theirs:.1f} MB"
@@ -89,17 +116,17 @@ def _growth(net: models.Net, plan: Plan) -> Row:
 
 
 def run(plan: Plan) -> Iterator[Row]:
-    """Peaks of the networks of `models.py`, then growth with the smallest one."""
-    for net in models.NETS:
-        if not (plan.quick and net is models.RESNET18):
-            yield _peak(net, plan)
-    yield _growth(models.DIGITS, plan)
+    """Peaks and page faults of training, then growth with the smallest network."""
+    for net, size in _PEAKS:
+        if not (plan.quick and net.large):
+            yield from _peak(net, size, plan)
+    yield _growth(*_PEAKS[0], plan)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The child: LIBRARY NET STEPS THREADS; prints one JSON object."""
-    library, net, steps, threads = arguments
-    print(json.dumps(_child(library, _NETS[net], int(steps), int(threads))))
+    """The child: LIBRARY NET BATCH STEPS THREADS; prints one JSON object."""
+    library, net, *numbers = arguments
+    print(json.dumps(_child(library, networks.BY_NAME[net], *map(int, numbers))))
     return 0
 
 
