@@ -27,7 +27,7 @@ export PYTHONPATH := $(abspath $(BUILD))/python
 export CCACHE_BASEDIR ?= $(CURDIR)
 export CCACHE_NOHASHDIR ?= 1
 
-.PHONY: demo test bench sanitize format stubs lint wheel build tools-demo tools-test tools-build
+.PHONY: demo test bench sanitize format stubs lint wheel build tools-demo tools-test tools-bench tools-build
 .NOTPARALLEL:
 
 # The accuracy, printed when the training ends, is repeated as the last line.
@@ -39,7 +39,7 @@ demo: tools-demo build
 test: tools-test build
 	$(PY) tests/run_all.py --build $(BUILD) $(if $(CI),--ci) $(if $(JOBS),--jobs $(JOBS))
 
-bench: tools-test build
+bench: tools-bench build
 	$(PY) bench/run.py
 
 # ASan + UBSan over all C++ tests, TSan over those of the thread pool and the engine's locks.
@@ -65,6 +65,8 @@ tools-demo:
 	@$(BOOTSTRAP) demo
 tools-test:
 	@$(BOOTSTRAP) $(if $(CI),ci,test) --torch-index "$(TORCH_INDEX)"
+tools-bench:
+	@$(BOOTSTRAP) bench --torch-index "$(TORCH_INDEX)"
 tools-build:
 	@$(BOOTSTRAP) build
 

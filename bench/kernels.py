@@ -25,7 +25,7 @@ import onednn
 import ops
 import report
 import roofline
-from harness import OPSIN, Plan, Row, assert_same, threads, timed_row, to_array
+from harness import OPSIN, Plan, Row, assert_same, one_line, threads, timed_row, to_array
 from layers import Layer
 
 PART = "kernels"
@@ -147,6 +147,11 @@ def run(plan: Plan) -> Iterator[Row]:
     """A row per layer, direction and dtype; in a quick run one network in float32."""
     import opsin
 
+    try:
+        onednn.library()
+    except OSError as error:
+        yield Row(PART, "all", "every layer", error=one_line(error))
+        return
     networks, dtypes = list(layers.NETWORKS), list(_DTYPES.values())
     if plan.quick:
         networks, dtypes = networks[:1], dtypes[:1]

@@ -9,13 +9,17 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+import onednn
+import runtimes
+import worker
+
 _ROOT = Path(__file__).resolve().parents[1]
 _VARIABLES = (
     "OPSIN_ISA", "OPSIN_FUSE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "MKL_NUM_THREADS",
     "GLIBC_TUNABLES", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
 )  # fmt: skip
-# Peers of DESIGN section 9 that this command does not measure.
-OTHER_PEERS = ("torch.compile", "bf16 autocast", "ONNX Runtime", "OpenVINO", "raw oneDNN")
+# A peer that this command never measures.
+OTHER_PEERS = ("torch.compile",)
 
 
 def _git(*arguments: str) -> str:
@@ -37,6 +41,13 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _onednn() -> str:
+    try:
+        return onednn.version()
+    except OSError:
         return "not installed"
 
 
@@ -70,20 +81,26 @@ def facts(threads: int, load_before: float) -> dict[str, str]:
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "opsin": f"{engine['version']}, {engine['build_type']} build, compiler {engine['compiler']}, "
         f"ISA {engine['isa']}",
-        "versions": f"PyTorch {torch.__version__}, NumPy {_version('numpy')}, "
-        f"Python {platform.python_version()}",
+        "versions": f"PyTorch {torch.__version__}, oneDNN {_onednn()}, "
+        f"ONNX Runtime {_version('onnxruntime')}, OpenVINO {_version('openvino')}, "
+        f"NumPy {_version('numpy')}, Python {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}, {libc}",
         "processor": f"{engine['cpu']}, {usable_cpus()} usable; {' '.join(engine['cpu_features'])}",
         "threads": f"{threads} for every library",
         "load": f"{load_before:.1f} when the run began, {load():.1f} when it ended (1-minute average)",
         "peer settings": f"PyTorch eager, {capability}, oneDNN "
         f"{'on' if torch.backends.mkldnn.is_available() else 'off'}, contiguous and channels_last, the best "
-        f"of both; SGD with fused=True; allocator {', '.join(preloaded()) or 'glibc'}",
+        f"of both; SGD with fused=True; allocator {', '.join(preloaded()) or 'glibc'}, "
+        f"networks also under {tcmalloc.name if (tcmalloc := worker.tcmalloc()) else 'no other one'}",
         "environment": ", ".join(variables) or "none of the variables that change these libraries is set",
     }
 
 
 def peers_not_run() -> list[str]:
     """Peers that are part of the goal and were not measured."""
-    under_tcmalloc = any("tcmalloc" in name for name in preloaded())
-    return [*OTHER_PEERS, *([] if under_tcmalloc else ["PyTorch under tcmalloc (LD_PRELOAD it to do so)"])]
+    missing = [*OTHER_PEERS, *runtimes.missing()]
+    if _onednn() == "not installed":
+        missing.append(f"raw oneDNN (pip install {onednn.PACKAGE})")
+    if worker.tcmalloc() is None:
+        missing.append("PyTorch under tcmalloc (apt-get install libtcmalloc-minimal4)")
+    return missing

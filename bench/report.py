@@ -14,6 +14,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("ops/matmul/*bf16*", "computed in float32: bfloat16 products are the next step of the plan"),
     ("ops/conv*bf16*", "computed in float32: bfloat16 products are the next step of the plan"),
     ("models/*bf16", "computed in float32: bfloat16 products are the next step of the plan"),
+    ("kernels/*bfloat16/*", "computed in float32: bfloat16 products are the next step of the plan"),
     ("*/conv*", "first blocked kernels; tuning them is the next step of the plan"),
     ("ops/matmul/*", "first blocked kernels; tuning them is the next step of the plan"),
     ("models/*", "follows the convolutions"),
@@ -32,6 +33,7 @@ _TITLES = {
     "roofline": "Ceilings of the machine",
     "kernels": "Layers of networks against raw oneDNN",
     "models": "Networks",
+    "cores": "Cores and callers",
     "memory": "Memory",
     "accuracy": "Accuracy",
 }
@@ -55,7 +57,9 @@ def figure(row: Row) -> str:
     """The headline figure."""
     if row.error:
         return "not run"
-    return f"{row.value:.2f}x" if row.unit == "x" else f"{row.value:.1f} {row.unit}"
+    if row.unit == "x":
+        return f"{row.value:.2f}x"
+    return f"{row.value:.2f} {row.unit}" if row.unit == "times" else f"{row.value:,.1f} {row.unit}"
 
 
 def verdict(row: Row) -> str:

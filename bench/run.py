@@ -1,8 +1,8 @@
 """The command behind `make bench`: every part, a short table as it goes, and bench/RESULTS.md at the end.
 
-Needs what `make test` needs and nothing else: NumPy, PyTorch 2.13.0 (the peer), pytest (its tables of ops are
-read by `tables.py`), and scikit-learn for `--digits-seeds`. PyTorch runs on another allocator
-when this command is started with LD_PRELOAD; the report names it.
+Needs what `make test` needs: NumPy, PyTorch 2.13.0 (the main peer), pytest (its tables of ops are read by
+`tables.py`), and scikit-learn for `--digits-seeds`. The other peers, those of `bench/requirements.txt` and
+PyTorch under tcmalloc, are listed as not run where they are missing.
 
     python bench/run.py                     everything but the accuracy of the digits
     python bench/run.py --digits-seeds 10   that too, as in a release
@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import accuracy
+import cores
 import kernels
 import machine
 import memory
 import models
+import networks
 import ops
 import overhead
 import report
@@ -40,6 +42,7 @@ _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     roofline.PART: roofline.run,
     kernels.PART: kernels.run,
     models.PART: models.run,
+    cores.PART: cores.run,
     memory.PART: memory.run,
 }
 
@@ -68,7 +71,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _plan(options: argparse.Namespace) -> Plan:
     if options.quick:
-        return Plan(options.rounds or 3, 0.004, 3, 1.0, 100, options.threads, quick=True)
+        return Plan(
+            rounds=options.rounds or 3,
+            block_seconds=0.004,
+            processes=3,
+            limit_seconds=1.0,
+            growth_steps=100,
+            threads=options.threads,
+            quick=True,
+        )
     return Plan(rounds=options.rounds or 11, threads=options.threads)
 
 
@@ -84,7 +95,8 @@ def _not_run(selected: Sequence[str], plan: Plan) -> list[str]:
     if accuracy.PART not in selected:
         out.append("accuracy of the digits over seeds: asked for by --digits-seeds N, never in a quick run")
     if plan.quick:
-        out.append(f"{models.RESNET18.name}: left out of a quick run")
+        large = ", ".join(net.name for net in networks.NETS if net.large)
+        out.append(f"left out of a quick run: {large}; all layers but those of one network in float32")
     return out
 
 

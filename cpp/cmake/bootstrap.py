@@ -1,4 +1,6 @@
-"""Gets what a build needs and the machine lacks: `bootstrap.py {build,demo,test,ci} --venv DIR --deps DIR`.
+"""Gets what a build needs and the machine lacks.
+
+    bootstrap.py {build,demo,test,ci,bench} --venv DIR --deps DIR
 
 Python packages go into a virtual environment. Eigen, GoogleTest and Python's headers are taken from the
 system if they are there, else from the distribution's packages: installed when this runs as root, otherwise
@@ -23,12 +25,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / "tests" / "requirements.txt"
+PEERS = ROOT / "bench" / "requirements.txt"
 TORCH = "2.13.0"
 # PyTorch's own index of CPU builds; asked when pip's configured index has only builds that carry CUDA.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CPU_SIZE = 200_000_000
 BUILD = ["cmake", "ninja", "pybind11", "numpy"]
 DEMO = [*BUILD, "scikit-learn", "matplotlib", "Pillow", "tqdm"]
+TESTS = ("test", "ci", "bench")
 DISTRO = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 HEADERS = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -177,10 +181,15 @@ def pip_install(python: Path, *arguments: str) -> bool:
     return subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
 
 
+def pinned(path: Path) -> list[str]:
+    """Names of the packages in a file of requirements."""
+    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    return sorted({re.split("[=;]", line)[0].strip() for line in lines if line})
+
+
 def install_packages(python: Path, kind: str) -> None:
-    if kind in ("test", "ci"):
-        lines = [line.split("#")[0].strip() for line in PINS.read_text().splitlines()]
-        names = sorted({re.split("[=;]", line)[0].strip() for line in lines if line})
+    if kind in TESTS:
+        names = pinned(PINS)
         arguments = ["-r", str(PINS)]
     else:
         names = DEMO if kind == "demo" else BUILD
@@ -252,11 +261,23 @@ def get_torch(python: Path, wanted_index: str | None) -> None:
     )
 
 
+def get_peers(python: Path, distribution: Distribution) -> None:
+    """What the benchmark compares with besides PyTorch; its report names what is missing."""
+    absent = [name for name, version in installed(python, pinned(PEERS)).items() if version is None]
+    if absent:
+        say(f"installing {', '.join(absent)}")
+        if not pip_install(python, "-r", str(PEERS), "-c", str(PINS)):
+            say(f"not all peers could be had: {python} -m pip install -r {PEERS}")
+    tcmalloc = ["lib*/libtcmalloc_minimal.so.4", "lib/*/libtcmalloc_minimal.so.4"]
+    if os.geteuid() == 0 and not find(tcmalloc, ["/usr"]):
+        distribution.get("libtcmalloc-minimal4")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["build", "demo", "test", "ci"])
+    parser.add_argument("kind", choices=["build", "demo", *TESTS])
     parser.add_argument("--venv", type=Path, required=True)
     parser.add_argument("--deps", type=Path, required=True)
     parser.add_argument("--torch-index", default="", help="package index with PyTorch's CPU build")
@@ -271,7 +292,7 @@ def main() -> int:
         need(distribution, "Eigen 3.4 or newer", "libeigen3-dev", lambda: find(eigen, roots))
         header_roots = [sysconfig.get_path("include"), f"{args.deps}/usr/include/{HEADERS}"]
         need(distribution, "Python.h", f"lib{HEADERS}-dev", lambda: find(["Python.h"], header_roots))
-        if args.kind in ("test", "ci"):
+        if args.kind in TESTS:
             gtest = ["lib*/cmake/GTest/GTestConfig.cmake", "lib/*/cmake/GTest/GTestConfig.cmake"]
             need(distribution, "GoogleTest", "libgtest-dev", lambda: find(gtest, roots))
         if args.kind == "ci":
@@ -281,8 +302,10 @@ def main() -> int:
             if shutil.which("ccache") is None and os.geteuid() == 0:
                 # The static library and the wheel are compiled with the flags of the main build.
                 distribution.get("ccache")
-        if args.kind in ("test", "ci"):
+        if args.kind in TESTS:
             get_torch(python, args.torch_index or None)
+        if args.kind == "bench":
+            get_peers(python, distribution)
     except MissingError as problem:
         print(f"bootstrap: {problem}", file=sys.stderr)
         return 1
