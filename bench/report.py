@@ -11,12 +11,12 @@ from harness import Row
 
 # Why Opsin is behind, by "part/group/name"; the first match is printed beside every loss and missed target.
 REASONS: tuple[tuple[str, str], ...] = (
-    ("ops/matmul/*bf16*", "computed in float32: bfloat16 products are the next step of the plan"),
-    ("ops/conv*bf16*", "computed in float32: bfloat16 products are the next step of the plan"),
-    ("models/*bf16", "computed in float32: bfloat16 products are the next step of the plan"),
-    ("kernels/*bfloat16/*", "computed in float32: bfloat16 products are the next step of the plan"),
-    ("*/conv*", "first blocked kernels; tuning them is the next step of the plan"),
-    ("ops/matmul/*", "first blocked kernels; tuning them is the next step of the plan"),
+    ("*depthwise*", "waits for memory: neighbouring outputs load the same pixels again"),
+    ("kernels/*weight*", "copies both operands into panels, without fetching the next ones meanwhile"),
+    ("kernels/*linear*", "packs or transposes the weights in each call, oneDNN has done so before"),
+    ("kernels/*", "packs the weights in each call and computes the padding, oneDNN does neither"),
+    ("*/conv*", "packs the weights in each call; no Winograd yet"),
+    ("ops/matmul/*", "packs both operands in each call"),
     ("models/*", "follows the convolutions"),
     ("ops/elementwise/dropout*", "keeps no mask: draws the numbers again"),
     ("ops/reduce/cat*gradient*", "a copy: memory with the channels last has no narrow views"),
