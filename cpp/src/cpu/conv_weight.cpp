@@ -63,6 +63,9 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
   const Division d =
       divide<S>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
 
+  // Source pixels lie as target pixels do.
+  const bool pointwise =
+      addresses == 1 && run == channels && std::equal(std::begin(g.in), std::end(g.in), std::begin(g.out));
   // Small groups are gathered together; they have one range, so that their channels are adjacent.
   const int64_t groups_at_once = std::max<int64_t>(1, 5 * kernel.rows / run);
 
@@ -115,6 +118,19 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
             kernel.gather_steps({sources.get() + t * count, group * channels + channel, count,
                                  a.source_stride, gathered.get(), a.source_stride});
             for (int64_t u = unit; u < group_end; ++u) {
+              const bool of_source = pointwise && u == unit_begin, of_grad = chunk == chunk_begin;
+              const bool more = begin + 2 * block_pixels <= last && (of_source || of_grad);
+              if (more && of_source) {
+                a.ahead = x + (begin + block_pixels) * g.in_channels + group * channels + channel;
+                a.ahead_stride = g.in_channels;
+              } else if (more) {
+                a.ahead = grad_y + (begin + block_pixels) * g.out_channels + u / group_units * outputs +
+                          u % group_units * width;
+                a.ahead_stride = g.out_channels;
+              } else {
+                a.ahead = grads.get();
+                a.ahead_stride = 0;
+              }
               a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
               a.grad = grads.get() + (u - unit_begin) * block_pixels * width;

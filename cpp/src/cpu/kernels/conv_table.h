@@ -63,6 +63,10 @@ struct ConvOuter {
   Compute<S>* out;  ///< [channels][width]
   int64_t channels, pixels, width;
   bool accumulate;
+  /// What will be read next, [pixels][ahead_stride]: the cache lines at the start of each row are fetched
+  /// meanwhile, one per tile.
+  const S* ahead;
+  int64_t ahead_stride;
 };
 
 /// Some channels of scattered pixels; what a function makes of it is said there.

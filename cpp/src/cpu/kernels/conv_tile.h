@@ -112,7 +112,7 @@ void tiles(const ConvTiles<S>& a) {
 }
 
 template <class S, int R, int NV>
-void outer_of(const ConvOuter<S>& a, int64_t channel) {
+void outer_of(const ConvOuter<S>& a, int64_t channel, const S* ahead) {
   using T = Compute<S>;
   using D = Dot<S>;
   constexpr int lanes = lanes_of<T>;
@@ -121,6 +121,8 @@ void outer_of(const ConvOuter<S>& a, int64_t channel) {
   const S* x = a.source + channel * D::step;
   for (int64_t p = 0; p < a.pixels;
        p += D::step, grad += NV * lanes * D::step, x += a.source_stride * D::step) {
+#pragma GCC unroll 2
+    for (int q = 0; q < D::step; ++q, ahead += a.ahead_stride) __builtin_prefetch(ahead, 0, 2);
     typename D::Steps g[NV];
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) g[v] = D::load(grad + v * lanes * D::step);
@@ -144,14 +146,14 @@ void outer_of(const ConvOuter<S>& a, int64_t channel) {
 
 template <class S, int NV, int... R>
 void outer_rows(const ConvOuter<S>& a, std::integer_sequence<int, R...>) {
-  using Function = void (*)(const ConvOuter<S>&, int64_t);
+  using Function = void (*)(const ConvOuter<S>&, int64_t, const S*);
   static constexpr Function functions[] = {outer_of<S, R + 1, NV>...};
   constexpr int64_t most = sizeof...(R);
   // Even shares: 16 rows are 8 + 8, not 14 + 2, of which the second would wait for its own sums.
   const int64_t count = (a.channels + most - 1) / most;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t begin = a.channels * i / count, end = a.channels * (i + 1) / count;
-    functions[end - begin - 1](a, begin);
+    functions[end - begin - 1](a, begin, a.ahead + i * (64 / static_cast<int64_t>(sizeof(S))));
   }
 }
 
