@@ -47,6 +47,7 @@ struct Pass {
   const S* weight;
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
   const Compute<S>* bias;
+  bool pointwise;  // source pixels are read in their order, each once
 };
 
 // Packed weights: [groups][ceil(target channels / width)][source channels / block][kernel taps][chunk of
@@ -174,6 +175,10 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
         a.weight = packed + u * pass.phases.kernel_taps * pass.source_channels * packing.width +
                    channel * pass.phases.kernel_taps * width + phase.first_slot * channels * width;
         a.target_offset = group * pass.target_channels + column;
+        // The source of the next block, where it lies as the targets do.
+        const bool more = pass.pointwise && u == unit_begin && end + a.pixels <= phase.pixels(pass.batch);
+        a.ahead = more ? pass.source + end * all_channels : packed;
+        a.ahead_pixel = more ? all_channels : 0;
         a.bias = pass.bias == nullptr ? nullptr : pass.bias + a.target_offset;
         kernel.tiles(a);
       }
@@ -274,6 +279,8 @@ void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
     pass.source = filled.get();
   }
   merge_runs(pass.phases, pass.source_channels, pass.groups);
+  const Phase& first = pass.phases.phases.front();
+  pass.pointwise = pass.phases.kernel_taps == 1 && first.pixels(pass.batch) == source_pixels;
   run(pass, wanted);
 }
 

@@ -13,15 +13,19 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
 template <class S, int P, int NV>
-void tile(const ConvTiles<S>& a, const S* const* source, S* const* target) {
+void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64_t pixel) {
   using T = Compute<S>;
   using D = Dot<S>;
   constexpr int lanes = lanes_of<T>;
   Vector<T> sum[P][NV] = {};
   const S* weight = a.weight;
+  const S* ahead = a.ahead + pixel * a.ahead_pixel;
+  const int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
   for (int64_t t = 0; t < a.taps; ++t, source += tile_rows) {
     for (int64_t c = a.source_offset; c < a.source_offset + a.channels;
          c += D::step, weight += NV * lanes * D::step) {
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += line;
       typename D::Steps w[NV];
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) w[v] = D::load(weight + v * lanes * D::step);
@@ -74,7 +78,7 @@ void tiles_of(const ConvTiles<S>& a) {
   const S* const* source = a.source;
   int64_t p = 0;
   for (; p + tile_rows <= a.pixels; p += tile_rows, source += a.taps * tile_rows) {
-    tile<S, tile_rows, NV>(a, source, a.target + p);
+    tile<S, tile_rows, NV>(a, source, a.target + p, p);
   }
   int64_t rest = a.pixels - p;
   const auto step = [&](int64_t count) {
@@ -84,21 +88,21 @@ void tiles_of(const ConvTiles<S>& a) {
   };
   if constexpr (tile_rows > 8) {
     if (rest >= 8) {
-      tile<S, 8, NV>(a, source, a.target + p);
+      tile<S, 8, NV>(a, source, a.target + p, p);
       step(8);
     }
   }
   if constexpr (tile_rows > 4) {
     if (rest >= 4) {
-      tile<S, 4, NV>(a, source, a.target + p);
+      tile<S, 4, NV>(a, source, a.target + p, p);
       step(4);
     }
   }
   if (rest >= 2) {
-    tile<S, 2, NV>(a, source, a.target + p);
+    tile<S, 2, NV>(a, source, a.target + p, p);
     step(2);
   }
-  if (rest >= 1) tile<S, 1, NV>(a, source, a.target + p);
+  if (rest >= 1) tile<S, 1, NV>(a, source, a.target + p, p);
 }
 
 template <class S>
