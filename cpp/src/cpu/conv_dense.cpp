@@ -47,7 +47,7 @@ struct Pass {
   const S* weight;
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
   const Compute<S>* bias;
-  bool pointwise;  // source pixels are read in their order, each once
+  int64_t ahead;  // farthest source pixel that a target pixel reads, counted from its own; -1: not so simple
 };
 
 // Packed weights: [groups][ceil(target channels / width)][source channels / block][kernel taps][chunk of
@@ -175,9 +175,10 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
         a.weight = packed + u * pass.phases.kernel_taps * pass.source_channels * packing.width +
                    channel * pass.phases.kernel_taps * width + phase.first_slot * channels * width;
         a.target_offset = group * pass.target_channels + column;
-        // The source of the next block, where it lies as the targets do.
-        const bool more = pass.pointwise && u == unit_begin && end + a.pixels <= phase.pixels(pass.batch);
-        a.ahead = more ? pass.source + end * all_channels : packed;
+        // What the next block reads first, where source pixels lie as target pixels do.
+        const bool more =
+            pass.ahead >= 0 && u == unit_begin && end + pass.ahead + a.pixels <= phase.pixels(pass.batch);
+        a.ahead = more ? pass.source + (end + pass.ahead) * all_channels : packed;
         a.ahead_pixel = more ? all_channels : 0;
         a.bias = pass.bias == nullptr ? nullptr : pass.bias + a.target_offset;
         kernel.tiles(a);
@@ -268,6 +269,17 @@ void fill_steps(const Pass<S>& pass, int64_t pixels, S* out) {
   });
 }
 
+// See Pass::ahead.
+int64_t reach(const std::vector<Phase>& phases) {
+  if (phases.size() != 1 || phases.front().run > 1) return -1;
+  int64_t pixels = 0;
+  for (const Axis& axis : phases.front().axis) {
+    if (axis.step != 1 || axis.source_size != axis.count || axis.shifts.empty()) return -1;
+    pixels = pixels * axis.source_size + axis.shifts.back();
+  }
+  return pixels;
+}
+
 template <class S>
 void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
   const int64_t step = kernels<S>().step;
@@ -279,8 +291,7 @@ void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
     pass.source = filled.get();
   }
   merge_runs(pass.phases, pass.source_channels, pass.groups);
-  const Phase& first = pass.phases.phases.front();
-  pass.pointwise = pass.phases.kernel_taps == 1 && first.pixels(pass.batch) == source_pixels;
+  pass.ahead = reach(pass.phases.phases);
   run(pass, wanted);
 }
 

@@ -26,8 +26,8 @@ struct ConvTiles {
   int64_t source_offset;
   int64_t taps, channels, pixels, columns;
   bool accumulate;
-  /// What will be read next, contiguous: a cache line is fetched per step, from a place per tile that lies
-  /// `ahead_pixel` after that of the pixel before; where that is 0, one line again and again.
+  /// What will be read next, contiguous: a cache line is fetched per step of the first tap, from a place per
+  /// tile that lies `ahead_pixel` after that of the pixel before; where that is 0, one line again and again.
   const S* ahead;
   int64_t ahead_pixel;
   bool stream;  ///< writes past the caches; pairs of vectors are whole and their addresses multiples of 64

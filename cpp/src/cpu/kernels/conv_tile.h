@@ -20,7 +20,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
   Vector<T> sum[P][NV] = {};
   const S* weight = a.weight;
   const S* ahead = a.ahead + pixel * a.ahead_pixel;
-  const int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
+  int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
   for (int64_t t = 0; t < a.taps; ++t, source += tile_rows) {
     for (int64_t c = a.source_offset; c < a.source_offset + a.channels;
          c += D::step, weight += NV * lanes * D::step) {
@@ -36,6 +36,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
         for (int v = 0; v < NV; ++v) sum[p][v] = D::fma(x, w[v], sum[p][v]);
       }
     }
+    line = 0;
   }
   // Most tiles replace whole vectors: without the checks of each they are written at once.
   if (a.columns >= NV * lanes && !a.accumulate) {
