@@ -49,8 +49,8 @@ def _small(
 _IMAGE = (3, 224, 224)
 DIGITS = _small("digits_resnet, 1x8x8", (32, 64), (1, 1), (1, 8, 8), 64)
 SMALL = _small("small_resnet, 3x32x32", (32, 64, 128), (2, 2, 2), (3, 32, 32), 32)
-RESNET18 = Net("ResNet-18", "resnet", "resnet18", (), _IMAGE, 1000, (8, 16))
-RESNET50 = Net("ResNet-50", "resnet", "resnet50", (), _IMAGE, 1000, (8, 16))
+RESNET18 = Net("ResNet-18", "resnet", "resnet18", (), _IMAGE, 1000)
+RESNET50 = Net("ResNet-50", "resnet", "resnet50", (), _IMAGE, 1000)
 UNET = Net("U-Net, 3x128x128", "unet", "UNet", (), (3, 128, 128), 2, (2,), (2, 1), pixels=True)
 NETS = (
     DIGITS,
