@@ -101,7 +101,10 @@ def _not_run(selected: Sequence[str], plan: Plan) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the parts; 1 when a peer or the package is missing, otherwise 0, whatever the figures say."""
+    """Runs the parts; 1 when a peer or the package is missing, otherwise 0, whatever the figures say.
+
+    Interrupted, it writes what it has and says what is missing.
+    """
     options = _parse(arguments)
     for module, fix in (("opsin", "make build"), ("torch", "make tools-test"), ("pytest", "make tools-test")):
         if importlib.util.find_spec(module) is None:
@@ -111,13 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if load > machine.usable_cpus() / 2:
         print(f"bench: the load is {load:.1f}; ratios hold roughly, times mean little", file=sys.stderr)
     rows: list[Row] = []
-    for name, part in selected.items():
-        start = time.monotonic()
-        print(f"\n{name} (Opsin over the best peer, below 1 is ahead)", flush=True)
-        for row in part(plan):
-            rows.append(row)
-            print(report.line(row), flush=True)
-        print(f"{name}: {time.monotonic() - start:.0f} s")
+    finished: list[str] = []
+    try:
+        for name, part in selected.items():
+            start = time.monotonic()
+            print(f"\n{name} (Opsin over the best peer, below 1 is ahead)", flush=True)
+            for row in part(plan):
+                rows.append(row)
+                print(report.line(row), flush=True)
+            print(f"{name}: {time.monotonic() - start:.0f} s")
+            finished.append(name)
+    except KeyboardInterrupt:
+        print("\ninterrupted", flush=True)
     behind = report.losses(rows)
     ratios = sum(row.unit == "x" and not row.error for row in rows)
     missed, missing = sum(row.met is False for row in rows), sum(bool(row.error) for row in rows)
@@ -131,7 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = report.markdown(
             rows,
             machine.facts(plan.threads, load),
-            _not_run(list(selected), plan),
+            [
+                *_not_run(list(selected), plan),
+                *(
+                    f"part {name}: interrupted, not or not wholly run"
+                    for name in selected
+                    if name not in finished
+                ),
+            ],
             machine.peers_not_run(),
             plan.quick,
             {kernels.PART: notes},
