@@ -35,15 +35,16 @@ from harness import Plan, Row
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 ROOFLINE = RESULTS.with_name("roofline.png")
+# The longest come last: a run may be interrupted.
 _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     overhead.PART: overhead.run,
     ops.PART: ops.run,
     tables.PART: tables.run,
+    memory.PART: memory.run,
+    cores.PART: cores.run,
     roofline.PART: roofline.run,
     kernels.PART: kernels.run,
     models.PART: models.run,
-    cores.PART: cores.run,
-    memory.PART: memory.run,
 }
 
 
@@ -86,7 +87,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _selected(options: argparse.Namespace) -> dict[str, Callable[[Plan], Iterator[Row]]]:
     parts = dict(_PARTS)
     if options.digits_seeds and not options.quick:
-        parts[accuracy.PART] = lambda plan: accuracy.run(plan, options.digits_seeds)
+        parts = {accuracy.PART: lambda plan: accuracy.run(plan, options.digits_seeds)} | parts
     return {name: part for name, part in parts.items() if not options.only or name in options.only}
 
 
