@@ -95,6 +95,10 @@ class Row:
         return not self.error and self.unit == "x" and self.value > 1
 
 
+# Seconds; OpenMP's threads spin for a few milliseconds.
+_QUIET = 0.01
+
+
 def _calls_per_block(timer: Timer, seconds: float) -> int:
     calls = 1
     while True:
@@ -120,6 +124,9 @@ def measure(sides: Mapping[str, Timer], plan: Plan) -> Timing:
     start = time.monotonic()
     for done in range(1, plan.rounds + 1):
         for name in order:
+            # The threads of the side before spin for some milliseconds after their last call, on the cores
+            # that this side needs.
+            time.sleep(_QUIET)
             if calls[name] > 1:
                 sides[name].timeit(1)
             times[name].append(sides[name].timeit(calls[name]) / calls[name])
