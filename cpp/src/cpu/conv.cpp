@@ -82,6 +82,15 @@ class Sums {
   int64_t count_;
 };
 
+// Whether there may be dense kernels for a 16-bit type, at the level that has_bf16_kernels() asks for.
+#if defined(__x86_64__)
+template <class S>
+constexpr bool has_dense_kernels = std::is_same_v<S, BFloat16>;
+#else
+template <class S>
+constexpr bool has_dense_kernels = false;
+#endif
+
 int64_t weight_elements(const ConvGeometry& g) {
   return g.out_channels * (g.in_channels / g.groups) * volume(g.kernel);
 }
@@ -110,13 +119,11 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
   const HalfCopies half(g, dtype);
   const Widened wide_bias(half, bias, g.out_channels);
   const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
-#if defined(__x86_64__)
-  if constexpr (std::is_same_v<S, BFloat16>) {
+  if constexpr (has_dense_kernels<S>) {
     if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
       return dense_forward(g, x, weight, wide_bias.get(), y);
     }
   }
-#endif
   const Widened wide_weight(half, weight, weight_elements(g));
   if (depthwise) return depthwise_forward(g, x, wide_weight.get(), wide_bias.get(), y);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
@@ -137,13 +144,11 @@ template <class S>
 void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, const S* weight, S* grad_x) {
   const HalfCopies half(g, dtype);
   const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
-#if defined(__x86_64__)
-  if constexpr (std::is_same_v<S, BFloat16>) {
+  if constexpr (has_dense_kernels<S>) {
     if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
       return dense_backward_input(g, grad_y, weight, grad_x);
     }
   }
-#endif
   const Widened wide_weight(half, weight, weight_elements(g));
   if (depthwise) return depthwise_backward_input(g, grad_y, wide_weight.get(), grad_x);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
@@ -166,14 +171,12 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
                           S* grad_bias) {
   const HalfCopies half(g, dtype);
   const Sums bias(half, grad_bias, g.out_channels);
-#if defined(__x86_64__)
-  if constexpr (std::is_same_v<S, BFloat16>) {
+  if constexpr (has_dense_kernels<S>) {
     if (!is_depthwise(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
       return bias.round();
     }
   }
-#endif
   const Sums weight(half, grad_weight, weight_elements(g));
   if (converts_depthwise(g)) {
     depthwise_backward_weight(g, x, grad_y, weight.get(), bias.get(), false);

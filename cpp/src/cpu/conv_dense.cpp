@@ -11,6 +11,7 @@
 //
 // Most convolutions have one block of channels: the weights stream from the second-level cache, which costs
 // less than to add to the targets once per block.
+//
 // Every target element is summed in the same order whatever the blocks of pixels are, so results depend
 // neither on the number of threads nor on the batch. A 1x1 convolution is the same loop with one tap: a
 // matrix product.
@@ -248,24 +249,20 @@ void run(const Pass<S>& pass, int64_t wanted) {
   });
 }
 
-// Copies the source with one more channel per group, zero, so that the channels of a group fill steps.
+// Copies the source with one more channel per group, zero, so that the channels of a group fill steps of two.
 template <class S>
 void fill_steps(const Pass<S>& pass, int64_t pixels, S* out) {
-  const int64_t padded = pass.source_channels, channels = pass.real_channels;
-  const auto fill = [&](int64_t begin, int64_t end, int64_t count) {
+  const auto fill = [&](int64_t begin, int64_t end, int64_t channels) {
     for (int64_t i = begin; i < end; ++i) {
-      for (int64_t c = 0; c < count; ++c) out[i * (count + 1) + c] = pass.source[i * count + c];
-      out[i * (count + 1) + count] = S{};
+      for (int64_t c = 0; c < channels; ++c) out[i * (channels + 1) + c] = pass.source[i * channels + c];
+      out[i * (channels + 1) + channels] = S{};
     }
   };
   parallel_for(pixels * pass.groups, 4096, [&](int64_t begin, int64_t end) {
     // Images: a constant count becomes a few moves.
-    if (channels == 3 && padded == 4) return fill(begin, end, 3);
-    if (channels == 1 && padded == 2) return fill(begin, end, 1);
-    for (int64_t i = begin; i < end; ++i) {
-      std::copy_n(pass.source + i * channels, channels, out + i * padded);
-      std::fill(out + i * padded + channels, out + (i + 1) * padded, S{});
-    }
+    if (pass.real_channels == 3) return fill(begin, end, 3);
+    if (pass.real_channels == 1) return fill(begin, end, 1);
+    fill(begin, end, pass.real_channels);
   });
 }
 
