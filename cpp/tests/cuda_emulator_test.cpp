@@ -56,7 +56,7 @@ __global__ void count_visits(int* visits, dim3 grid, dim3 block) {
   ++visits[b * (block.x * block.y * block.z) + t];
 }
 
-TEST_P(CudaEmulatorOrders, EveryThreadOfEveryBlockRunsOnce) {
+TEST_P(CudaEmulatorOrders, EveryIndexRunsOnce) {
   for (const auto& [grid, block] : {std::pair(dim3(1), dim3(1)), std::pair(dim3(5, 3, 2), dim3(4, 3, 7)),
                                     std::pair(dim3(1000), dim3(33)), std::pair(dim3(7), dim3(16, 8, 8))}) {
     std::vector<int> visits(grid.x * grid.y * grid.z * block.x * block.y * block.z);
@@ -202,7 +202,7 @@ __global__ void leave_early(int* y) {
   __syncthreads();
 }
 
-TEST_P(CudaEmulatorOrders, BarriersDoNotWaitForThreadsThatEnded) {
+TEST_P(CudaEmulatorOrders, BarriersDoNotWaitForWhoEnded) {
   int y = 0;
   OPSIN_LAUNCH(leave_early, 1, 192, 0, &y);
   EXPECT_EQ(y, 1128);
