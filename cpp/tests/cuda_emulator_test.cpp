@@ -340,7 +340,7 @@ __global__ void accumulate(Totals* totals) {
   if (i % 512 == 0) {
     // Multiplication as any other update: by compare-and-swap of the bits.
     int* cell = reinterpret_cast<int*>(&totals->product);
-    int seen = *cell;
+    int seen = atomicAdd(cell, 0);
     for (int expected = seen + 1; seen != expected;) {
       expected = seen;
       seen = atomicCAS(cell, expected, __float_as_int(2.0f * __int_as_float(expected)));
