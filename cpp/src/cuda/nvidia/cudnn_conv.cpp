@@ -43,17 +43,21 @@ bool make_problem(ConvProduct product, const cpu::ConvGeometry& g, DType dtype, 
     fits = fits && value <= INT32_MAX;
     return static_cast<int32_t>(value);
   };
+  const auto narrow_size = [&](int64_t value) {
+    fits = fits && value > 0;
+    return narrow(value);
+  };
   p.product = product;
   p.axes = g.spatial <= 2 ? 2 : 3;
   p.dtype = static_cast<int32_t>(dtype);
   p.groups = narrow(g.groups);
-  p.batch = narrow(g.batch);
-  p.in_channels = narrow(g.in_channels);
-  p.out_channels = narrow(g.out_channels);
+  p.batch = narrow_size(g.batch);
+  p.in_channels = narrow_size(g.in_channels);
+  p.out_channels = narrow_size(g.out_channels);
   for (int i = 0; i < 3; ++i) {
-    p.in[i] = narrow(g.in[i]);
-    p.kernel[i] = narrow(g.kernel[i]);
-    p.out[i] = narrow(g.out[i]);
+    p.in[i] = narrow_size(g.in[i]);
+    p.kernel[i] = narrow_size(g.kernel[i]);
+    p.out[i] = narrow_size(g.out[i]);
     p.stride[i] = narrow(g.stride[i]);
     p.dilation[i] = narrow(g.dilation[i]);
     p.pad_begin[i] = narrow(g.pad_begin[i]);
