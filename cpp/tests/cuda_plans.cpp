@@ -2,8 +2,8 @@
 //
 //   opsin_cuda_plans [--only TEXT] [--dtype NAME] [--verbose] PROPERTIES.json...
 //
-// Runs without a driver: cuDNN only needs some libcuda.so.1 to load (make_driver_stub.py). Exits with 1 if a
-// convolution has no plan at all.
+// Runs without a driver: cuDNN only needs some libcuda.so.1 to load (cpp/cmake/make_driver_stub.py). Exits
+// with 1 if a convolution has no plan at all.
 #include <chrono>
 #include <cstdio>
 #include <cstring>

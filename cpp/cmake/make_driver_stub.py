@@ -1,4 +1,4 @@
-"""Writes the C source of a do-nothing libcuda.so.1, for tests on machines without a driver.
+"""Writes the C++ source of a do-nothing libcuda.so.1, for tests on machines without a driver.
 
     make_driver_stub.py CUDA_H OUTPUT
 
@@ -17,8 +17,8 @@ NO_DEVICE = 100
 ANSWERS = {
     "cuDriverGetVersion": "int cuDriverGetVersion(int *v) { *v = CUDA_VERSION; return 0; }",
     "cuDeviceGetCount": "int cuDeviceGetCount(int *n) { *n = 0; return 0; }",
-    "cuGetErrorName": 'int cuGetErrorName(int e, const char **s) { (void)e; *s = "no device"; return 0; }',
-    "cuGetErrorString": 'int cuGetErrorString(int e, const char **s) { (void)e; *s = "no device"; return 0; }',
+    "cuGetErrorName": 'int cuGetErrorName(int, const char **s) { *s = "no device"; return 0; }',
+    "cuGetErrorString": 'int cuGetErrorString(int, const char **s) { *s = "no device"; return 0; }',
 }
 
 
@@ -29,10 +29,9 @@ def stub_source(header: str) -> str:
     version = re.search(r"#define\s+CUDA_VERSION\s+(\d+)", header)
     if not names or version is None:
         raise ValueError("no functions or no CUDA_VERSION in the header")
-    lines = [f"#define CUDA_VERSION {version[1]}"]
-    for name in sorted(names):
-        lines.append(ANSWERS.get(name, f"int {name}(void) {{ return {NO_DEVICE}; }}"))
-    return "\n".join(lines) + "\n"
+    functions = [ANSWERS.get(name, f"int {name}(void) {{ return {NO_DEVICE}; }}") for name in sorted(names)]
+    body = "\n".join(functions)
+    return f'#define CUDA_VERSION {version[1]}\nextern "C" {{\n{body}\n}}\n'
 
 
 def main() -> None:
