@@ -9,6 +9,7 @@
 #include <opsin/random.h>
 
 #include "core/backend.h"
+#include "core/backend_settings.h"
 
 namespace opsin::python {
 
@@ -136,6 +137,23 @@ void bind_memory(py::module_& module) {
   module.def("is_pinned", &cuda::is_pinned, Release());
 }
 
+void bind_settings(py::module_& module) {
+  module.def("allow_tf32_matmul", &allow_tf32_matmul);
+  module.def("set_allow_tf32_matmul", &set_allow_tf32_matmul);
+  module.def("allow_tf32_convolution", &allow_tf32_convolution);
+  module.def("set_allow_tf32_convolution", &set_allow_tf32_convolution);
+  module.def("benchmark_algorithms", &benchmark_algorithms);
+  module.def("set_benchmark_algorithms", &set_benchmark_algorithms);
+  module.def("deterministic_algorithms", &deterministic_algorithms);
+  module.def("set_deterministic_algorithms", &set_deterministic_algorithms);
+  module.def("fallbacks", &fallbacks);
+  module.def("clear_fallbacks", &clear_fallbacks);
+  module.def("is_built", [] { return backend_state().backend != nullptr; }, Release());
+  module.def(
+      "cudnn_version", [] { return cuda::is_available() ? backend_state().backend->cudnn_version() : 0; },
+      Release());
+}
+
 void bind_graphs(py::module_& module) {
   py::class_<cuda::Graph>(module, "Graph")
       .def(py::init<>())
@@ -166,6 +184,7 @@ void bind_cuda(py::module_& parent) {
   bind_streams(module);
   bind_memory(module);
   bind_graphs(module);
+  bind_settings(module);
 }
 
 }  // namespace opsin::python
