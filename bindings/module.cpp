@@ -18,5 +18,6 @@ PYBIND11_MODULE(_C, module) {
   bind_dlpack(module);
   bind_runtime(module);
   bind_profiler(module);
+  bind_slots(module);
   list_public_names(module);
 }

@@ -31,7 +31,7 @@ def fetch(tensor: opsin.Tensor) -> opsin.Tensor:
     return tensor.cpu()
 
 
-def synchronize() -> None:
+def synchronize(_result: Any = None) -> None:
     """Waits for the device; what its kernels found wrong is raised here."""
     if not ON_CPU:
         opsin.cuda.synchronize()

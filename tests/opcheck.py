@@ -358,8 +358,7 @@ def check_error(op: Op, error: Err) -> None:
                 op.torch_fn()(*args, **kwargs)
     ours, named = _ours(args, kwargs)
     with pytest.raises(error.kind, match=error.match) as caught:
-        op.opsin_fn()(*ours, **named)
-        device.synchronize()
+        device.synchronize(op.opsin_fn()(*ours, **named))
     short = op.name.rsplit(".", 1)[-1].rstrip("_")
     # Indexing is done by ops of other names.
     names = (

@@ -21,7 +21,7 @@ def to_opsin(tensor: Any) -> opsin.Tensor:
 
 
 def to_torch(tensor: opsin.Tensor) -> Any:
-    """The values of an Opsin tensor, which is on the device under test, as a torch tensor of the same dtype."""
+    """The values of an Opsin tensor on the device under test as a torch tensor of the same dtype."""
     dtype = dtype_name(tensor)
     tensor = fetch(tensor.detach())
     array = np.array((tensor.to(opsin.float32) if dtype == "bfloat16" else tensor).numpy())

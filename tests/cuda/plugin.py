@@ -23,9 +23,18 @@ import pytest
 
 # By name of the test; what is not listed comes after these.
 ORDER = (
-    "test_slots", "test_forward", "test_gradient", "test_error", "test_layout", "test_threads", "test_inplace",
-    "test_gradcheck", "test_gradgradcheck", "test_shares_memory", "test_alias",
-)  # fmt: skip
+    "test_slots",
+    "test_forward",
+    "test_gradient",
+    "test_error",
+    "test_layout",
+    "test_threads",
+    "test_inplace",
+    "test_gradcheck",
+    "test_gradgradcheck",
+    "test_shares_memory",
+    "test_alias",
+)
 LOST = re.compile(
     r"illegal memory access|illegal address|misaligned address|unspecified launch failure|device-side assert|"
     r"illegal instruction|invalid program counter|hardware stack error|ECC error"
@@ -148,8 +157,13 @@ class Recorder:
             return
         text = "" if report.passed else str(report.longrepr)
         outcome = "failed" if report.failed else report.outcome
-        _write(test=report.nodeid, outcome=outcome, message=message_of(text), text=text,
-               seconds=round(report.duration, 3))  # fmt: skip
+        _write(
+            test=report.nodeid,
+            outcome=outcome,
+            message=message_of(text),
+            text=text,
+            seconds=round(report.duration, 3),
+        )
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -1,8 +1,8 @@
-"""Makes a folder that runs the checks of the CUDA plug-in on another machine: `prebuilt.py --venv DIR --out DIR`.
+"""Makes a folder that runs the checks of the CUDA plug-in on another machine (`make cuda-prebuilt`).
 
 The folder holds the package for one version of Python (3.12 by default), the tests, the benchmarks and
-`run_cuda.py`. It needs nothing at its place but a Python of that version with PyTorch, its NVIDIA libraries, NumPy,
-pytest, pytest-xdist, hypothesis and safetensors, and a GPU:
+`run_cuda.py`. It needs nothing at its place but a Python of that version with PyTorch, its NVIDIA libraries,
+NumPy, pytest, pytest-xdist, hypothesis and safetensors, and a GPU:
 
     cd FOLDER && python3 run_cuda.py test --seconds 240
 """
@@ -28,8 +28,14 @@ filterwarnings =
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     """Runs a command; its output."""
-    result = subprocess.run([str(part) for part in command], cwd=cwd, text=True, check=False,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{result.stdout}")
     return result.stdout
@@ -51,16 +57,37 @@ def find_python(version: str) -> Path:
 def build(args: argparse.Namespace, python: Path) -> None:
     """Everything from the compiler cache of the other builds but the bindings, which belong to one Python."""
     tools = args.venv.absolute() / "bin"
-    wheels = args.cuda_wheels or run(tools / "python", "-c", "import nvidia; print(list(nvidia.__path__)[0])").strip()
+    wheels = (
+        args.cuda_wheels
+        or run(tools / "python", "-c", "import nvidia; print(list(nvidia.__path__)[0])").strip()
+    )
     pybind = run(tools / "python", "-m", "pybind11", "--cmakedir").strip()
-    plugins = ["-DOPSIN_CUDA_EMULATED=ON"] if args.emulated else [
-        "-DOPSIN_CUDA=ON", f"-DCUDA_WHEELS_ROOT={wheels}", f"-DCMAKE_CUDA_ARCHITECTURES={args.architectures}"
-    ]  # fmt: skip
+    plugins = (
+        ["-DOPSIN_CUDA_EMULATED=ON"]
+        if args.emulated
+        else [
+            "-DOPSIN_CUDA=ON",
+            f"-DCUDA_WHEELS_ROOT={wheels}",
+            f"-DCMAKE_CUDA_ARCHITECTURES={args.architectures}",
+        ]
+    )
     run(
-        tools / "cmake", "-S", ROOT, "-B", args.build, "-G", "Ninja", "--log-level=WARNING",
-        f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}", f"-DPython_EXECUTABLE={python}", f"-Dpybind11_DIR={pybind}",
-        f"-DOPSIN_DEPS_DIR={args.deps.absolute()}", "-DOPSIN_BUILD_PYTHON=ON", "-DOPSIN_BUILD_TESTS=OFF", *plugins
-    )  # fmt: skip
+        tools / "cmake",
+        "-S",
+        ROOT,
+        "-B",
+        args.build,
+        "-G",
+        "Ninja",
+        "--log-level=WARNING",
+        f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
+        f"-DPython_EXECUTABLE={python}",
+        f"-Dpybind11_DIR={pybind}",
+        f"-DOPSIN_DEPS_DIR={args.deps.absolute()}",
+        "-DOPSIN_BUILD_PYTHON=ON",
+        "-DOPSIN_BUILD_TESTS=OFF",
+        *plugins,
+    )
     run(tools / "ninja", "-C", args.build, *([f"-j{args.jobs}"] if args.jobs else []))
 
 
@@ -93,12 +120,16 @@ def assemble(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--venv", type=Path, required=True, help="virtual environment with the build tools")
     parser.add_argument("--build", type=Path, required=True, help="build folder")
     parser.add_argument("--deps", type=Path, required=True, help="folder with unpacked distribution packages")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--python", type=Path, help="an interpreter with headers, of the other machine's version")
+    parser.add_argument(
+        "--python", type=Path, help="an interpreter with headers, of the other machine's version"
+    )
     parser.add_argument("--python-version", default="3.12")
     parser.add_argument("--cuda-wheels", type=Path, default=os.environ.get("CUDA_WHEELS_ROOT"))
     parser.add_argument("--architectures", default="90-real", help="as in CMAKE_CUDA_ARCHITECTURES")

@@ -4,10 +4,10 @@
             kernels of Opsin, and the device's properties as JSON
     bench   the tables of bench/cuda
 
-Runs in the repository after a build with -DOPSIN_CUDA=ON (`make test-cuda`, `make bench-cuda`) and in a folder made
-by tests/cuda/prebuilt.py, which needs a Python with PyTorch, its NVIDIA libraries, NumPy and pytest, but neither
-a network nor a compiler. Ends within the time given; what there was no time for is said. The last lines are
-a summary; everything else is in the folder of --out (default: $OUT, or cuda-results).
+Runs in the repository after a build with -DOPSIN_CUDA=ON (`make test-cuda`, `make bench-cuda`) and in a folder
+made by tests/cuda/prebuilt.py, which needs a Python with PyTorch, its NVIDIA libraries, NumPy and pytest, but
+neither a network nor a compiler. Ends within the time given; what there was no time for is said. The last lines
+are a summary; everything else is in the folder of --out (default: $OUT, or cuda-results).
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ ROOT = next(folder for folder in HERE.parents if (folder / "tests" / "opcheck.py
 # What the last lines may take: the end of the output is all that some machines send back.
 MAX_LINES, MAX_WIDTH = 70, 140
 # Test files whose kernels have barriers or write through indices, where threads could race.
-RACES = ("reduce", "softmax", "loss", "norm", "sort", "matmul", "conv", "index", "scatter_reduce", "embedding", "pool")
+RACES = (
+    "reduce",
+    "softmax",
+    "loss",
+    "norm",
+    "sort",
+    "matmul",
+    "conv",
+    "index",
+    "scatter_reduce",
+    "embedding",
+    "pool",
+)
 FACTS = """
 import json, sys
 import opsin
@@ -42,7 +54,8 @@ if not facts["available"]:
     facts["why_not"] = str(opsin.cuda.why_not())
 for i in range(opsin.cuda.device_count()):
     p = opsin.cuda.get_device_properties(i)
-    facts["devices"].append({k: getattr(p, k) for k in dir(p) if not k.startswith("_") and not callable(getattr(p, k))})
+    names = [k for k in dir(p) if not k.startswith("_") and not callable(getattr(p, k))]
+    facts["devices"].append({k: getattr(p, k) for k in names})
 for name in ("plugin_versions", "versions"):
     if hasattr(opsin.cuda, name):
         facts["versions"] = getattr(opsin.cuda, name)()
@@ -98,8 +111,16 @@ class Machine:
     def run(self, command: list[str], seconds: float, **env: str) -> tuple[int, str]:
         """Runs a command for at most so long; (exit status, output). It is ended with all it started."""
         self.write(f"\n$ {' '.join(command)}")
-        process = subprocess.Popen(command, cwd=ROOT, env={**self.env, **env}, text=True, start_new_session=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**self.env, **env},
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+        )
         try:
             output, _ = process.communicate(timeout=max(seconds, 1))
         except subprocess.TimeoutExpired:
@@ -114,8 +135,14 @@ class Machine:
         self.write(f"\n$ {' '.join(command)}")
         end, told = time.monotonic() + seconds, time.monotonic()
         with self.log.open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env={**self.env, **env}, stdout=log,
-                                       stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**self.env, **env},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             while process.poll() is None:
                 time.sleep(0.2)
                 now = time.monotonic()
@@ -147,12 +174,16 @@ def results(report: Path) -> list[dict[str, Any]]:
     for entry in entries(report):
         if "test" in entry:
             old = found.get(entry["test"])
-            if old is None or not (old.get("lost") or (old["outcome"] == "failed" and entry["outcome"] == "passed")):
+            if old is None or not (
+                old.get("lost") or (old["outcome"] == "failed" and entry["outcome"] == "passed")
+            ):
                 found[entry["test"]] = entry
     return list(found.values())
 
 
-_TEST = re.compile(r"(?P<file>[^/]+)\.py::(?:(?P<table>\w+)::)?(?P<test>\w+)(?:\[(?P<case>.*)\])?$", re.DOTALL)
+_TEST = re.compile(
+    r"(?P<file>[^/]+)\.py::(?:(?P<table>\w+)::)?(?P<test>\w+)(?:\[(?P<case>.*)\])?$", re.DOTALL
+)
 _DTYPE = re.compile(r"-(float64|float32|float16|bfloat16|int64|int32|int16|int8|uint8|bool)$")
 
 
@@ -221,14 +252,25 @@ class Checks:
         """Puts the NVIDIA packages of this Python on the path of the loader."""
         code = "import nvidia; print('\\n'.join(nvidia.__path__))"
         status, output = self.machine.run(self.python("-c", code), 60)
-        folders = [str(path) for root in output.split() for path in Path(root).glob("*/lib")] if status == 0 else []
+        folders = (
+            [str(path) for root in output.split() for path in Path(root).glob("*/lib")] if status == 0 else []
+        )
         if not folders:
             return False
-        self.machine.env["LD_LIBRARY_PATH"] = os.pathsep.join([*folders, os.environ.get("LD_LIBRARY_PATH", "")])
+        self.machine.env["LD_LIBRARY_PATH"] = os.pathsep.join(
+            [*folders, os.environ.get("LD_LIBRARY_PATH", "")]
+        )
         return True
 
-    def pytest(self, name: str, seconds: float, *arguments: str, wrap: tuple[str, ...] = (), workers: int = 0,
-               **env: str) -> Step:  # fmt: skip
+    def pytest(
+        self,
+        name: str,
+        seconds: float,
+        *arguments: str,
+        wrap: tuple[str, ...] = (),
+        workers: int = 0,
+        **env: str,
+    ) -> Step:
         """One run of pytest, as far as it comes."""
         step = Step(name)
         self.steps.append(step)
@@ -241,8 +283,23 @@ class Checks:
         report = self.machine.out / f"{name.replace(' ', '-')}.jsonl"
         report.unlink(missing_ok=True)
         parallel = ["-n", str(workers), "--max-worker-restart=60"] if workers > 1 else ["-p", "no:xdist"]
-        command = [*wrap, *self.python("-m", "pytest", "-q", "--tb=short", "-p", "tests.cuda.plugin", "-m", "device",
-                   "-p", "no:cacheprovider", *parallel, *arguments)]  # fmt: skip
+        command = [
+            *wrap,
+            *self.python(
+                "-m",
+                "pytest",
+                "-q",
+                "--tb=short",
+                "-p",
+                "tests.cuda.plugin",
+                "-m",
+                "device",
+                "-p",
+                "no:cacheprovider",
+                *parallel,
+                *arguments,
+            ),
+        ]
         env = {
             "OPSIN_TEST_DEVICE": "cuda",
             "OPSIN_TEST_REPORT": str(report),
@@ -273,13 +330,31 @@ class Checks:
             self.steps.append(step)
             return
         report = self.machine.out / f"{tool}.txt"
-        wrap = (program, "--tool", tool, "--log-file", str(report), "--print-limit", "40", "--target-processes",
-                "application-only", "--kernel-name", "kernel_substring=opsin", "--error-exitcode", "0")  # fmt: skip
+        wrap = (
+            program,
+            "--tool",
+            tool,
+            "--log-file",
+            str(report),
+            "--print-limit",
+            "40",
+            "--target-processes",
+            "application-only",
+            "--kernel-name",
+            "kernel_substring=opsin",
+            "--error-exitcode",
+            "0",
+        )
         step = self.pytest(name, seconds, *paths, wrap=wrap, OPSIN_TEST_SUBSET="widest")
         text = report.read_text(errors="replace") if report.exists() else ""
-        faults = [line.split("=========", 1)[-1].strip() for line in text.splitlines()
-                  if re.search(r"Invalid|Race reported|hazard|Error:|Program hit|Misaligned", line)]  # fmt: skip
-        for line, count in Counter(re.sub(r"0x[0-9a-f]+", "#", fault)[:110] for fault in faults).most_common(8):
+        faults = [
+            line.split("=========", 1)[-1].strip()
+            for line in text.splitlines()
+            if re.search(r"Invalid|Race reported|hazard|Error:|Program hit|Misaligned", line)
+        ]
+        for line, count in Counter(re.sub(r"0x[0-9a-f]+", "#", fault)[:110] for fault in faults).most_common(
+            8
+        ):
             step.failures.append(f"{tool} x{count}: {line}")
             step.counts["failed"] += 1
         last = [line for line in text.splitlines() if "SUMMARY" in line]
@@ -300,10 +375,23 @@ class Checks:
 
 def bench(machine: Machine) -> int:
     """The benchmark; it prints its own table."""
-    command = [sys.executable, str(ROOT / "bench" / "cuda" / "run.py"), "--seconds", str(machine.left() - 5), "--out",
-               str(machine.out)]  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, env={**machine.env, "OMP_NUM_THREADS": "8"}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "bench" / "cuda" / "run.py"),
+        "--seconds",
+        str(machine.left() - 5),
+        "--out",
+        str(machine.out),
+    ]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**machine.env, "OMP_NUM_THREADS": "8"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
         assert process.stdout is not None
         signal.signal(signal.SIGALRM, lambda *_: os.killpg(process.pid, signal.SIGKILL))
         signal.alarm(max(1, int(machine.left())))
@@ -320,20 +408,26 @@ def summary(steps: list[Step], log: Path) -> int:
     for step in steps:
         cells = " ".join(f"{step.counts[kind]:8}" for kind in ("passed", "failed", "skipped"))
         lines.append(f"{step.name:20} {cells} {step.seconds:8.0f}")
-    failures = [f"{step.name}: {line}" if step.name != "tests" else line for step in steps for line in step.failures]
+    failures = [
+        f"{step.name}: {line}" if step.name != "tests" else line for step in steps for line in step.failures
+    ]
     log.with_name("failures.txt").write_text("\n".join(failures) + "\n")
     lines += [f"FAILED {line}"[:MAX_WIDTH] for line in failures[:MAX_LINES]]
     if len(failures) > MAX_LINES:
         lines.append(f"... and {len(failures) - MAX_LINES} more lines in failures.txt")
     lines += [note for step in steps for note in step.notes]
     total: Counter[str] = sum((step.counts for step in steps), Counter())
-    lines.append(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped (log: {log})")
+    lines.append(
+        f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped (log: {log})"
+    )
     print("\n".join(["", *lines]), flush=True)
     return 1 if total["failed"] else 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["test", "bench"])
     parser.add_argument("--seconds", type=float, default=540, help="ends within this time (default: 540)")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "cuda-results"))
