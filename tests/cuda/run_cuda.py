@@ -6,7 +6,7 @@
 
 Runs in the repository after a build with -DOPSIN_CUDA=ON (`make test-cuda`, `make bench-cuda`) and in a folder
 made by tests/cuda/prebuilt.py, which needs a Python with PyTorch, its NVIDIA libraries, NumPy and pytest, but
-neither a network nor a compiler. Ends within the time given; what there was no time for is said. The last lines
+neither network nor compiler. Ends within the time given; what there was no time for is said. The last lines
 are a summary; everything else is in the folder of --out (default: $OUT, or cuda-results).
 """
 
