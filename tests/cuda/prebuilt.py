@@ -114,6 +114,7 @@ def assemble(args: argparse.Namespace) -> None:
         shutil.copytree(ROOT / folder, out / folder, ignore=ignore)
     shutil.copy(ROOT / "tests" / "cuda" / "run_cuda.py", out / "run_cuda.py")
     (out / "pytest.ini").write_text(PYTEST_INI)
+    (out / "commit.txt").write_text(run("git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"))
     plans = args.build / "cpp" / "tests" / "opsin_cuda_plans"
     if plans.exists():
         copy_library(plans, out / "cpp" / plans.name)

@@ -43,8 +43,8 @@ def images() -> nn.Module:
 
 def tokens() -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(2), nn.Linear(256, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 16), nn.Softmax(-1), nn.Flatten(),
-        nn.Linear(48, 5),
+        nn.Flatten(2), nn.Linear(256, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 16), nn.Softmax(-1),
+        nn.Flatten(), nn.Linear(48, 5),
     )  # fmt: skip
 
 
