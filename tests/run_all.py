@@ -52,6 +52,7 @@ class Runner:
 
     def __init__(self, build: Path, jobs: str | None) -> None:
         self.build = build.resolve()
+        self.deps = self.build / "deps"
         self.jobs = jobs
         scripts = Path(sys.executable).parent
         self.tool = {
@@ -220,7 +221,7 @@ class Runner:
     def qemu(self) -> Result:
         """A small program on emulated CPUs without AVX-512 and without AVX2."""
         result = Result()
-        deps = self.build / "deps" / "usr" / "bin"
+        deps = self.deps / "usr" / "bin"
         names = ["qemu-x86_64", str(deps / "qemu-x86_64-static"), "qemu-x86_64-static"]
         qemu = next((found for name in names if (found := shutil.which(name))), None)
         if qemu is None:
@@ -246,7 +247,7 @@ class Runner:
         result = Result()
         ok = self.call(
             sys.executable, ROOT / "tests/wheels.py", "--out", self.build / "wheels",
-            "--deps", self.build / "deps", sys.executable
+            "--deps", self.deps, sys.executable
         )  # fmt: skip
         result.check(ok, "wheel: contents, size, installed smoke test")
         return result

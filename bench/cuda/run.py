@@ -169,9 +169,8 @@ def main() -> int:
     import opsin
 
     if not (opsin.cuda.is_available() and torch.cuda.is_available()):
-        print(
-            f"bench: no GPU (Opsin: {opsin.cuda.why_not() or 'found one'}; PyTorch: {torch.cuda.is_available()})"
-        )
+        why = opsin.cuda.why_not()
+        print(f"bench: no GPU for both libraries (PyTorch: {torch.cuda.is_available()}; Opsin: {why})")
         return 1
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.run_all import Result, Runner, print_table, run_steps  # noqa: E402  (the repository is on the path now)
+from tests.run_all import Result, Runner, print_table, run_steps  # noqa: E402  (the path is set first)
 
-STEPS = ["nvcc", "plans", "forward", "reversed", "shuffled", "asan"]
+STEPS = ["nvcc", "plans", "forward", "reversed", "shuffled", "asan", "wheel"]
 PATHS = ["tests/cuda", "tests/ops", "tests/nn", "tests/optim"]
 _LAUNCH = re.compile(r"OPSIN_LAUNCH\(\s*(\((?:[^()]|\([^()]*\))*\)|[\w:]+(?:<[^;()]*?>)?)\s*,")
 
@@ -33,13 +33,30 @@ class CudaRunner(Runner):
     def __init__(self, build: Path, main: Path, jobs: str | None, architectures: str) -> None:
         super().__init__(build, jobs)
         self.deps = main.resolve() / "deps"
+        self.wheel_folder = main.resolve() / "wheels"
         self.wheels = os.environ.get("CUDA_WHEELS_ROOT", "")
         self.architectures = architectures
         self.has_nvcc = shutil.which(os.environ.get("CUDACXX", "nvcc")) is not None
         self.launched = self.build / "launched.txt"
 
-    def sibling(self, name: str) -> Path:
-        return self.build.with_name(f"{self.build.name}-{name}")
+    def plans(self) -> Result:
+        """The program needs the driver's library to load, which is not here: one that does nothing will do."""
+        result = Result()
+        if not self.has_nvcc:
+            return result
+        driver = self.build / "driver"
+        driver.mkdir(exist_ok=True)
+        include = Path(shutil.which(os.environ.get("CUDACXX", "nvcc")) or "").resolve().parents[1] / "include"
+        stub, library = driver / "stub.c", driver / "libcuda.so.1"
+        compiler = os.environ.get("CC", "cc")
+        ok = self.call(sys.executable, ROOT / "cpp/tests/make_driver_stub.py", include / "cuda.h", stub)
+        ok = ok and self.call(compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, stub)
+        program = self.build / "cpp" / "tests" / "opsin_cuda_plans"
+        properties = sorted((ROOT / "cpp" / "tests" / "device_properties").glob("*.json"))
+        path = os.pathsep.join([str(driver), os.environ.get("LD_LIBRARY_PATH", "")])
+        ok = ok and self.call(program, *properties, env={"LD_LIBRARY_PATH": path})
+        result.check(ok, "cuDNN plans for devices that are not here")
+        return result
 
     def configure(self, folder: Path, options: list[str], targets: list[str]) -> bool:
         """A configuration with the Python module and the emulated plug-in."""
@@ -67,13 +84,6 @@ class CudaRunner(Runner):
         if self.has_nvcc:
             targets = ["opsin_cuda", "opsin_cuda_plans"]
             result.check(ok and self.configure(self.build, options, targets), "build of the plug-in by nvcc")
-        return result
-
-    def plans(self) -> Result:
-        result = Result()
-        if self.has_nvcc:
-            program = self.build / "cpp" / "tests" / "opsin_cuda_plans"
-            result.check(self.call(program), "cuDNN plans for devices that are not here")
         return result
 
     def _tests(
@@ -130,6 +140,14 @@ class CudaRunner(Runner):
         missing = self.files_without_launch()
         tests.check(not missing, f"no kernel was launched of {', '.join(missing)}")
         return tests
+
+    def wheel(self) -> Result:
+        result = Result()
+        if self.has_nvcc:
+            command = [sys.executable, ROOT / "tests/wheels.py", "--cuda", "--out", self.wheel_folder]
+            ok = self.call(*command, "--deps", self.deps, sys.executable)
+            result.check(ok, "wheel with the CUDA plug-in: size, import")
+        return result
 
     def files_without_launch(self) -> list[str]:
         """The `.cu` files none of whose kernels ran in the last run."""

@@ -5,9 +5,9 @@
     bench   the tables of bench/cuda
 
 Runs in the repository after a build with -DOPSIN_CUDA=ON (`make test-cuda`, `make bench-cuda`) and in a
-folder made by tests/cuda/prebuilt.py, which needs a Python with PyTorch, its NVIDIA libraries, NumPy and pytest, but
-neither network nor compiler. Ends within the time given; what there was no time for is said. The last lines
-are a summary; everything else is in the folder of --out (default: $OUT, or cuda-results).
+folder made by tests/cuda/prebuilt.py, which needs a Python with PyTorch, its NVIDIA libraries, NumPy and
+pytest, but neither network nor compiler. Ends within the time given; what there was no time for is said. The
+last lines are a summary; everything else is in the folder of --out (default: $OUT, or cuda-results).
 """
 
 from __future__ import annotations
