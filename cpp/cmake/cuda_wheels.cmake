@@ -1,7 +1,6 @@
 # cuDNN, cuBLASLt and NVRTC from NVIDIA's PyPI wheels: in the site-packages of the Python that builds, or
 # under -DCUDA_WHEELS_ROOT=<folder that holds cu13/ and cudnn/>. Makes the imported targets
 #   CudaWheels::cudnn  CudaWheels::cublasLt  CudaWheels::nvrtc
-# and sets OPSIN_CUDA_RPATH, the folders that hold them as seen from an installed opsin/lib.
 #
 # The wheels have versioned names only (libcudnn.so.9), so the targets are full paths; the toolkit's own
 # find modules know nothing of them.
@@ -73,5 +72,3 @@ list(GET _opsin_cudnn_parts 1 _opsin_cudnn_minor)
 math(EXPR OPSIN_CUDNN_MINIMUM_NUMBER "${_opsin_cudnn_major} * 10000 + ${_opsin_cudnn_minor} * 100")
 set_property(TARGET CudaWheels::cudnn PROPERTY INTERFACE_COMPILE_DEFINITIONS
                                                OPSIN_CUDNN_MINIMUM=${OPSIN_CUDNN_MINIMUM_NUMBER})
-
-set(OPSIN_CUDA_RPATH "$ORIGIN/../../nvidia/cu13/lib" "$ORIGIN/../../nvidia/cudnn/lib")

@@ -3,7 +3,7 @@
 
 #include <opsin/tensor.h>
 
-#include "cuda/api.h"
+#include "core/backend.h"
 
 namespace opsin::cuda {
 

@@ -167,6 +167,13 @@ __global__ void backward_weight(Shape s, int64_t count, int64_t ranges, const T*
   sums[range * count + (k * s.group_channels + j) * s.taps + tap] = static_cast<To>(sum);
 }
 
+template <class T>
+__global__ void add_to_rows(const T* bias, int64_t count, int64_t filters, T* y) {
+  using Sum = compute_t<T>;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) y[i] = static_cast<T>(static_cast<Sum>(y[i]) + static_cast<Sum>(bias[i % filters]));
+}
+
 unsigned blocks_for(int64_t count) { return static_cast<unsigned>((count + kThreads - 1) / kThreads); }
 
 int64_t volume(const int64_t (&size)[3]) { return size[0] * size[1] * size[2]; }
@@ -219,6 +226,14 @@ void conv_backward_weight(const ConvGeometry& g, DType dtype, const void* x, con
     });
   }
   if (grad_bias) column_sums(dtype, grad_y, g.batch * volume(g.out), g.out_channels, grad_bias);
+}
+
+void add_bias(DType dtype, const void* bias, int64_t rows, int64_t filters, void* y) {
+  const int64_t count = rows * filters;
+  dispatch_floating(dtype, "conv", [&]<class T>() {
+    OPSIN_LAUNCH((add_to_rows<T>), blocks_for(count), kThreads, 0, static_cast<const T*>(bias), count,
+                 filters, static_cast<T*>(y));
+  });
 }
 
 }  // namespace cuda

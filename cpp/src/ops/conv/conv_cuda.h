@@ -15,4 +15,7 @@ void conv_backward_input(const ConvGeometry& geometry, DType dtype, const void* 
 void conv_backward_weight(const ConvGeometry& geometry, DType dtype, const void* x, const void* grad_y,
                           void* grad_weight, void* grad_bias);
 
+/// y[r][k] += bias[k] for rows [rows, filters].
+void add_bias(DType dtype, const void* bias, int64_t rows, int64_t filters, void* y);
+
 }  // namespace opsin::cuda

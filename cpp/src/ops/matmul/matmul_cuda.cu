@@ -8,7 +8,7 @@
 #include <opsin/error.h>
 
 #include "core/dispatch.h"
-#include "cuda/launch.h"
+#include "cuda/block.h"
 
 namespace opsin {
 namespace cuda {
@@ -129,6 +129,15 @@ void multiply_all(const MatmulParams& p) {
                std::abs(p.b_row) <= std::abs(p.b_col));
 }
 
+template <class Word>
+__global__ void pack(const Word* from, int64_t count, int64_t rows, int64_t columns, int64_t batch_stride,
+                     int64_t row_stride, int64_t column_stride, Word* to) {
+  for (int64_t i = thread_rank(); i < count; i += thread_count()) {
+    const int64_t column = i % columns, row = i / columns % rows, batch = i / columns / rows;
+    to[i] = from[batch * batch_stride + row * row_stride + column * column_stride];
+  }
+}
+
 template <class T>
 void set() {
   matmul_forward.set(DeviceType::kCUDA, dtype_of<T>, multiply_all<T>);
@@ -142,6 +151,19 @@ void set_all() {
 
 void matmul(DType dtype, const MatmulParams& params) {
   dispatch_floating(dtype, "matmul", [&]<class T>() { multiply_all<T>(params); });
+}
+
+void pack_matrices(const void* from, int64_t batch, int64_t rows, int64_t columns, int64_t batch_stride,
+                   int64_t row_stride, int64_t column_stride, size_t item_size, void* to) {
+  const int64_t count = batch * rows * columns;
+  const auto launch = [&]<class Word>(Word) {
+    OPSIN_LAUNCH((pack<Word>), grid_for(count, kThreads), kThreads, 0, static_cast<const Word*>(from), count,
+                 rows, columns, batch_stride, row_stride, column_stride, static_cast<Word*>(to));
+  };
+  if (item_size == 2) return launch(uint16_t{});
+  if (item_size == 4) return launch(uint32_t{});
+  OPSIN_CHECK(Error, item_size == 8, "matmul: no copies of elements of ", item_size, " bytes");
+  launch(uint64_t{});
 }
 
 }  // namespace cuda

@@ -12,4 +12,8 @@ namespace opsin::cuda {
 /// added in the order of k.
 void matmul(DType dtype, const MatmulParams& params);
 
+/// to[b][r][c] = from[b * batch_stride + r * row_stride + c * column_stride], elements of 2, 4 or 8 bytes.
+void pack_matrices(const void* from, int64_t batch, int64_t rows, int64_t columns, int64_t batch_stride,
+                   int64_t row_stride, int64_t column_stride, size_t item_size, void* to);
+
 }  // namespace opsin::cuda
