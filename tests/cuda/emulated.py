@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.run_all import Result, Runner, print_table, run_steps  # noqa: E402  (the path is set first)
+from tests.run_all import Result, Runner, print_table, run_steps  # noqa: E402  (set the path)
 
 STEPS = ["nvcc", "plans", "forward", "reversed", "shuffled", "asan", "wheel"]
 PATHS = ["tests/cuda", "tests/ops", "tests/nn", "tests/optim"]
@@ -46,10 +46,15 @@ class CudaRunner(Runner):
             return result
         driver = self.build / "driver"
         driver.mkdir(exist_ok=True)
-        include = Path(shutil.which(os.environ.get("CUDACXX", "nvcc")) or "").resolve().parents[1] / "include"
         stub, library = driver / "stub.c", driver / "libcuda.so.1"
         compiler = os.environ.get("CC", "cc")
-        ok = self.call(sys.executable, ROOT / "cpp/tests/make_driver_stub.py", include / "cuda.h", stub)
+        # The compiler knows where its headers are.
+        source = driver / "includes.cu"
+        source.write_text("#include <cuda.h>\n")
+        command = [os.environ.get("CUDACXX", "nvcc"), "-M", source]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        header = next(name for name in answer.split() if name.endswith("/cuda.h"))
+        ok = self.call(sys.executable, ROOT / "cpp/tests/make_driver_stub.py", header, stub)
         ok = ok and self.call(compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, stub)
         program = self.build / "cpp" / "tests" / "opsin_cuda_plans"
         properties = sorted((ROOT / "cpp" / "tests" / "device_properties").glob("*.json"))
@@ -150,9 +155,10 @@ class CudaRunner(Runner):
         return result
 
     def files_without_launch(self) -> list[str]:
-        """The `.cu` files none of whose kernels ran in the last run."""
+        """The files none of whose kernels ran in the last run."""
         ran = set(self.launched.read_text().split("\n")) if self.launched.exists() else set()
-        files = [path for path in (ROOT / "cpp" / "src").rglob("*.cu") if "OPSIN_LAUNCH" in path.read_text()]
+        files = [path for suffix in ("cu", "h") for path in (ROOT / "cpp" / "src").rglob(f"*.{suffix}")]
+        files = [path for path in files if path.name != "launch.h" and launches(path.read_text())]
         return sorted(path.name for path in files if not ran & launches(path.read_text()))
 
 
