@@ -80,6 +80,7 @@ void bind_autograd(py::module_& module);
 void bind_conversion(py::module_& module);
 void bind_dlpack(py::module_& module);
 void bind_runtime(py::module_& module);
+void bind_cuda(py::module_& module);
 void bind_profiler(py::module_& module);
 void bind_slots(py::module_& module);
 
@@ -100,7 +101,10 @@ bool in_range(int64_t value, DType dtype);
 PyObject* wrap_dtype(DType dtype);
 bool read_dtype(PyObject* object, DType& dtype);
 PyObject* wrap_device(Device device);
+/// A device, text or number of a GPU; "cuda" without a number is the current device.
 bool read_device(PyObject* object, Device& device);
+/// The same from an optional argument of `op`, whose default is the CPU.
+Device device_or_cpu(const char* op, const py::object& object);
 PyObject* wrap_size(IntSpan sizes);
 PyObject* wrap_scalar(const Scalar& value);
 bool read_memory_format(PyObject* object, std::string& name);

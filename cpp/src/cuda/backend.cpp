@@ -183,6 +183,8 @@ class CudaBackend final : public Backend {
   void deallocate_pinned(void* data) noexcept override { cuda::deallocate_pinned(data); }
   bool is_pinned(const void* data) override { return cuda::is_pinned(data); }
 
+  size_t cudnn_version() override { return api::cudnn_version(); }
+
   std::unique_ptr<BackendGraph> new_graph() override { return cuda::new_graph(); }
   bool is_capturing() override { return is_capturing_here(); }
   PhiloxSeed capture_random(Generator& generator, uint64_t count) override {
