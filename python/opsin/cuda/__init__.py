@@ -125,7 +125,7 @@ __all__ = [
 _HOMES = {
     "graphs": (
         *("CUDAGraph", "GraphedStep", "graph", "graph_pool_handle", "graph_step"),
-        *("is_current_stream_capturing"),
+        "is_current_stream_capturing",
     ),
     "memory": (
         *("empty_cache", "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated"),
