@@ -27,12 +27,17 @@ function(opsin_compile_settings target)
                VISIBILITY_INLINES_HIDDEN ON
                POSITION_INDEPENDENT_CODE ON)
   # Contraction is off outside the kernels: the same expression must round the same way in every file.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math
-                                           -fno-semantic-interposition
-                                           -ffp-contract=off)
+  set(warnings -Wall -Wextra -Wshadow)
+  set(host_options -fno-math-errno -fno-trapping-math -fno-semantic-interposition -ffp-contract=off)
   if(OPSIN_WERROR)
-    target_compile_options(${target} PRIVATE -Werror)
+    list(APPEND warnings -Werror)
   endif()
+  list(JOIN warnings "," host_warnings)
+  list(JOIN host_options "," cuda_host_options)
+  target_compile_options(
+    ${target}
+    PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${warnings};${host_options}>"
+            "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--compress-mode=size;-Xcompiler=${host_warnings},${cuda_host_options};-Xcudafe;--display_error_number;$<$<BOOL:${OPSIN_WERROR}>:--Werror=all-warnings>>")
   if(OPSIN_SANITIZE)
     list(JOIN OPSIN_SANITIZE "," sanitizers)
     # GCC's flow analysis finds overflows and unset variables in instrumented code where there are none.

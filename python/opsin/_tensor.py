@@ -127,11 +127,11 @@ class _Methods:
     def cuda(
         self: Tensor,
         device: Any = None,
-        non_blocking: bool = False,  # noqa: ARG002
+        non_blocking: bool = False,
         memory_format: Any = None,  # noqa: ARG002
     ) -> Tensor:
         """The tensor on a GPU, the current one by default."""
-        return self.to("cuda" if device is None else device)
+        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
 
     def new_tensor(
         self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False

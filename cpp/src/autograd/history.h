@@ -4,6 +4,7 @@
 #include <array>
 
 #include <opsin/autograd.h>
+#include <opsin/ops/copy.h>
 
 #include "autograd/saved.h"
 
@@ -12,14 +13,11 @@ namespace opsin {
 // From the op catalogue; the machinery here needs these few.
 OPSIN_API Tensor add(const Tensor& self, const Tensor& other, const Scalar& alpha);
 OPSIN_API Tensor add_(const Tensor& self, const Tensor& other, const Scalar& alpha);
-OPSIN_API Tensor clone(const Tensor& self);
-OPSIN_API Tensor copy_(const Tensor& self, const Tensor& src);
 OPSIN_API Tensor zeros(IntSpan sizes, DType dtype, Device device);
 OPSIN_API Tensor ones(IntSpan sizes, DType dtype, Device device);
 OPSIN_API Tensor as_strided(const Tensor& self, IntSpan size, IntSpan stride,
                             std::optional<int64_t> storage_offset);
 OPSIN_API Tensor sum_to_size(const Tensor& self, IntSpan size);
-OPSIN_API Tensor to(const Tensor& self, DType dtype);
 /// The node of an `as_strided` call that made `view` from its base.
 Ref<Node> make_as_strided_node(const Tensor& base, const Tensor& view);
 

@@ -42,7 +42,8 @@ void Elementwise::input(const Tensor& tensor, DType dtype) {
   TensorImpl* impl = tensor.impl();
   operand.impl = impl;
   operand.dtype = dtype;
-  operand.is_number = impl->sizes.empty() && (impl->dtype != dtype || impl->wrapped_number);
+  operand.is_number =
+      impl->sizes.empty() && impl->storage->device.is_cpu() && (impl->dtype != dtype || impl->wrapped_number);
   if (operand.is_number) {
     store_scalar(tensor.scalar(), dtype, operand.number);
   } else if (impl->dtype != dtype) {
@@ -62,7 +63,26 @@ void Elementwise::own(int i, Tensor tensor) {
   owned_[i] = std::move(tensor);
 }
 
+void Elementwise::settle_device() {
+  device_ = output_.defined() ? output_.device() : kCPU;
+  for (int i = 1; i < count_; ++i) {
+    const Device device = operands_[i].impl->storage->device;
+    if (!device.is_cpu() && device_.is_cpu() && !output_.defined()) device_ = device;
+  }
+  for (int i = 1; i < count_; ++i) {
+    Operand& operand = operands_[i];
+    const Device device = operand.impl->storage->device;
+    if (operand.is_number || device == device_) continue;
+    OPSIN_CHECK(Error, device.is_cpu() && operand.impl->sizes.empty(), op_,
+                ": Expected all tensors to be on the same device, but found at least two devices, ",
+                device_.str(), " and ", device.str(), " (move one with to())");
+    store_scalar(Tensor(Ref<TensorImpl>::share(operand.impl)).scalar(), operand.dtype, operand.number);
+    operand.is_number = true;
+  }
+}
+
 void Elementwise::build() {
+  settle_device();
   if (output_.defined()) protect_overlapping_inputs();
   if (!build_flat()) build_strided();
 }
@@ -91,8 +111,8 @@ bool Elementwise::build_flat() {
   }
   numel_ = model->numel;
   if (!output_.defined()) {
-    output_ = hidden ? empty_channels_last(model->sizes, output_dtype_, model->storage->device)
-                     : empty(model->sizes, output_dtype_, model->storage->device);
+    output_ = hidden ? empty_channels_last(model->sizes, output_dtype_, device_)
+                     : empty(model->sizes, output_dtype_, device_);
   }
   operands_[0].data = output_.impl()->physical_data();
   strides_[0] = static_cast<int64_t>(item_size(output_dtype_));
@@ -114,14 +134,13 @@ void Elementwise::allocate_output(const Dims& shape) {
     if (operands_[i].is_number || !(impl->sizes == shape)) continue;
     row_major &= impl->contiguous;
     if (impl->is_hidden() && row_major) {
-      output_ = empty_channels_last(shape, output_dtype_, impl->storage->device);
+      output_ = empty_channels_last(shape, output_dtype_, device_);
       return;
     }
     if (!dense && is_dense(shape, impl->strides)) dense = impl;
   }
-  const Device device = operands_[1].impl->storage->device;
-  output_ = dense && !dense->contiguous ? empty_strided(shape, dense->strides, output_dtype_, device)
-                                        : empty(shape, output_dtype_, device);
+  output_ = dense && !dense->contiguous ? empty_strided(shape, dense->strides, output_dtype_, device_)
+                                        : empty(shape, output_dtype_, device_);
 }
 
 void Elementwise::build_strided() {
@@ -217,7 +236,73 @@ void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64
   }
 }
 
-void Elementwise::run(LoopFn loop, const void* params) {
+namespace {
+
+/// A part of a plan whose slowest dimension has `size` entries: launched if it is small enough, else in
+/// halves.
+void launch(DeviceFn kernel, const void* params, DevicePlan& plan, const Dims& shape, const Dims* strides,
+            size_t rank, int64_t size) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  const size_t slowest = rank - 1;
+  int64_t numel = size;
+  for (size_t d = 0; d < slowest; ++d) numel *= shape[d];
+  if (numel <= kMost && rank <= DevicePlan::kMaxRank) {
+    plan.rank = static_cast<int>(rank);
+    plan.numel = numel;
+    for (size_t d = 0; d < rank; ++d) {
+      plan.sizes[d] = d == slowest ? size : shape[d];
+      for (int i = 0; i < plan.operands; ++i) plan.strides[i][d] = strides[i][d];
+    }
+    return kernel(plan, params);
+  }
+  if (size == 1) return launch(kernel, params, plan, shape, strides, slowest, shape[slowest - 1]);
+  const int64_t half = size / 2;
+  launch(kernel, params, plan, shape, strides, rank, half);
+  DevicePlan rest = plan;
+  for (int i = 0; i < plan.operands; ++i) {
+    if (rest.data[i]) rest.data[i] += half * strides[i][slowest];
+  }
+  launch(kernel, params, rest, shape, strides, rank, size - half);
+}
+
+}  // namespace
+
+void Elementwise::run_device(DeviceFn kernel, const void* params) {
+  operands_[0].dtype = output_dtype_;
+  DevicePlan plan;
+  plan.operands = count_;
+  plan.dense = !grid_;
+  for (int i = 0; i < count_; ++i) {
+    const Operand& operand = operands_[i];
+    const bool number = i > 0 && operand.is_number;
+    plan.dtype[i] = operand.dtype;
+    plan.data[i] = number ? nullptr : operand.data;
+    if (number) {
+      std::memcpy(plan.number[i], operand.number, sizeof(operand.number));
+    } else {
+      plan.dense &= strides_[i] == static_cast<int64_t>(item_size(operand.dtype));
+    }
+  }
+  if (grid_)
+    return launch(kernel, params, plan, grid_->shape, grid_->strides, grid_->shape.size(),
+                  grid_->shape.back());
+  Dims strides[kMaxOperands];
+  for (int i = 0; i < count_; ++i) strides[i] = Dims{strides_[i]};
+  launch(kernel, params, plan, Dims{numel_}, strides, 1, numel_);
+}
+
+void Elementwise::finish() {
+  if (!target_.defined()) return;
+  copy_(target_, output_);
+  output_ = target_;
+}
+
+void Elementwise::run(ElementwiseFn kernel, const void* params) {
+  if (numel_ > 0 && !device_.is_cpu()) {
+    run_device(kernel.device(), params);
+    return finish();
+  }
+  const LoopFn loop = kernel.rows();
   if (numel_ > 0 && grid_) {
     cpu::parallel_for(numel_, kGrain,
                       [&](int64_t begin, int64_t end) { run_grid(loop, params, begin, end); });
@@ -233,15 +318,13 @@ void Elementwise::run(LoopFn loop, const void* params) {
       cpu::parallel_for(numel_, kGrain, row);
     }
   }
-  if (target_.defined()) {
-    copy_(target_, output_);
-    output_ = target_;
-  }
+  finish();
 }
 
-void Elementwise::run_dense(DenseFn kernel, const void* params) {
+void Elementwise::run_dense(ElementwiseFn kernel, const void* params) {
+  if (!device_.is_cpu()) return run(kernel, params);
   DenseCall call;
-  call.kernel = kernel;
+  call.kernel = kernel.dense();
   call.params = params;
   call.operands = count_;
   operands_[0].dtype = output_dtype_;
@@ -256,7 +339,7 @@ void Elementwise::run_dense(DenseFn kernel, const void* params) {
     direct &= call.stored[i] == Stored::kPlain && strides_[i] == call.size[i];
     data[i] = operands_[i].data;
   }
-  if (direct) return kernel(data, numel_, params);
+  if (direct) return call.kernel(data, numel_, params);
   run(OPSIN_ISA_SELECT(cpu::dense_table).rows, &call);
 }
 

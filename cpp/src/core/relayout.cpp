@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/backend.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin {
@@ -95,8 +96,9 @@ void transpose_batches(const T* from, T* to, int64_t batch, int64_t rows, int64_
   });
 }
 
-void transpose_items(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols,
-                     size_t item_size) {
+void transpose_items(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols, size_t item_size,
+                     Device device) {
+  if (!device.is_cpu()) return backend(device).transpose(from, to, batch, rows, cols, item_size, device);
   const auto run = [&]<class T>() {
     transpose_batches(static_cast<const T*>(from), static_cast<T*>(to), batch, rows, cols);
   };
@@ -130,12 +132,12 @@ Dims channels_last_strides(IntSpan sizes) {
 
 bool is_same_order(IntSpan sizes) { return sizes[1] == 1 || spatial_size(sizes) == 1; }
 
-void relay_to_row_major(const void* from, void* to, IntSpan sizes, size_t item_size) {
-  transpose_items(from, to, sizes[0], spatial_size(sizes), sizes[1], item_size);
+void relay_to_row_major(const void* from, void* to, IntSpan sizes, size_t item_size, Device device) {
+  transpose_items(from, to, sizes[0], spatial_size(sizes), sizes[1], item_size, device);
 }
 
-void relay_to_channels_last(const void* from, void* to, IntSpan sizes, size_t item_size) {
-  transpose_items(from, to, sizes[0], sizes[1], spatial_size(sizes), item_size);
+void relay_to_channels_last(const void* from, void* to, IntSpan sizes, size_t item_size, Device device) {
+  transpose_items(from, to, sizes[0], sizes[1], spatial_size(sizes), item_size, device);
 }
 
 }  // namespace opsin

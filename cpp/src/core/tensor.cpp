@@ -4,6 +4,7 @@
 #include <opsin/autograd.h>
 #include <opsin/tensor.h>
 
+#include "core/backend.h"
 #include "core/relayout.h"
 #include "cpu/allocator.h"
 
@@ -11,7 +12,18 @@ namespace opsin {
 
 namespace {
 
+void* allocate_block(size_t bytes, Device device) {
+  return device.is_cpu() ? cpu::allocate(bytes) : backend(device).allocate(bytes, device);
+}
+void deallocate_block(void* data, size_t bytes, Device device) noexcept {
+  if (device.is_cpu()) return cpu::deallocate(data, bytes);
+  if (data) backend(device).deallocate(data, bytes, device);
+}
+
 void free_block(void*, void* data, size_t bytes) { cpu::deallocate(data, bytes); }
+void free_device_block(void* storage, void* data, size_t bytes) {
+  deallocate_block(data, bytes, static_cast<Storage*>(storage)->device);
+}
 
 bool row_major(IntSpan sizes, IntSpan strides) {
   int64_t expected = 1;
@@ -31,11 +43,6 @@ size_t checked_bytes(int64_t count, DType dtype) {
   return static_cast<size_t>(bytes);
 }
 
-void check_allocatable(Device device) {
-  OPSIN_CHECK(Error, device.is_cpu(), "device: no ", device.str(),
-              " on this machine (opsin.cuda.is_available() is False)");
-}
-
 /// One lock for all re-laying: it is rare, and never nested.
 std::mutex& relayout_mutex() {
   static std::mutex* mutex = new std::mutex;
@@ -45,12 +52,14 @@ std::mutex& relayout_mutex() {
 }  // namespace
 
 Ref<Storage> Storage::allocate(size_t bytes, Device device) {
-  check_allocatable(device);
+  // Raises where the device does not exist, also for no bytes.
+  Backend* const other = device.is_cpu() ? nullptr : &backend(device);
   Ref<Storage> storage = Ref<Storage>::adopt(new Storage);
   storage->device = device;
   storage->bytes = bytes;
-  if (bytes > 0) storage->data = cpu::allocate(bytes);
-  storage->deleter_ = free_block;
+  if (bytes > 0) storage->data = other ? other->allocate(bytes, device) : cpu::allocate(bytes);
+  storage->deleter_ = other ? free_device_block : free_block;
+  if (other) storage->context_ = storage.get();
   storage->inference = InferenceMode::is_enabled();
   return storage;
 }
@@ -71,7 +80,7 @@ void Storage::destroy(Storage* storage) {
   if (storage->deleter_ && (storage->data || storage->context_)) {
     storage->deleter_(storage->context_, storage->data, storage->bytes);
   }
-  if (storage->retired_) cpu::deallocate(storage->retired_, storage->bytes);
+  if (storage->retired_) deallocate_block(storage->retired_, storage->bytes, storage->device);
   delete storage;
 }
 
@@ -98,8 +107,8 @@ Dims TensorImpl::physical_strides() const { return is_hidden() ? channels_last_s
 void TensorImpl::expose() {
   const std::lock_guard lock(relayout_mutex());
   if (!is_hidden()) return;
-  void* plain = cpu::allocate(storage->bytes);
-  relay_to_row_major(storage->data, plain, sizes, item_size(dtype));
+  void* plain = allocate_block(storage->bytes, storage->device);
+  relay_to_row_major(storage->data, plain, sizes, item_size(dtype), storage->device);
   storage->retired_ = std::exchange(storage->data, plain);
   storage->layout.store(Layout::kPlain, std::memory_order_release);
 }
@@ -114,6 +123,11 @@ Scalar Tensor::scalar() const {
   OPSIN_CHECK(Error, numel() == 1, "item: a Tensor with ", numel(),
               " elements cannot be converted to Scalar (expected one element)");
   const char* data = impl_->data();
+  alignas(16) char copied[16];
+  if (!device().is_cpu()) {
+    backend(device()).copy(copied, kCPU, data, device(), item_size(dtype()), false);
+    data = copied;
+  }
   switch (dtype()) {
     case kBool:
       return Scalar(*data != 0);

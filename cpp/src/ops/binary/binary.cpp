@@ -166,6 +166,8 @@ Tensor isclose(const Tensor& self, const Tensor& other, double rtol, double atol
 }
 
 void register_binary(Registry& registry) {
+  register_binary_cpu();
+  register_ternary_cpu();
   using Plain = Tensor (*)(const Tensor&, const Tensor&);
   using Rounded = Tensor (*)(const Tensor&, const Tensor&, std::optional<std::string_view>);
 #define OPSIN_ADD(name, function, doc) \

@@ -3,11 +3,24 @@
 
 #include "binary_gradients.h"
 
+#include <opsin/ops/reduce.h>
+
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/promotion.h"
 
-namespace opsin::binary {
+namespace opsin {
+
+constinit ElementwiseSlot binary_forward[kBinaryCount] = {
+#define OPSIN_ROW(Functor, function, doc) ElementwiseSlot(#function),
+    OPSIN_BINARY_OPS(OPSIN_ROW) OPSIN_BINARY_PURE_OPS(OPSIN_ROW) OPSIN_BINARY_SPECIAL_OPS(OPSIN_ROW)
+        OPSIN_INTEGER_OPS(OPSIN_ROW) OPSIN_COMPARISON_OPS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
+
+void register_binary_cpu() { fill_dense_slots(binary_forward, OPSIN_ISA_SELECT(cpu::binary_table).kernel); }
+
+namespace binary {
 
 namespace {
 
@@ -36,12 +49,8 @@ bool divides(BinaryOp op) {
 /// Integer division by zero traps, so it is looked for first.
 void check_divisor(const Tensor& divisor, const char* op) {
   if (!is_integral(divisor.dtype())) return;
-  const Tensor zeros = eq(divisor.detach(), wrap_number(0));
-  Tensor flat = zeros.is_contiguous() ? zeros : clone(zeros);
-  const auto* zero = reinterpret_cast<const char*>(flat.impl()->physical_data());
-  bool found = false;
-  for (int64_t i = 0; i < flat.numel(); ++i) found |= zero[i] != 0;
-  OPSIN_CHECK(Error, !found, op, ": ZeroDivisionError, integer division by zero");
+  OPSIN_CHECK(Error, divisor.numel() == 0 || all(divisor.detach()).item<bool>(), op,
+              ": ZeroDivisionError, integer division by zero");
 }
 
 void run_forward(Tensor& y, BinaryOp op, const Tensor& a, const Tensor& b) {
@@ -49,9 +58,8 @@ void run_forward(Tensor& y, BinaryOp op, const Tensor& a, const Tensor& b) {
   DType dtype = a.dtype() == b.dtype() && !a.impl()->wrapped_number ? a.dtype() : result_type({&a, &b});
   if (row.kind == Kind::kFloat) dtype = floating_type(dtype);
   if (__builtin_expect(divides(op), 0) && is_integral(dtype)) check_divisor(b, row.name);
-  const DenseFn kernel =
-      OPSIN_ISA_SELECT(cpu::binary_table).kernel[static_cast<int>(op)][static_cast<int>(compute_type(dtype))];
-  if (__builtin_expect(!kernel, 0)) detail::raise_unsupported(row.name, dtype);
+  const Device device = a.device().is_cpu() ? b.device() : a.device();
+  const ElementwiseFn kernel = binary_forward[static_cast<int>(op)].get(device, dtype);
   Elementwise plan(row.name, y, row.kind == Kind::kComparison ? kBool : dtype);
   plan.input(a, dtype);
   plan.input(b, dtype);
@@ -102,4 +110,6 @@ Tensor apply_(BinaryOp op, const Tensor& a, const Tensor& b) {
   return info(op).gradients ? call_inplace<Smooth>(op, a, b) : call_inplace<Discrete>(op, a, b);
 }
 
-}  // namespace opsin::binary
+}  // namespace binary
+
+}  // namespace opsin

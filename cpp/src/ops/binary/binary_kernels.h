@@ -73,9 +73,18 @@ enum class TernaryOp : uint8_t {
       kCount,
 };
 
-namespace cpu {
 inline constexpr int kBinaryCount = static_cast<int>(BinaryOp::kCount);
 inline constexpr int kTernaryCount = static_cast<int>(TernaryOp::kCount);
+
+/// By op. Operands: y, a, b.
+extern OPSIN_API ElementwiseSlot binary_forward[kBinaryCount];
+/// Operands: y, a, b, c; `params` is a ternary::Value.
+extern OPSIN_API ElementwiseSlot ternary_forward[kTernaryCount];
+
+void register_binary_cpu();
+void register_ternary_cpu();
+
+namespace cpu {
 
 /// Kernels by op and computing dtype. Operands: y, a, b.
 struct BinaryTable {

@@ -8,7 +8,19 @@
 #include "core/dispatch.h"
 #include "core/promotion.h"
 
-namespace opsin::ternary {
+namespace opsin {
+
+constinit ElementwiseSlot ternary_forward[kTernaryCount] = {
+#define OPSIN_ROW(Functor, function) ElementwiseSlot(#function),
+    OPSIN_TERNARY_OPS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
+
+void register_ternary_cpu() {
+  fill_dense_slots(ternary_forward, OPSIN_ISA_SELECT(cpu::ternary_table).kernel);
+}
+
+namespace ternary {
 
 namespace {
 
@@ -32,9 +44,9 @@ struct Ternary {
 
   static void forward_into(Tensor& y, const Params& p, const Tensor& a, const Tensor& b, const Tensor& c) {
     const DType dtype = result_type({&a, &b, &c});
-    const DenseFn kernel = OPSIN_ISA_SELECT(cpu::ternary_table)
-                               .kernel[static_cast<int>(p.op)][static_cast<int>(compute_type(dtype))];
-    if (!kernel) detail::raise_unsupported(name(p), dtype);
+    Device device = a.device().is_cpu() ? b.device() : a.device();
+    if (device.is_cpu()) device = c.device();
+    const ElementwiseFn kernel = ternary_forward[static_cast<int>(p.op)].get(device, dtype);
     Elementwise plan(name(p), y, dtype);
     plan.input(a, dtype);
     plan.input(b, dtype);
@@ -90,4 +102,6 @@ Tensor apply_(TernaryOp op, const Tensor& a, const Tensor& b, const Tensor& c, c
   return call_inplace<Ternary>({op, value_of(value)}, a, b, c);
 }
 
-}  // namespace opsin::ternary
+}  // namespace ternary
+
+}  // namespace opsin

@@ -4,12 +4,20 @@
 
 #include <opsin/ops/copy.h>
 
+#include "core/backend.h"
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/registry.h"
 #include "core/relayout.h"
 
 namespace opsin {
+
+constinit ElementwiseSlot copy_forward[kNumDTypes] = {
+    ElementwiseSlot("copy_bool"),    ElementwiseSlot("copy_uint8"),     ElementwiseSlot("copy_int8"),
+    ElementwiseSlot("copy_int16"),   ElementwiseSlot("copy_int32"),     ElementwiseSlot("copy_int64"),
+    ElementwiseSlot("copy_float16"), ElementwiseSlot("copy_bfloat16"),  ElementwiseSlot("copy_float32"),
+    ElementwiseSlot("copy_float64"), ElementwiseSlot("copy_complex64"), ElementwiseSlot("copy_complex128"),
+};
 
 namespace {
 
@@ -45,12 +53,33 @@ LoopFn cast_loop(DType from, DType to) {
   });
 }
 
-/// Writes `source`, broadcast, over `destination`; dtypes may differ.
-void copy_elements(Tensor& destination, const Tensor& source, const char* op, DType dtype) {
+/// The same elements in the same order of memory on another device.
+Tensor transfer(const Tensor& x, Device device, bool non_blocking) {
+  const Tensor from = is_dense(x.sizes(), x.impl()->physical_strides()) ? x : contiguous(x);
+  TensorImpl& source = *from.impl();
+  const bool hidden = source.is_hidden();
+  const Tensor y = hidden ? empty_channels_last(source.sizes, source.dtype, device)
+                          : empty_strided(source.sizes, source.strides, source.dtype, device);
+  if (source.numel == 0) return y;
+  const size_t bytes = static_cast<size_t>(source.numel) * item_size(source.dtype);
+  const Device home = x.device();
+  backend(home.is_cpu() ? device : home)
+      .copy(y.impl()->physical_data(), device, source.physical_data(), home, bytes, non_blocking);
+  return y;
+}
+
+/// Writes `source`, broadcast, over `destination`; dtypes and devices may differ.
+void copy_elements(Tensor& destination, const Tensor& source, const char* op, DType dtype,
+                   bool non_blocking = false) {
+  if (destination.defined() && destination.device() != source.device()) {
+    // Fewer bytes move when the narrower dtype does.
+    const Tensor narrow = item_size(dtype) < item_size(source.dtype()) ? to(source, dtype) : source;
+    return copy_elements(destination, transfer(narrow, destination.device(), non_blocking), op, dtype);
+  }
   Elementwise plan(op, destination, dtype);
   plan.input(source, source.dtype());
   plan.build();
-  plan.run(cast_loop(source.dtype(), dtype));
+  plan.run(copy_forward[static_cast<int>(dtype)].get(plan.device(), source.dtype()));
 }
 
 struct Clone {
@@ -89,16 +118,29 @@ struct Contiguous {
   static void backward(Backward& ctx, const Params&) { ctx.set(0, ctx.grad()); }
 };
 
+struct Transfer {
+  static constexpr const char* kName = "to";
+  struct Params {
+    Device from, to;
+    bool non_blocking;
+  };
+  static Tensor forward(const Params& p, const Tensor& x) { return transfer(x, p.to, p.non_blocking); }
+  static void backward(Backward& ctx, const Params& p) { ctx.set(0, to(ctx.grad(), p.from)); }
+};
+
 struct Copy {
   static constexpr const char* kName = "copy_";
-  struct Params {};
-  static void forward_into(Tensor& y, const Params&, const Tensor&, const Tensor& source) {
-    copy_elements(y, source, kName, y.dtype());
+  struct Params {
+    Device from;
+    bool non_blocking;
+  };
+  static void forward_into(Tensor& y, const Params& p, const Tensor&, const Tensor& source) {
+    copy_elements(y, source, kName, y.dtype(), p.non_blocking);
   }
-  static void backward(Backward& ctx, const Params&) {
+  static void backward(Backward& ctx, const Params& p) {
     const Tensor& grad_y = ctx.grad();
     if (ctx.needs(0)) ctx.set(0, zeros(grad_y.sizes(), grad_y.dtype(), grad_y.device()));
-    if (ctx.needs(1)) ctx.set(1, grad_y);
+    if (ctx.needs(1)) ctx.set(1, to(grad_y, p.from));
   }
 };
 
@@ -106,12 +148,19 @@ struct Copy {
 
 Tensor clone(const Tensor& self) { return call<Clone>({}, self); }
 
-Tensor copy_(const Tensor& self, const Tensor& src) {
+Tensor copy_(const Tensor& self, const Tensor& src, bool non_blocking) {
   if (self.is_same(src)) return self;
-  return call_inplace<Copy>({}, self, src);
+  return call_inplace<Copy>({src.device(), non_blocking}, self, src);
 }
 
 Tensor to(const Tensor& self, DType dtype) { return self.dtype() == dtype ? self : call<To>({dtype}, self); }
+
+Tensor to(const Tensor& self, Device device, bool non_blocking) {
+  if (self.device() == device) return self;
+  // Raises where the device does not exist, before anything is copied.
+  if (!device.is_cpu()) (void)backend(device);
+  return call<Transfer>({self.device(), device, non_blocking}, self);
+}
 
 Tensor contiguous(const Tensor& self) { return self.is_contiguous() ? self : call<Contiguous>({}, self); }
 
@@ -134,23 +183,28 @@ bool is_contiguous(const Tensor& self, std::string_view format) {
   return ordered || self.impl()->is_hidden();
 }
 
-Tensor to_dtype(const Tensor& self, DType dtype, bool /*non_blocking*/, bool copy, Hint) {
-  return self.dtype() == dtype && copy ? clone(self) : to(self, dtype);
+Tensor to_device(const Tensor& self, std::optional<Device> device, std::optional<DType> dtype,
+                 bool non_blocking, bool copy, Hint) {
+  const Device target = device.value_or(self.device());
+  const DType wanted = dtype.value_or(self.dtype());
+  if (target == self.device()) return self.dtype() == wanted && copy ? clone(self) : to(self, wanted);
+  // The narrower of both dtypes moves.
+  if (item_size(wanted) < item_size(self.dtype())) return to(to(self, wanted), target, non_blocking);
+  return to(to(self, target, non_blocking), wanted);
 }
 
-Tensor to_device(const Tensor& self, std::optional<Device> device, std::optional<DType> dtype,
-                 bool non_blocking, bool copy, Hint hint) {
-  // Raises where the device does not exist.
-  if (device && !device->is_cpu()) (void)empty(Dims{0}, self.dtype(), *device);
-  return to_dtype(self, dtype.value_or(self.dtype()), non_blocking, copy, hint);
+Tensor to_dtype(const Tensor& self, DType dtype, bool non_blocking, bool copy, Hint hint) {
+  return to_device(self, std::nullopt, dtype, non_blocking, copy, hint);
 }
 
 Tensor to_other(const Tensor& self, const Tensor& other, bool non_blocking, bool copy, Hint hint) {
-  return to_dtype(self, other.dtype(), non_blocking, copy, hint);
+  return to_device(self, other.device(), other.dtype(), non_blocking, copy, hint);
 }
 
-Tensor type_as(const Tensor& self, const Tensor& other) { return to(self, other.dtype()); }
-Tensor cpu_schema(const Tensor& self, Hint) { return self; }
+Tensor type_as(const Tensor& self, const Tensor& other) {
+  return to_other(self, other, false, false, std::nullopt);
+}
+Tensor cpu_schema(const Tensor& self, Hint) { return to(self, kCPU); }
 
 template <DType kDType>
 Tensor cast(const Tensor& self, Hint) {
@@ -164,8 +218,6 @@ void add_cast(Registry& registry, const char* method) {
       std::string("This tensor as ") + name(kDType) + "; itself if it already is.");
 }
 
-Tensor copy_schema(const Tensor& self, const Tensor& src, bool /*non_blocking*/) { return copy_(self, src); }
-
 }  // namespace
 
 namespace {
@@ -173,9 +225,15 @@ Tensor detach(const Tensor& self) { return self.detach(); }
 }  // namespace
 
 void register_copy(Registry& registry) {
+  for (int from = 0; from < kNumDTypes; ++from) {
+    for (int to = 0; to < kNumDTypes; ++to) {
+      const LoopFn loop = cast_loop(static_cast<DType>(from), static_cast<DType>(to));
+      copy_forward[to].set(DeviceType::kCPU, static_cast<DType>(from), loop);
+    }
+  }
   registry.add<&detach>("detach(Tensor self) -> Tensor", "The same memory outside the graph.");
-  registry.add<&copy_schema>("Tensor.copy_(Tensor self, Tensor other, bool non_blocking=False) -> Tensor",
-                             "Writes `src`, broadcast and converted, over this tensor.");
+  registry.add<&copy_>("Tensor.copy_(Tensor self, Tensor other, bool non_blocking=False) -> Tensor",
+                       "Writes `src`, broadcast and converted, over this tensor.");
   registry.add<&clone_schema>("clone(Tensor self, *, memory_format? memory_format=None) -> Tensor",
                               "A copy with its own memory.");
   registry.add<&contiguous_schema>(

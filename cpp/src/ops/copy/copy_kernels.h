@@ -4,7 +4,12 @@
 #include "core/elementwise.h"
 #include "cpu/dispatch.h"
 
-namespace opsin::cpu {
+namespace opsin {
+
+/// [to], by the dtype that is read. Operands: to, from.
+extern OPSIN_API ElementwiseSlot copy_forward[kNumDTypes];
+
+namespace cpu {
 
 /// loop[from][to] over real dtypes. Operands: to, from.
 struct CastTable {
@@ -12,4 +17,6 @@ struct CastTable {
 };
 OPSIN_ISA_TABLE(CastTable, cast_table)
 
-}  // namespace opsin::cpu
+}  // namespace cpu
+
+}  // namespace opsin

@@ -2,8 +2,6 @@
 #include "ops/where/where_kernels.h"
 #include "rows.h"
 
-#include <bit>
-
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/index.h>
@@ -32,7 +30,7 @@ struct MaskedFill {
     plan.input(value, dtype);
     plan.input(x, dtype);
     plan.build();
-    plan.run(OPSIN_ISA_SELECT(cpu::where_table).loop[std::countr_zero(item_size(dtype))]);
+    plan.run(where_forward.get(plan.device(), dtype));
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& mask, const Tensor&,
                    const Tensor&) {

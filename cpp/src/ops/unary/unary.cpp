@@ -131,6 +131,7 @@ Tensor bitwise_not_(const Tensor& self) {
 }
 
 void register_unary(Registry& registry) {
+  register_unary_cpu();
 #define OPSIN_ROW(Functor, function, doc)                                    \
   registry.add<&function>(#function "(Tensor self) -> Tensor", doc);         \
   registry.add<&function##_>("Tensor." #function "_(Tensor self) -> Tensor", \

@@ -11,7 +11,25 @@
 #include "core/dispatch.h"
 #include "core/promotion.h"
 
-namespace opsin::unary {
+namespace opsin {
+
+constinit ElementwiseSlot unary_forward[kUnaryCount] = {
+#define OPSIN_ROW(Functor, function, doc) ElementwiseSlot(#function),
+    OPSIN_UNARY_OPS(OPSIN_ROW) OPSIN_UNARY_PARAM_OPS(OPSIN_ROW) OPSIN_QUESTIONS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
+constinit ElementwiseSlot unary_backward[kUnaryCount] = {
+#define OPSIN_ROW(Functor, function, doc) ElementwiseSlot(#function "_backward"),
+    OPSIN_UNARY_OPS(OPSIN_ROW) OPSIN_UNARY_PARAM_OPS(OPSIN_ROW) OPSIN_QUESTIONS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
+
+void register_unary_cpu() {
+  fill_dense_slots(unary_forward, OPSIN_ISA_SELECT(cpu::unary_table).kernel);
+  fill_dense_slots(unary_backward, OPSIN_ISA_SELECT(cpu::unary_backward_table).kernel);
+}
+
+namespace unary {
 
 namespace {
 
@@ -42,12 +60,6 @@ constexpr Info kInfo[] = {
 
 const Info& info(UnaryOp op) { return kInfo[static_cast<int>(op)]; }
 
-DenseFn kernel_of(const cpu::UnaryTable& table, UnaryOp op, DType dtype) {
-  const DenseFn kernel = table.kernel[static_cast<int>(op)][static_cast<int>(compute_type(dtype))];
-  if (__builtin_expect(!kernel, 0)) detail::raise_unsupported(info(op).name, dtype);
-  return kernel;
-}
-
 struct Params {
   UnaryOp op;
   UnaryArgs args;
@@ -57,7 +69,7 @@ void run_forward(Tensor& y, const Params& p, const Tensor& x) {
   const Kind kind = info(p.op).kind;
   DType dtype = x.dtype();
   if (!is_differentiable(dtype) && (kind == Kind::kFloat || kind == Kind::kBoolean)) dtype = default_dtype();
-  const DenseFn kernel = kernel_of(OPSIN_ISA_SELECT(cpu::unary_table), p.op, dtype);
+  const ElementwiseFn kernel = unary_forward[static_cast<int>(p.op)].get(x.device(), dtype);
   Elementwise plan(info(p.op).name, y, kind == Kind::kBoolean ? kBool : dtype);
   plan.input(x, dtype);
   plan.build();
@@ -91,7 +103,7 @@ struct Smooth {
     plan.input(x.defined() ? x : some, dtype);
     plan.input(y.defined() ? y : some, dtype);
     plan.build();
-    plan.run_dense(kernel_of(OPSIN_ISA_SELECT(cpu::unary_backward_table), p.op, dtype), &p.args);
+    plan.run_dense(unary_backward[static_cast<int>(p.op)].get(grad_y.device(), dtype), &p.args);
     ctx.set(0, grad_x);
   }
 };
@@ -112,4 +124,6 @@ Tensor apply_(UnaryOp op, const Tensor& x, const UnaryArgs& args) {
   return info(op).derivative ? call_inplace<Smooth>({op, args}, x) : call_inplace<Question>({op, args}, x);
 }
 
-}  // namespace opsin::unary
+}  // namespace unary
+
+}  // namespace opsin

@@ -99,8 +99,16 @@ struct UnaryArgs {
   double a = 0, b = 0, c = 0;
 };
 
-namespace cpu {
 inline constexpr int kUnaryCount = static_cast<int>(UnaryOp::kCount);
+
+/// By op. Operands: y, x; `params` is a UnaryArgs.
+extern OPSIN_API ElementwiseSlot unary_forward[kUnaryCount];
+/// Operands: grad_x, grad_y, x, y (x and y alias when the op needs one of them only).
+extern OPSIN_API ElementwiseSlot unary_backward[kUnaryCount];
+
+void register_unary_cpu();
+
+namespace cpu {
 
 /// Kernels by op and computing dtype; `params` is a UnaryArgs.
 struct UnaryTable {

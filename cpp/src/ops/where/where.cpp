@@ -11,6 +11,8 @@
 
 namespace opsin {
 
+constinit ElementwiseSlot where_forward("where");
+
 namespace {
 
 // y = c ? a : b, so da = c ? dy : 0 and db = c ? 0 : dy.
@@ -27,7 +29,7 @@ struct Where {
     plan.input(a, dtype);
     plan.input(b, dtype);
     plan.build();
-    plan.run(OPSIN_ISA_SELECT(cpu::where_table).loop[std::countr_zero(item_size(dtype))]);
+    plan.run(where_forward.get(plan.device(), dtype));
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor& condition, const Tensor&, const Tensor&,
@@ -55,6 +57,11 @@ Tensor where_method(const Tensor& self, const Tensor& condition, const Tensor& o
 }  // namespace
 
 void register_where(Registry& registry) {
+  for (int i = 0; i < kNumDTypes; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    where_forward.set(DeviceType::kCPU, dtype,
+                      OPSIN_ISA_SELECT(cpu::where_table).loop[std::countr_zero(item_size(dtype))]);
+  }
   registry.add<&where>("where(Tensor condition, Operand input, Operand other) -> Tensor",
                        "`input` where condition is true, `other` elsewhere; all three broadcast.");
   registry.add<&where_method>("Tensor.where(Tensor self, Tensor condition, Operand other) -> Tensor",

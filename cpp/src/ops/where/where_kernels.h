@@ -4,7 +4,12 @@
 #include "core/elementwise.h"
 #include "cpu/dispatch.h"
 
-namespace opsin::cpu {
+namespace opsin {
+
+/// Operands: y, condition (bool), a, b.
+extern OPSIN_API ElementwiseSlot where_forward;
+
+namespace cpu {
 
 /// Loops by element size in bytes: 1, 2, 4, 8, 16 at index log2(size). Operands: y, condition (bool), a, b.
 struct WhereTable {
@@ -12,4 +17,6 @@ struct WhereTable {
 };
 OPSIN_ISA_TABLE(WhereTable, where_table)
 
-}  // namespace opsin::cpu
+}  // namespace cpu
+
+}  // namespace opsin

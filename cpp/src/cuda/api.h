@@ -1,0 +1,102 @@
+// What the plug-in asks of the CUDA runtime: thin, with CUDA's errors raised as opsin::Error. The plug-in for
+// GPUs has it over the runtime API, the emulated one over the computer's own memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace opsin::cuda::api {
+
+/// A cudaStream_t; null is the legacy default stream of the current device.
+using Stream = void*;
+/// A cudaEvent_t.
+using Event = void*;
+/// A cudaGraphExec_t.
+using GraphExec = void*;
+
+inline constexpr int kMaxDevices = 64;
+
+/// How many devices there are; when there are none, `why_not` says what is missing. Never raises.
+int device_count(std::string& why_not) noexcept;
+
+/// Makes `device` the one that this thread's other calls are about; cheap where it already is.
+void set_device(int device);
+
+struct Properties {
+  std::string name;
+  int major = 0;
+  int minor = 0;
+  size_t total_memory = 0;
+  int multiprocessors = 0;
+  int threads_per_multiprocessor = 0;
+  int registers_per_multiprocessor = 0;
+  size_t shared_memory_per_block = 0;
+  size_t shared_memory_per_block_optin = 0;
+  size_t shared_memory_per_multiprocessor = 0;
+  size_t l2_cache = 0;
+  int pci_bus = 0;
+  int pci_device = 0;
+  bool integrated = false;  ///< Shares its memory with the CPU.
+  std::string uuid;
+  /// The CUDA version that the driver serves and that of the runtime, as 1000 * major + 10 * minor.
+  int driver_version = 0;
+  int runtime_version = 0;
+};
+/// Asked once for each device.
+const Properties& properties(int device);
+
+struct MemoryInfo {
+  size_t free = 0;
+  size_t total = 0;
+};
+MemoryInfo memory_info(int device);
+
+/// Memory of the current device; null where there is none left.
+void* allocate(size_t bytes);
+void release(void* data) noexcept;
+
+/// Page-locked memory of the computer, which the devices reach at the same address; null where there is none.
+void* allocate_pinned(size_t bytes);
+void release_pinned(void* data) noexcept;
+/// Whether `data` lies in page-locked memory.
+bool is_pinned(const void* data) noexcept;
+
+/// Where the two ends of a copy lie.
+enum class Copy { kToDevice, kToHost, kWithin };
+void copy(void* to, const void* from, size_t bytes, Copy kind, Stream stream);
+void copy_peer(void* to, int to_device, const void* from, int from_device, size_t bytes, Stream stream);
+void fill(void* data, uint8_t value, size_t bytes, Stream stream);
+
+/// A stream of the current device that doesn't wait for the default stream; lower numbers go first.
+Stream create_stream(int priority);
+void destroy_stream(Stream stream) noexcept;
+void synchronize_stream(Stream stream);
+/// Whether all work of the stream is done.
+bool query_stream(Stream stream);
+void wait_event(Stream stream, Event event);
+void synchronize_device();
+/// The priorities that streams can have: greatest (a negative number) and least (0).
+void priority_range(int& greatest, int& least);
+
+Event create_event(bool timing);
+void destroy_event(Event event) noexcept;
+void record_event(Event event, Stream stream);
+void synchronize_event(Event event);
+bool query_event(Event event);
+/// Milliseconds between two events that were made for timing and are done.
+float elapsed_time(Event start, Event end);
+
+/// Whose calls that cannot be captured (waiting for a device, allocating) break a capture: those of all
+/// threads, of the capturing one, of none.
+enum class CaptureMode { kGlobal, kThreadLocal, kRelaxed };
+/// What is enqueued on `stream` from here on becomes a graph instead of running.
+void begin_capture(Stream stream, CaptureMode mode);
+/// Ends the capture and makes it executable; an Error says what was done that cannot be captured.
+GraphExec end_capture(Stream stream);
+/// Ends a capture that failed.
+void abort_capture(Stream stream) noexcept;
+void launch_graph(GraphExec graph, Stream stream);
+void destroy_graph(GraphExec graph) noexcept;
+
+}  // namespace opsin::cuda::api
