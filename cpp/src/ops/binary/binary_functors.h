@@ -240,6 +240,14 @@ OPSIN_BINARY(LogicalOr, kComparison, a != T(0) || b != T(0))
 OPSIN_BINARY(LogicalXor, kComparison, (a != T(0)) != (b != T(0)))
 #undef OPSIN_BINARY
 
+/// Whether the op exists between bools.
+template <class F>
+constexpr bool takes_bool() {
+  return F::kKind == Kind::kComparison || F::kKind == Kind::kBits || std::is_same_v<F, Add> ||
+         std::is_same_v<F, Mul> || std::is_same_v<F, Maximum> || std::is_same_v<F, Minimum> ||
+         std::is_same_v<F, Fmax> || std::is_same_v<F, Fmin>;
+}
+
 }  // namespace opsin::binary
 
 namespace opsin::ternary {

@@ -38,14 +38,6 @@ void kernel(void* const* data, int64_t n, const void*) {
 }
 
 template <class F>
-constexpr bool takes_bool() {
-  using namespace binary;
-  return F::kKind == Kind::kComparison || F::kKind == Kind::kBits || std::is_same_v<F, Add> ||
-         std::is_same_v<F, Mul> || std::is_same_v<F, Maximum> || std::is_same_v<F, Minimum> ||
-         std::is_same_v<F, Fmax> || std::is_same_v<F, Fmin>;
-}
-
-template <class F>
 constexpr void fill(BinaryTable& table, BinaryOp op) {
   auto& row = table.kernel[static_cast<int>(op)];
   if constexpr (F::kKind != Kind::kInteger && F::kKind != Kind::kBits) {
@@ -59,7 +51,7 @@ constexpr void fill(BinaryTable& table, BinaryOp op) {
     row[static_cast<int>(kInt32)] = kernel<F, int32_t>;
     row[static_cast<int>(kInt64)] = kernel<F, int64_t>;
   }
-  if constexpr (takes_bool<F>()) row[static_cast<int>(kBool)] = kernel<F, bool>;
+  if constexpr (binary::takes_bool<F>()) row[static_cast<int>(kBool)] = kernel<F, bool>;
 }
 
 constexpr BinaryTable make_table() {

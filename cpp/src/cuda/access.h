@@ -1,0 +1,155 @@
+// Values in memory and in registers: 16-bit floats are computed in float32, and which of them lies in memory is
+// told at run time, so that one kernel serves all three.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <opsin/dtype.h>
+
+#include "cuda/launch.h"
+
+namespace opsin::cuda {
+
+/// Sixteen bytes that are moved, not computed with.
+struct alignas(16) Bits128 {
+  uint64_t low, high;
+};
+
+/// Complex numbers as they lie in memory; std::complex has no device code.
+template <class T>
+struct alignas(2 * sizeof(T)) Complex {
+  T real, imag;
+};
+
+__host__ __device__ inline float half_to_float(uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#else
+  return opsin::detail::half_to_float(bits);
+#endif
+}
+__host__ __device__ inline uint16_t float_to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+#else
+  return opsin::detail::float_to_half(value);
+#endif
+}
+__host__ __device__ inline float bfloat_to_float(uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(static_cast<uint32_t>(bits) << 16);
+#else
+  return opsin::detail::bfloat_to_float(bits);
+#endif
+}
+__host__ __device__ inline uint16_t float_to_bfloat(float value) {
+#if defined(__CUDA_ARCH__)
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+#else
+  return opsin::detail::float_to_bfloat(value);
+#endif
+}
+
+/// A 16-bit float of dtype `stored` as float and back.
+__host__ __device__ inline float widen(uint16_t bits, DType stored) {
+  return stored == kFloat16 ? half_to_float(bits) : bfloat_to_float(bits);
+}
+__host__ __device__ inline uint16_t narrow(float value, DType stored) {
+  return stored == kFloat16 ? float_to_half(value) : float_to_bfloat(value);
+}
+
+/// N neighbours that are loaded or stored at once.
+template <class T, int N>
+struct alignas(sizeof(T) * N <= 16 ? sizeof(T) * N : 16) Pack {
+  T value[N];
+};
+
+/// Reads N neighbours at `from`, which is aligned to all of them (N = 1: to one), as T:
+///   float               stored as float32, float16 or bfloat16
+///   int64_t             stored as int64 or any narrower integer or bool
+///   unsigned and Bits128  bits as they are, or 0 and 1 from bool
+///   others              stored as they are
+template <class T, int N>
+__host__ __device__ inline void load(T (&to)[N], const char* from, DType stored) {
+  const auto read = [&]<class S>(auto convert) {
+    const auto pack = *reinterpret_cast<const Pack<S, N>*>(from);
+    OPSIN_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = convert(pack.value[i]);
+  };
+  const auto same = [](auto x) { return static_cast<T>(x); };
+  if constexpr (std::is_same_v<T, float>) {
+    if (stored == kFloat32) return read.template operator()<float>(same);
+    return read.template operator()<uint16_t>([&](uint16_t bits) { return widen(bits, stored); });
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    switch (stored) {
+      case kInt64:
+        return read.template operator()<int64_t>(same);
+      case kInt32:
+        return read.template operator()<int32_t>(same);
+      case kInt16:
+        return read.template operator()<int16_t>(same);
+      case kInt8:
+        return read.template operator()<int8_t>(same);
+      default:
+        return read.template operator()<uint8_t>(same);
+    }
+  } else if constexpr (std::is_same_v<T, Bits128>) {
+    if (stored != kBool) return read.template operator()<Bits128>([](Bits128 x) { return x; });
+    return read.template operator()<uint8_t>([](uint8_t x) { return Bits128{x, 0}; });
+  } else if constexpr (std::is_unsigned_v<T> && sizeof(T) > 1) {
+    if (stored != kBool) return read.template operator()<T>(same);
+    return read.template operator()<uint8_t>(same);
+  } else {
+    (void)stored;
+    read.template operator()<T>([](T x) { return x; });
+  }
+}
+template <class T>
+__host__ __device__ inline T load(const char* from, DType stored) {
+  T value[1];
+  load(value, from, stored);
+  return value[0];
+}
+
+/// Writes N neighbours, as load() reads them. An int64_t is cut to the width of its dtype.
+template <class T, int N>
+__host__ __device__ inline void store(const T (&from)[N], char* to, DType stored) {
+  const auto write = [&]<class S>(auto convert) {
+    Pack<S, N> pack;
+    OPSIN_UNROLL
+    for (int i = 0; i < N; ++i) pack.value[i] = convert(from[i]);
+    *reinterpret_cast<Pack<S, N>*>(to) = pack;
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    if (stored == kFloat32) return write.template operator()<float>([](float x) { return x; });
+    write.template operator()<uint16_t>([&](float x) { return narrow(x, stored); });
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    switch (stored) {
+      case kInt64:
+        return write.template operator()<int64_t>([](int64_t x) { return x; });
+      case kInt32:
+        return write.template operator()<int32_t>([](int64_t x) { return static_cast<int32_t>(x); });
+      case kInt16:
+        return write.template operator()<int16_t>([](int64_t x) { return static_cast<int16_t>(x); });
+      default:
+        return write.template operator()<int8_t>([](int64_t x) { return static_cast<int8_t>(x); });
+    }
+  } else {
+    (void)stored;
+    write.template operator()<T>([](T x) { return x; });
+  }
+}
+template <class T>
+__host__ __device__ inline void store(T value, char* to, DType stored) {
+  const T values[1] = {value};
+  store(values, to, stored);
+}
+
+}  // namespace opsin::cuda

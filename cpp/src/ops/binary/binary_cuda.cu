@@ -1,0 +1,56 @@
+// The binary ops on a GPU: the functors of the CPU.
+#include "cuda/elementwise.h"
+
+#include "binary_functors.h"
+#include "binary_kernels.h"
+
+namespace opsin {
+
+namespace {
+
+using binary::Kind;
+
+template <class F, class T>
+struct Value {
+  __host__ __device__ auto operator()(T a, T b) const { return F::value(a, b); }
+};
+
+template <class F, class T>
+void forward(const DevicePlan& plan, const void*) {
+  cuda::run_elementwise<T, 2>(plan, Value<F, T>());
+}
+
+template <class F>
+void fill(BinaryOp op) {
+  ElementwiseSlot& slot = binary_forward[static_cast<int>(op)];
+  if constexpr (F::kKind != Kind::kInteger && F::kKind != Kind::kBits) {
+    for (const DType dtype : {kFloat16, kBFloat16, kFloat32}) {
+      slot.set(DeviceType::kCUDA, dtype, forward<F, float>);
+    }
+    slot.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
+  }
+  if constexpr (F::kKind != Kind::kFloat && F::kKind != Kind::kOnlyFloat) {
+    slot.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
+    slot.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
+    slot.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
+    slot.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    slot.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
+  }
+  if constexpr (binary::takes_bool<F>()) slot.set(DeviceType::kCUDA, kBool, forward<F, bool>);
+}
+
+}  // namespace
+
+void register_binary_cuda();
+
+void register_binary_cuda() {
+#define OPSIN_ROW(Functor, function, doc) fill<binary::Functor>(BinaryOp::Functor);
+  OPSIN_BINARY_OPS(OPSIN_ROW)
+  OPSIN_BINARY_PURE_OPS(OPSIN_ROW)
+  OPSIN_BINARY_SPECIAL_OPS(OPSIN_ROW)
+  OPSIN_INTEGER_OPS(OPSIN_ROW)
+  OPSIN_COMPARISON_OPS(OPSIN_ROW)
+#undef OPSIN_ROW
+}
+
+}  // namespace opsin

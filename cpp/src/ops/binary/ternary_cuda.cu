@@ -1,0 +1,48 @@
+// The ternary ops on a GPU: the functors of the CPU.
+#include "cuda/elementwise.h"
+
+#include "binary_functors.h"
+#include "binary_kernels.h"
+
+namespace opsin {
+
+namespace {
+
+template <class F, class T>
+struct Value {
+  T number;
+  __host__ __device__ T operator()(T a, T b, T c) const { return F::value(a, b, c, number); }
+};
+
+template <class F, class T>
+void forward(const DevicePlan& plan, const void* params) {
+  cuda::run_elementwise<T, 3>(plan, Value<F, T>{static_cast<const ternary::Value*>(params)->as<T>()});
+}
+
+template <class F>
+void fill(TernaryOp op) {
+  ElementwiseSlot& slot = ternary_forward[static_cast<int>(op)];
+  for (const DType dtype : {kFloat16, kBFloat16, kFloat32}) {
+    slot.set(DeviceType::kCUDA, dtype, forward<F, float>);
+  }
+  slot.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
+  if constexpr (F::kIntegers) {
+    slot.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
+    slot.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
+    slot.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
+    slot.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    slot.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
+  }
+}
+
+}  // namespace
+
+void register_ternary_cuda();
+
+void register_ternary_cuda() {
+#define OPSIN_ROW(Functor, function) fill<ternary::Functor>(TernaryOp::Functor);
+  OPSIN_TERNARY_OPS(OPSIN_ROW)
+#undef OPSIN_ROW
+}
+
+}  // namespace opsin

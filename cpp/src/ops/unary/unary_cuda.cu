@@ -1,0 +1,83 @@
+// The unary ops on a GPU: the functors of the CPU.
+#include "cuda/elementwise.h"
+
+#include "unary_functors.h"
+#include "unary_kernels.h"
+
+namespace opsin {
+
+namespace {
+
+using cuda::run_elementwise;
+
+template <class T>
+unary::Args<T> read_args(const void* params) {
+  if constexpr (std::is_integral_v<T>) {
+    return {};
+  } else {
+    const auto* args = static_cast<const UnaryArgs*>(params);
+    return {static_cast<T>(args->a), static_cast<T>(args->b), static_cast<T>(args->c)};
+  }
+}
+
+template <class F, class T>
+struct Value {
+  unary::Args<T> args;
+  __host__ __device__ auto operator()(T x) const { return F::value(x, args); }
+};
+
+/// The derivative times the incoming gradient; `kBoth` when it reads x and y, which then differ.
+template <class F, class T>
+struct Gradient {
+  unary::Args<T> args;
+  __host__ __device__ T operator()(T g, T x) const { return g * F::derivative(x, x, args); }
+  __host__ __device__ T operator()(T g, T x, T y) const { return g * F::derivative(x, y, args); }
+};
+
+template <class F, class T>
+void forward(const DevicePlan& plan, const void* params) {
+  run_elementwise<T, 1>(plan, Value<F, T>{read_args<T>(params)});
+}
+
+template <class F, class T>
+void backward(const DevicePlan& plan, const void* params) {
+  if constexpr (F::kInput && F::kOutput) {
+    run_elementwise<T, 3>(plan, Gradient<F, T>{read_args<T>(params)});
+  } else {
+    // Both operands are the one that is read.
+    run_elementwise<T, 2>(plan, Gradient<F, T>{read_args<T>(params)});
+  }
+}
+
+template <class F>
+void fill(UnaryOp op) {
+  ElementwiseSlot& value = unary_forward[static_cast<int>(op)];
+  ElementwiseSlot& gradient = unary_backward[static_cast<int>(op)];
+  for (const DType dtype : {kFloat16, kBFloat16, kFloat32}) {
+    value.set(DeviceType::kCUDA, dtype, forward<F, float>);
+    if constexpr (F::kSmooth) gradient.set(DeviceType::kCUDA, dtype, backward<F, float>);
+  }
+  value.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
+  if constexpr (F::kSmooth) gradient.set(DeviceType::kCUDA, kFloat64, backward<F, double>);
+  if constexpr (F::kKind == unary::Kind::kSame) {
+    value.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
+    value.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
+    value.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
+    value.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    value.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
+  }
+}
+
+}  // namespace
+
+void register_unary_cuda();
+
+void register_unary_cuda() {
+#define OPSIN_ROW(Functor, function, doc) fill<unary::Functor>(UnaryOp::Functor);
+  OPSIN_UNARY_OPS(OPSIN_ROW)
+  OPSIN_UNARY_PARAM_OPS(OPSIN_ROW)
+  OPSIN_QUESTIONS(OPSIN_ROW)
+#undef OPSIN_ROW
+}
+
+}  // namespace opsin
