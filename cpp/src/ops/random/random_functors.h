@@ -1,6 +1,8 @@
 // What is made from Philox's words, the same bits on every device.
 #pragma once
 
+#include <opsin/dtype.h>
+
 #include "core/philox.h"
 
 namespace opsin::philox {
