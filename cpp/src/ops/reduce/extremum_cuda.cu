@@ -15,6 +15,7 @@ struct ProductFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Product;
+  static constexpr int kLoads = 1;
   __device__ static Acc identity() { return 1; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -48,6 +49,7 @@ struct ExtremumFold {
   using T = Value;
   using Acc = T;
   using Merge = Max;
+  static constexpr int kLoads = 2;
   __device__ static Acc identity() { return lowest<T>(); }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -67,6 +69,7 @@ struct PositionFold {
   using T = Value;
   using Acc = Indexed<T>;
   using Merge = ArgMax;
+  static constexpr int kLoads = 1;
   __device__ static Acc identity() { return {lowest<T>(), std::numeric_limits<int64_t>::max()}; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>

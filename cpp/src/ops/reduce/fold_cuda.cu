@@ -16,6 +16,7 @@ struct SumFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Sum;
+  static constexpr int kLoads = 4;
   __device__ static Acc identity() { return 0; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -31,12 +32,16 @@ struct SumFold {
   }
 };
 
+/// Hundreds of instructions, which would be copied into every unrolled loop.
+__device__ __attribute__((noinline)) double power(double x, double y) { return std::pow(x, y); }
+
 /// The rarer sums: what is added is chosen at run time.
 template <class Value>
 struct MappedSum : SumFold<Value> {
   using T = Value;
   using Acc = typename SumFold<Value>::Acc;
   using Shift = std::conditional_t<is_float<T>, double, int>;
+  static constexpr int kLoads = is_float<T> ? 1 : 4;
 
   __device__ static Shift shift(const FoldNumbers& p, int64_t output) {
     if constexpr (is_float<T>) {
@@ -71,7 +76,7 @@ struct MappedSum : SumFold<Value> {
         case Fold::SumSquares:
           return add<double>(acc, x, [](double v) { return v * v; });
         case Fold::SumPowers:
-          return add<double>(acc, x, [&](double v) { return std::pow(math::abs(v), p.args.power); });
+          return add<double>(acc, x, [&](double v) { return power(math::abs(v), p.args.power); });
         case Fold::CenteredSquares:
           return add<double>(acc, x, [&](double v) { return (v - shift) * (v - shift); });
         case Fold::LogSumExp:
@@ -105,7 +110,7 @@ struct MappedSum : SumFold<Value> {
       case Fold::SumSquares:
         return p.args.root == 2 ? std::sqrt(acc) : acc;
       case Fold::SumPowers:
-        return p.args.root == 1 ? acc : std::pow(acc, 1 / p.args.root);
+        return p.args.root == 1 ? acc : power(acc, 1 / p.args.root);
       case Fold::CenteredSquares:
         return p.args.root == 2 ? std::sqrt(acc / p.args.divisor) : acc / p.args.divisor;
       case Fold::LogSumExp:
