@@ -9,8 +9,8 @@ namespace {
 template <class Value>
 inline constexpr bool is_float = std::is_floating_point_v<Value>;
 
-/// Groups of floats are added as floats, the groups as doubles: the error does not grow with the length, and few
-/// instructions are slow ones.
+/// Groups of floats are added as floats, the groups as doubles: the error does not grow with the length, and
+/// few instructions are slow ones.
 template <class Value>
 struct SumFold {
   using T = Value;
@@ -66,7 +66,8 @@ struct MappedSum : SumFold<Value> {
   }
 
   template <int N>
-  __device__ static void take(Acc& acc, const T (&x)[N], int64_t, int64_t, Shift shift, const FoldNumbers& p) {
+  __device__ static void take(Acc& acc, const T (&x)[N], int64_t, int64_t, Shift shift,
+                              const FoldNumbers& p) {
     if constexpr (is_float<T>) {
       switch (p.fold) {
         case Fold::NanSum:
@@ -122,8 +123,7 @@ struct MappedSum : SumFold<Value> {
 };
 
 void run(const FoldParams& p) {
-  const FoldNumbers numbers{p.fold,  p.args,  p.shape.dtype, p.y_dtype, p.y,
-                            p.shift, nullptr, false,         false};
+  const FoldNumbers numbers{p.fold, p.args, p.shape.dtype, p.y_dtype, p.y, p.shift, nullptr, false, false};
   if (p.fold == Fold::Sum) return run_any_fold<SumFold>(p.shape, numbers);
   run_any_fold<MappedSum>(p.shape, numbers);
 }
@@ -141,8 +141,9 @@ void register_fold_cuda() {
   };
   fill({Fold::Sum, Fold::All, Fold::Any, Fold::CountNonzero},
        {kBool, kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kBFloat16, kFloat32, kFloat64});
-  fill({Fold::NanSum, Fold::SumAbs, Fold::SumSquares, Fold::SumPowers, Fold::CenteredSquares, Fold::LogSumExp},
-       {kFloat16, kBFloat16, kFloat32, kFloat64});
+  fill(
+      {Fold::NanSum, Fold::SumAbs, Fold::SumSquares, Fold::SumPowers, Fold::CenteredSquares, Fold::LogSumExp},
+      {kFloat16, kBFloat16, kFloat32, kFloat64});
 }
 
 }  // namespace opsin

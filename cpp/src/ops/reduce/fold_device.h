@@ -3,7 +3,8 @@
 //   Acc          the state of an output
 //   identity()   the state of no elements
 //   kLoads       how many vectors a thread reads at once: few where take() is long
-//   take<N>(acc, x, first, step, shift, numbers)   merges N elements of one output into its state; they are the
+//   take<N>(acc, x, first, step, shift, numbers)   merges N elements of one output into its state; they are
+//   the
 //                reduced elements first, first + step, ...
 //   Merge        merges two states
 //   shift(numbers, output)     what take() gets per output
@@ -57,7 +58,8 @@ struct FoldDims {
     return offset + rest * strides[rank - 1];
   }
 
-  /// Whether runs of `n` elements of `item` bytes, starting at multiples of n, are neighbours at aligned addresses.
+  /// Whether runs of `n` elements of `item` bytes, starting at multiples of n, are neighbours at aligned
+  /// addresses.
   bool has_runs(int64_t n, int64_t item) const {
     return strides[0] == item && sizes[0] % n == 0 && has_steps(n * item, 1);
   }
@@ -77,7 +79,7 @@ struct FoldNumbers {
   DType dtype, y_dtype;
   char* y;
   const char* shift;
-  int64_t* positions;  ///< For positions of extrema, else null.
+  int64_t* positions;     ///< For positions of extrema, else null.
   bool lowest, absolute;  ///< For extrema: the smallest, of absolute values.
 };
 
@@ -104,7 +106,8 @@ struct Element<AnyInteger> {
 };
 
 template <class S, int N>
-__device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N], const char* from, DType stored) {
+__device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N], const char* from,
+                                              DType stored) {
   if constexpr (std::is_same_v<S, AnyInteger>) {
     load(to, from, stored);
   } else {
@@ -157,7 +160,8 @@ __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
   if (lane == 0 && output < a.kept.count) put_state<F>(a, acc, output);
 }
 
-/// Outputs that are neighbours: a thread has V of them, and a block's rows of threads share the reduced elements.
+/// Outputs that are neighbours: a thread has V of them, and a block's rows of threads share the reduced
+/// elements.
 template <class F, class S, int V>
 __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
   using T = typename F::T;
@@ -235,7 +239,8 @@ __global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a,
 /// A warp merges the slices of an output.
 template <class F>
 __global__ void __launch_bounds__(kFoldThreads) fold_slices(const FoldLaunch a) {
-  const int64_t output = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
+  const int64_t output =
+      static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
   const unsigned lane = threadIdx.x % kWarpThreads;
   const auto* parts = static_cast<const typename F::Acc*>(a.parts) + output * a.slices;
   typename F::Acc acc = F::identity();
@@ -271,8 +276,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
                1,
                nullptr};
   const FoldDims &along = shape.rows ? a.reduced : a.kept, &across = shape.rows ? a.kept : a.reduced;
-  const bool vectors = kVectorWidth > 1 && reinterpret_cast<uintptr_t>(shape.x) % 16 == 0 && along.has_runs(kVectorWidth, item) &&
-                       across.has_steps(kVectorWidth * item, 0);
+  const bool vectors = kVectorWidth > 1 && reinterpret_cast<uintptr_t>(shape.x) % 16 == 0 &&
+                       along.has_runs(kVectorWidth, item) && across.has_steps(kVectorWidth * item, 0);
   const int width = vectors ? kVectorWidth : 1;
   const auto state = static_cast<int64_t>(sizeof(typename F::Acc));
 
@@ -299,8 +304,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-  OPSIN_LAUNCH((fold_columns<F, S>), grid, dim3(x, y), static_cast<size_t>(x * y * width) * sizeof(typename F::Acc),
-               a, vectors);
+  OPSIN_LAUNCH((fold_columns<F, S>), grid, dim3(x, y),
+               static_cast<size_t>(x * y * width) * sizeof(typename F::Acc), a, vectors);
   merge_slices<F>(a);
 }
 
