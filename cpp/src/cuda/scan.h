@@ -50,6 +50,10 @@ __device__ __forceinline__ T warp_scan(T value, Op op = Op{}) {
 
 namespace detail {
 
+/// Bytes of shared memory of a block.
+template <class T>
+inline constexpr unsigned kScanShared = kScanThreads / kWarpThreads * sizeof(T);
+
 /// Scans elements [begin, begin + kScanTile) of a row of `n`, started from `carry`; returns the fold of all
 /// up to the end of the tile.
 template <class T, class Op, class Load, class Store>
@@ -146,27 +150,42 @@ struct StoreBefore {
 template <class T, class Op, class Load, class Store>
 void scan_rows(std::int64_t rows, std::int64_t n, T identity, Op op, Load load, Store store) {
   constexpr std::int64_t kEnoughBlocks = 1024;
-  constexpr unsigned kShared = kScanThreads / kWarpThreads * sizeof(T);
   if (rows <= 0 || n <= 0) return;
   const std::int64_t tiles = (n - 1) / kScanTile + 1;
   const std::int64_t wanted = tiles <= 4 ? 1 : std::max<std::int64_t>(1, 4 * kEnoughBlocks / rows);
   const std::int64_t each = (tiles - 1) / std::min(tiles, wanted) + 1, pieces = (tiles - 1) / each + 1;
   const unsigned grid = grid_for(rows * pieces, 1);
   if (pieces == 1) {
-    OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid, kScanThreads, kShared, rows, n, pieces,
-                 each, nullptr, identity, op, load, store);
+    OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid, kScanThreads, detail::kScanShared<T>, rows,
+                 n, pieces, each, nullptr, identity, op, load, store);
     return;
   }
   const Scratch<T> totals(rows * pieces);
-  OPSIN_LAUNCH((detail::fold_pieces<T, Op, Load>), grid, kScanThreads, kShared, rows, n, pieces, each,
-               totals.data(), identity, op, load);
+  OPSIN_LAUNCH((detail::fold_pieces<T, Op, Load>), grid, kScanThreads, detail::kScanShared<T>, rows, n,
+               pieces, each, totals.data(), identity, op, load);
   const detail::LoadRows<T> load_totals{totals.data(), pieces};
   const detail::StoreBefore<T> store_totals{totals.data(), pieces};
   OPSIN_LAUNCH((detail::scan_pieces<T, Op, detail::LoadRows<T>, detail::StoreBefore<T>>), grid_for(rows, 1),
-               kScanThreads, kShared, rows, pieces, 1, (pieces - 1) / kScanTile + 1, nullptr, identity, op,
-               load_totals, store_totals);
-  OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid, kScanThreads, kShared, rows, n, pieces, each,
-               totals.data(), identity, op, load, store);
+               kScanThreads, detail::kScanShared<T>, rows, pieces, 1, (pieces - 1) / kScanTile + 1, nullptr,
+               identity, op, load_totals, store_totals);
+  OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid, kScanThreads, detail::kScanShared<T>, rows, n,
+               pieces, each, totals.data(), identity, op, load, store);
+}
+
+/// The halves of a scan of one row that the host looks into: first folds[p] of each `part` elements, a
+/// multiple of kScanTile; then, from befores[p], the fold of all in front of them, what scan_rows() does.
+template <class T, class Op, class Load>
+void fold_parts(std::int64_t n, std::int64_t part, T* folds, T identity, Op op, Load load) {
+  const std::int64_t parts = (n + part - 1) / part;
+  OPSIN_LAUNCH((detail::fold_pieces<T, Op, Load>), grid_for(parts, 1), kScanThreads, detail::kScanShared<T>,
+               1, n, parts, part / kScanTile, folds, identity, op, load);
+}
+template <class T, class Op, class Load, class Store>
+void scan_parts(std::int64_t n, std::int64_t part, const T* befores, T identity, Op op, Load load,
+                Store store) {
+  const std::int64_t parts = (n + part - 1) / part;
+  OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid_for(parts, 1), kScanThreads,
+               detail::kScanShared<T>, 1, n, parts, part / kScanTile, befores, identity, op, load, store);
 }
 
 /// Replaces each element of rows in memory by the fold of those in front of it.

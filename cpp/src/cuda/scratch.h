@@ -30,7 +30,7 @@ class Scratch {
 
 /// Clears `bytes` of memory of the active device.
 inline void clear(void* data, std::int64_t bytes) {
-  backend(kernel_device()).fill_zero(data, static_cast<size_t>(bytes), kernel_device());
+  opsin::backend(kernel_device()).fill_zero(data, static_cast<size_t>(bytes), kernel_device());
 }
 
 }  // namespace opsin::cuda

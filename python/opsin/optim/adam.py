@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from opsin import float32, tensor, zeros_like
-from opsin._C import Tensor, _adam_step
+from opsin._C import Tensor, _adam_step, device
 from opsin.optim.optimizer import Optimizer, check_at_least, check_not_differentiable, with_gradients
 
 __all__ = ["Adam", "AdamW"]
+
+_CPU = device("cpu")
 
 # Parameters, gradients, first and second moments, largest second moments.
 _Columns = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
@@ -88,7 +90,7 @@ class Adam(Optimizer):
             by_step: dict[int, _Columns] = {}
             counters: list[Tensor] = []
             for param, grad in zip(*with_gradients(group["params"]), strict=True):
-                state = self.state[param]
+                state = self._state_of(param)
                 if not state:
                     state["step"] = _step_for(param, 0)
                     state["exp_avg"] = zeros_like(param.detach())
@@ -96,6 +98,8 @@ class Adam(Optimizer):
                     if amsgrad:
                         state["max_exp_avg_sq"] = zeros_like(param.detach())
                 step = state["step"]
+                if (step.device if isinstance(step, Tensor) else _CPU) != param.device:
+                    step = state["step"] = _step_for(param, step)  # the model has moved
                 if isinstance(step, Tensor):
                     counters.append(step)  # counted up where it lies
                     step = 0
