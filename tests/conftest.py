@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,14 @@ def _fixed_seed() -> None:
     import opsin
 
     opsin.manual_seed(0)
+
+
+if os.environ.get("OPSIN_TEST_DEVICE", "cpu") != "cpu":
+
+    @pytest.fixture(autouse=True)
+    def _device_errors_belong_to_their_test() -> Iterator[None]:
+        """What a kernel found wrong is raised by the test that launched it."""
+        from tests import device
+
+        yield
+        device.synchronize()

@@ -85,6 +85,9 @@ class OPSIN_API Backend {
   virtual void deallocate_pinned(void* data) noexcept = 0;
   virtual bool is_pinned(const void* data) = 0;
 
+  /// 0 where there is none.
+  virtual size_t cudnn_version() = 0;
+
   virtual std::unique_ptr<BackendGraph> new_graph() = 0;
   /// Whether this thread captures a graph.
   virtual bool is_capturing() = 0;

@@ -30,6 +30,9 @@ void set_device(int device);
 /// Asked once for each device.
 const DeviceProperties& properties(int device);
 
+/// 0 where there is none.
+size_t cudnn_version();
+
 /// Free and total bytes.
 std::pair<size_t, size_t> memory_info(int device);
 

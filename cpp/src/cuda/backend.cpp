@@ -80,7 +80,7 @@ class CudaBackend final : public Backend {
     return allocator(device.index).allocate(bytes, stream_of(device.index));
   }
   void deallocate(void* data, size_t, Device device) noexcept override {
-    allocator(device.index).deallocate(data);
+    allocator(device.index).deallocate(data, stream_of(device.index));
   }
 
   void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes,
@@ -182,6 +182,8 @@ class CudaBackend final : public Backend {
   void* allocate_pinned(size_t bytes) override { return cuda::allocate_pinned(bytes); }
   void deallocate_pinned(void* data) noexcept override { cuda::deallocate_pinned(data); }
   bool is_pinned(const void* data) override { return cuda::is_pinned(data); }
+
+  size_t cudnn_version() override { return api::cudnn_version(); }
 
   std::unique_ptr<BackendGraph> new_graph() override { return cuda::new_graph(); }
   bool is_capturing() override { return is_capturing_here(); }

@@ -92,6 +92,8 @@ const DeviceProperties& properties(int) {
   return *properties;
 }
 
+size_t cudnn_version() { return 0; }
+
 std::pair<size_t, size_t> memory_info(int device) {
   const size_t total = capacity();
   const std::lock_guard lock(memory().mutex);

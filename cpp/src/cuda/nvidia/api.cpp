@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include <cuda_runtime_api.h>
+#include <cudnn.h>
 
 #include <opsin/error.h>
 
@@ -110,6 +111,8 @@ const DeviceProperties& properties(int device) {
   if (!entry) entry = std::make_unique<DeviceProperties>(ask(device));
   return *entry;
 }
+
+size_t cudnn_version() { return cudnnGetVersion(); }
 
 std::pair<size_t, size_t> memory_info(int device) {
   set_device(device);
