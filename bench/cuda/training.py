@@ -78,8 +78,9 @@ def row(name: str, dtype: str, size: int, target: float | None, side: str) -> Ro
         memory = {OPSIN: _peak(opsin, sides[OPSIN]), TORCH: _peak(torch, sides[TORCH])}
         note = ""
         try:
-            sides[CAPTURED] = opsin.cuda.graph(_opsin_step(net, size, dtype))
-            captured = [float(sides[CAPTURED]()) for _ in range(2)]
+            # The first steps run eagerly, so that the graph is ready when the clock runs.
+            sides[CAPTURED] = opsin.cuda.graph_step(_opsin_step(net, size, dtype), 2)
+            captured = [float(sides[CAPTURED]()) for _ in range(5)][:2]
             if not np.allclose(captured, losses[OPSIN], rtol=TOLERANCE[dtype]):
                 raise ValueError(f"losses differ: {captured} captured, {losses[OPSIN]} eager")
         except Exception as error:

@@ -53,7 +53,7 @@ struct Compose {
   }
 };
 
-TEST(CudaBlock, MergesInTheOrderOfTheThreads) {
+TEST(CudaBlock, MergesInOrder) {
   const emulated::Order previous = emulated::order();
   for (const auto order :
        {emulated::Order::kForward, emulated::Order::kReversed, emulated::Order::kShuffled}) {
@@ -83,7 +83,7 @@ TEST(CudaBlock, MergesInTheOrderOfTheThreads) {
   emulated::set_order(previous);
 }
 
-TEST(CudaBlock, SumsAreTheSameInEveryThreadAndOrder) {
+TEST(CudaBlock, SumsAreTheSameEverywhere) {
   std::mt19937 random(5);
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<Pair<float>> x(512);
@@ -137,7 +137,7 @@ __global__ void visit(std::int64_t n, int* visits) {
   for (std::int64_t i = thread_rank(); i < n; i += thread_count()) ++visits[i];
 }
 
-TEST(CudaBlock, GridsCoverAllThreads) {
+TEST(CudaBlock, GridsCoverAllWork) {
   EXPECT_EQ(grid_for(0, 256), 0u);
   EXPECT_EQ(grid_for(1, 256), 1u);
   EXPECT_EQ(grid_for(256, 256), 1u);

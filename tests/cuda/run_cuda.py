@@ -239,7 +239,8 @@ class Checks:
         ok = bool(facts["available"])
         step.counts["passed" if ok else "failed"] += 1
         if not ok:
-            step.failures.append(f"no device: {facts.get('why_not') or output.strip()[-400:]}"[:400])
+            why = facts.get("why_not") or output
+            step.failures.append(f"no device: ... {' '.join(why.split())[-300:]}")
         elif try_libraries:
             step.notes.append("found its NVIDIA libraries through LD_LIBRARY_PATH only")
         (self.machine.out / "device.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -412,7 +413,7 @@ def summary(steps: list[Step], log: Path) -> int:
         f"{step.name}: {line}" if step.name != "tests" else line for step in steps for line in step.failures
     ]
     log.with_name("failures.txt").write_text("\n".join(failures) + "\n")
-    lines += [f"FAILED {line}"[:MAX_WIDTH] for line in failures[:MAX_LINES]]
+    lines += [f"FAILED {line}"[: 2 * MAX_WIDTH] for line in failures[:MAX_LINES]]
     if len(failures) > MAX_LINES:
         lines.append(f"... and {len(failures) - MAX_LINES} more lines in failures.txt")
     lines += [note for step in steps for note in step.notes]

@@ -130,18 +130,18 @@ def test_clipping(kind: str) -> None:
 
 
 def captured(make: Callable[[], nn.Module], optimizer: str, steps: int) -> list[float]:
-    """Losses of steps of which all but the first two are replays of one graph."""
+    """Losses of steps of which the first ones run eagerly and the others are replays of one graph."""
     model, update, x, y = prepare(make, optimizer, "cuda")
 
-    def step() -> Any:
+    @opsin.cuda.graph_step
+    def step(images: Any, labels: Any) -> Any:
         update.zero_grad()
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(model(images), labels)
         loss.backward()
         update.step()
-        return loss.detach()
+        return loss
 
-    replay = opsin.cuda.graph_step(step, warmup=2)
-    return [replay().item() for _ in range(steps)]
+    return [step(x, y).item() for _ in range(steps)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -149,7 +149,20 @@ def captured(make: Callable[[], nn.Module], optimizer: str, steps: int) -> list[
 def test_a_captured_step_computes_what_the_step_computes(
     make: Callable[[], nn.Module], optimizer: str
 ) -> None:
-    assert captured(make, optimizer, 5) == train(make, optimizer, "cuda", steps=5)
+    assert captured(make, optimizer, 8) == train(make, optimizer, "cuda", steps=8)
+
+
+def test_a_captured_step_takes_new_inputs_and_other_shapes() -> None:
+    weight = opsin.ones(3, device="cuda")
+
+    @opsin.cuda.graph_step
+    def step(x: Any) -> Any:
+        weight.mul_(2)
+        return (x * weight).sum()
+
+    for i in range(10):
+        shape = (3,) if i % 3 else (2, 3)
+        assert step(opsin.full(shape, float(i))).item() == i * 2.0 ** (i + 1) * 3 * (1 if i % 3 else 2)
 
 
 def test_a_captured_graph_reads_its_inputs_anew() -> None:

@@ -39,7 +39,7 @@
 
 #define OPSIN_SHARED(T, name) T* name = static_cast<T*>(::opsin::cuda::emulated::context.shared)
 
-#define __noinline__ __attribute__((noinline))
+#define OPSIN_NOINLINE __attribute__((noinline))
 #define OPSIN_UNROLL
 #define OPSIN_NO_UNROLL
 
