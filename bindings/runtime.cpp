@@ -5,6 +5,7 @@
 
 #include <pybind11/stl.h>
 
+#include <opsin/cuda.h>
 #include <opsin/io.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
@@ -31,7 +32,7 @@ Tensor get_state(const Generator& generator) {
 void set_state(Generator& generator, const Tensor& state) {
   OPSIN_CHECK(TypeError, state.defined() && state.dtype() == kUInt8,
               "set_state: expected a uint8 tensor from get_state()");
-  const Tensor bytes = contiguous(state);
+  const Tensor bytes = contiguous(to(state, opsin::kCPU));
   generator.set_state(bytes.data<uint8_t>(), static_cast<size_t>(bytes.numel()));
 }
 
@@ -68,7 +69,7 @@ py::dict info() {
   result["cpu_features"] = cpu::features();
   result["isa"] = cpu::isa_name(cpu::isa());
   result["threads"] = cpu::num_threads();
-  result["cuda"] = "this build has no CUDA plug-in";
+  result["cuda"] = cuda::is_available() ? cuda::device_properties(0).name : "unavailable: " + cuda::why_not();
   return result;
 }
 
@@ -127,7 +128,9 @@ void bind_files(py::module_& module) {
 
 void bind_runtime(py::module_& module) {
   py::class_<Generator>(module, "Generator", "A source of random numbers with its own seed and position.")
-      .def(py::init([](const py::object&) { return std::make_unique<Generator>(); }),
+      .def(py::init([](const py::object& device) {
+             return std::make_unique<Generator>(Generator::kDefaultSeed, device_or_cpu("Generator", device));
+           }),
            py::arg("device") = "cpu")
       .def("manual_seed",
            [](const py::object& self, const py::int_& seed) {
@@ -138,10 +141,11 @@ void bind_runtime(py::module_& module) {
       .def("initial_seed", &Generator::initial_seed)
       .def("get_state", &get_state)
       .def("set_state", &set_state)
-      .def_property_readonly("device", [](const Generator&) { return opsin::kCPU; })
-      .def(py::pickle([](const Generator& self) { return py::make_tuple(get_state(self)); },
+      .def_property_readonly("device", &Generator::device)
+      .def(py::pickle([](const Generator& self) { return py::make_tuple(get_state(self), self.device()); },
                       [](const py::tuple& state) {
-                        auto generator = std::make_unique<Generator>();
+                        auto generator =
+                            std::make_unique<Generator>(Generator::kDefaultSeed, state[1].cast<Device>());
                         set_state(*generator, state[0].cast<Tensor>());
                         return generator;
                       }));
