@@ -83,6 +83,12 @@ Tensor from_numpy(const py::object& object) {
                    array.ptr());
 }
 
+/// The values on the CPU, outside the graph.
+Tensor fetch(const Tensor& tensor) {
+  const GilRelease release(tensor.device().is_cpu() ? 0 : INT64_MAX);
+  return to(tensor.detach(), opsin::kCPU);
+}
+
 py::object to_numpy(const py::object& self, bool force) {
   Tensor tensor = unwrap(self.ptr());
   OPSIN_CHECK(TypeError, force || tensor.device().is_cpu(), "numpy: can't convert ", tensor.device().str(),
@@ -90,7 +96,7 @@ py::object to_numpy(const py::object& self, bool force) {
   OPSIN_CHECK(Error, force || !tensor.requires_grad(),
               "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
   const py::dtype dtype(array_dtype_name(tensor.dtype()));
-  tensor = to(tensor.detach(), opsin::kCPU);
+  tensor = fetch(tensor);
   char* data = tensor.impl()->mutable_data();
   tensor.impl()->storage->escaped = true;
   std::vector<py::ssize_t> shape, strides;
@@ -157,7 +163,7 @@ void fill(PyObject* data, const Tensor& part) {
         PyObject* item = PySequence_Fast_GET_ITEM(data, i);
         Scalar number;
         if (is_tensor(item)) {
-          number = unwrap(item).scalar();
+          number = value_of(unwrap(item));
         } else {
           OPSIN_CHECK(TypeError, read_number(item, number), "tensor: expected a number, got ",
                       Py_TYPE(item)->tp_name, " (sequences must be of equal depth)");
@@ -332,7 +338,7 @@ void bind_conversion(py::module_& module) {
   };
   method("numpy", &to_numpy, py::kw_only(), py::arg("force") = false,
          "The tensor as a NumPy array on the same memory.");
-  method("tolist", [](const Tensor& self) { return to_list(to(self.detach(), opsin::kCPU)); }, "Nested lists of Python numbers.");
+  method("tolist", [](const Tensor& self) { return to_list(fetch(self)); }, "Nested lists of Python numbers.");
   method(
       "__array__",
       [](const py::object& self, const py::object& dtype, const py::object&) {

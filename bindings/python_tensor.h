@@ -67,6 +67,12 @@ class GilRelease {
   PyThreadState* state_ = nullptr;
 };
 
+/// The value of a tensor of one element. Other Python threads run while a GPU is waited for.
+inline Scalar value_of(const Tensor& tensor) {
+  const GilRelease release(tensor.device().is_cpu() ? 0 : INT64_MAX);
+  return tensor.scalar();
+}
+
 /// Reports to the garbage collector the Python hooks that only `tensor` keeps.
 int visit_hooks(const Tensor& tensor, visitproc visit, void* arg);
 /// Drops those hooks.
@@ -109,6 +115,7 @@ PyObject* wrap_size(IntSpan sizes);
 PyObject* wrap_scalar(const Scalar& value);
 bool read_memory_format(PyObject* object, std::string& name);
 extern PyObject* shape_error;
+extern PyObject* out_of_memory_error;
 
 }  // namespace opsin::python
 

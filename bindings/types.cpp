@@ -8,6 +8,7 @@
 namespace opsin::python {
 
 PyObject* shape_error = nullptr;
+PyObject* out_of_memory_error = nullptr;
 
 namespace {
 
@@ -200,7 +201,7 @@ void translate_exception() {
   } catch (const IndexError& error) {
     PyErr_SetString(PyExc_IndexError, error.what());
   } catch (const OutOfMemoryError& error) {
-    PyErr_SetString(PyExc_MemoryError, error.what());
+    PyErr_SetString(out_of_memory_error, error.what());
   } catch (const FileError& error) {
     PyErr_SetString(PyExc_OSError, error.what());
   } catch (const std::bad_alloc& error) {
@@ -247,6 +248,11 @@ void bind_types(py::module_& module) {
       "opsin.ShapeError", "Sizes that cannot work together: both a RuntimeError and a ValueError.",
       bases.ptr(), nullptr);
   module.attr("ShapeError") = py::handle(shape_error);
+  const py::tuple memory_bases = py::make_tuple(py::handle(PyExc_MemoryError), py::handle(PyExc_RuntimeError));
+  out_of_memory_error = PyErr_NewExceptionWithDoc(
+      "opsin.OutOfMemoryError", "No memory left on a device: both a MemoryError and a RuntimeError.",
+      memory_bases.ptr(), nullptr);
+  module.attr("OutOfMemoryError") = py::handle(out_of_memory_error);
   py::register_exception_translator([](std::exception_ptr error) {
     try {
       if (error) std::rethrow_exception(error);

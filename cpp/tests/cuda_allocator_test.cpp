@@ -65,136 +65,154 @@ struct CudaAllocator : testing::Test {
   FakeMemory memory{256 * kMiB};
   Allocator allocator{memory, "cuda:0"};
 
+  /// From the stream that the block was made for.
+  void deallocate(void* data) { allocator.deallocate(data, streams.at(data)); }
+  void* allocate(size_t bytes, DeviceMemory::Stream on) {
+    void* const data = allocator.allocate(bytes, on);
+    streams[data] = on;
+    return data;
+  }
+
+  std::map<void*, DeviceMemory::Stream> streams;
   int64_t allocated() { return allocator.stats().allocated_bytes.all.current; }
   int64_t reserved() { return allocator.stats().reserved_bytes.all.current; }
 };
 
 TEST_F(CudaAllocator, SmallBlocksShareASegment) {
-  void* const a = allocator.allocate(1, nullptr);
-  void* const b = allocator.allocate(513, nullptr);
+  void* const a = allocate(1, nullptr);
+  void* const b = allocate(513, nullptr);
   EXPECT_EQ(memory.allocations, 1);
   EXPECT_EQ(static_cast<char*>(b) - static_cast<char*>(a), 512);
   EXPECT_EQ(allocated(), 512 + 1024);
   EXPECT_EQ(reserved(), static_cast<int64_t>(2 * kMiB));
   EXPECT_EQ(allocator.stats().requested_bytes.all.current, 514);
   EXPECT_EQ(allocator.stats().allocation.small_pool.current, 2);
-  allocator.deallocate(a);
-  allocator.deallocate(b);
+  deallocate(a);
+  deallocate(b);
   EXPECT_EQ(allocated(), 0);
   EXPECT_EQ(reserved(), static_cast<int64_t>(2 * kMiB));
 }
 
 TEST_F(CudaAllocator, FreedBlocksAreUsedAgainOnTheirStreamOnly) {
-  void* const a = allocator.allocate(1000, stream(1));
-  allocator.deallocate(a);
-  EXPECT_NE(allocator.allocate(1000, stream(2)), a);
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), a);
+  void* const a = allocate(1000, stream(1));
+  deallocate(a);
+  EXPECT_NE(allocate(1000, stream(2)), a);
+  EXPECT_EQ(allocate(1000, stream(1)), a);
 }
 
 TEST_F(CudaAllocator, NeighboursJoin) {
   std::vector<void*> blocks;
-  for (int i = 0; i < 4; ++i) blocks.push_back(allocator.allocate(kMiB / 2, nullptr));
+  for (int i = 0; i < 4; ++i) blocks.push_back(allocate(kMiB / 2, nullptr));
   EXPECT_EQ(memory.allocations, 1);
-  for (const int i : {1, 3, 2, 0}) allocator.deallocate(blocks[static_cast<size_t>(i)]);
+  for (const int i : {1, 3, 2, 0}) deallocate(blocks[static_cast<size_t>(i)]);
   // Whole again: two blocks of 1 MiB fit.
-  EXPECT_EQ(allocator.allocate(kMiB, nullptr), blocks[0]);
-  EXPECT_EQ(allocator.allocate(kMiB, nullptr), blocks[2]);
+  EXPECT_EQ(allocate(kMiB, nullptr), blocks[0]);
+  EXPECT_EQ(allocate(kMiB, nullptr), blocks[2]);
   EXPECT_EQ(memory.allocations, 1);
 }
 
 TEST_F(CudaAllocator, TheSmallestBlockThatFitsIsTaken) {
-  void* const large = allocator.allocate(16 * kMiB, nullptr);
-  void* const medium = allocator.allocate(12 * kMiB, nullptr);
-  allocator.deallocate(large);
-  allocator.deallocate(medium);
-  EXPECT_EQ(allocator.allocate(11 * kMiB + kMiB / 2, nullptr), medium);
+  void* const large = allocate(16 * kMiB, nullptr);
+  void* const medium = allocate(12 * kMiB, nullptr);
+  deallocate(large);
+  deallocate(medium);
+  EXPECT_EQ(allocate(11 * kMiB + kMiB / 2, nullptr), medium);
 }
 
 TEST_F(CudaAllocator, SegmentsOfLargeBlocks) {
-  (void)allocator.allocate(2 * kMiB, nullptr);
+  (void)allocate(2 * kMiB, nullptr);
   EXPECT_EQ(reserved(), static_cast<int64_t>(20 * kMiB));
-  (void)allocator.allocate(30 * kMiB + 1, nullptr);
+  (void)allocate(30 * kMiB + 1, nullptr);
   EXPECT_EQ(reserved(), static_cast<int64_t>(52 * kMiB));
 }
 
 TEST_F(CudaAllocator, AnotherStreamKeepsABlockUntilItsEventIsDone) {
-  void* const a = allocator.allocate(1000, stream(1));
+  void* const a = allocate(1000, stream(1));
   allocator.record_stream(a, stream(2));
   allocator.record_stream(a, stream(2));
-  allocator.deallocate(a);
+  deallocate(a);
   EXPECT_EQ(memory.events, 1);
   EXPECT_EQ(allocated(), 0);
   EXPECT_EQ(allocator.stats().active_bytes.all.current, 1024);
-  EXPECT_NE(allocator.allocate(1000, stream(1)), a);
+  EXPECT_NE(allocate(1000, stream(1)), a);
   memory.done_up_to = 1;
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), a);
+  EXPECT_EQ(allocate(1000, stream(1)), a);
   EXPECT_EQ(memory.events, 0);
 }
 
+TEST_F(CudaAllocator, FreedFromAnotherStreamABlockWaitsForIt) {
+  void* const a = allocate(1000, stream(1));
+  allocator.deallocate(a, stream(2));
+  EXPECT_EQ(memory.events, 1);
+  EXPECT_NE(allocate(1000, stream(1)), a);
+  memory.done_up_to = 1;
+  EXPECT_EQ(allocate(1000, stream(1)), a);
+}
+
 TEST_F(CudaAllocator, RecordingTheOwnStreamChangesNothing) {
-  void* const a = allocator.allocate(1000, stream(1));
+  void* const a = allocate(1000, stream(1));
   allocator.record_stream(a, stream(1));
-  allocator.deallocate(a);
+  deallocate(a);
   EXPECT_EQ(memory.events, 0);
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), a);
+  EXPECT_EQ(allocate(1000, stream(1)), a);
 }
 
 TEST_F(CudaAllocator, TheCacheIsGivenBackBeforeMemoryRunsOut) {
   for (int i = 0; i < 3; ++i) {
-    void* const block = allocator.allocate(80 * kMiB, stream(i));
-    allocator.deallocate(block);
+    void* const block = allocate(80 * kMiB, stream(i));
+    deallocate(block);
   }
-  (void)allocator.allocate(200 * kMiB, nullptr);
+  (void)allocate(200 * kMiB, nullptr);
   EXPECT_EQ(allocator.stats().num_alloc_retries, 1);
   EXPECT_EQ(allocator.stats().num_ooms, 0);
 }
 
 TEST_F(CudaAllocator, BlocksThatWaitForEventsAreWaitedForBeforeMemoryRunsOut) {
-  void* const a = allocator.allocate(200 * kMiB, stream(1));
+  void* const a = allocate(200 * kMiB, stream(1));
   allocator.record_stream(a, stream(2));
-  allocator.deallocate(a);
-  EXPECT_EQ(allocator.allocate(200 * kMiB, stream(1)), a);
+  deallocate(a);
+  EXPECT_EQ(allocate(200 * kMiB, stream(1)), a);
 }
 
 TEST_F(CudaAllocator, OutOfMemoryHasAReportAndStaysUsable) {
-  void* const a = allocator.allocate(200 * kMiB, nullptr);
+  void* const a = allocate(200 * kMiB, nullptr);
   EXPECT_RAISES(
-      (void)allocator.allocate(100 * kMiB, nullptr), OutOfMemoryError,
+      (void)allocate(100 * kMiB, nullptr), OutOfMemoryError,
       "CUDA out of memory: tried to allocate 100.00 MiB on cuda:0, which has 256.00 MiB and 56.00 MiB free; "
       "this process uses 200.00 MiB for tensors and caches 0.00 KiB");
   EXPECT_EQ(allocator.stats().num_ooms, 1);
-  allocator.deallocate(a);
-  EXPECT_NE(allocator.allocate(100 * kMiB, nullptr), nullptr);
-  EXPECT_RAISES((void)allocator.allocate(SIZE_MAX - 10, nullptr), OutOfMemoryError, "out of memory");
+  deallocate(a);
+  EXPECT_NE(allocate(100 * kMiB, nullptr), nullptr);
+  EXPECT_RAISES((void)allocate(SIZE_MAX - 10, nullptr), OutOfMemoryError, "out of memory");
 }
 
 TEST_F(CudaAllocator, ExactSizesWhenMemoryIsShort) {
-  (void)allocator.allocate(250 * kMiB, nullptr);
+  (void)allocate(250 * kMiB, nullptr);
   // No room for a segment of 20 MiB.
-  EXPECT_NE(allocator.allocate(5 * kMiB, nullptr), nullptr);
+  EXPECT_NE(allocate(5 * kMiB, nullptr), nullptr);
 }
 
 TEST_F(CudaAllocator, ALimitHolds) {
   allocator.set_limit(64 * kMiB);
-  EXPECT_RAISES((void)allocator.allocate(65 * kMiB, nullptr), OutOfMemoryError, "limited to 64.00 MiB");
-  (void)allocator.allocate(60 * kMiB, nullptr);
-  EXPECT_RAISES((void)allocator.allocate(5 * kMiB, nullptr), OutOfMemoryError, "limited to 64.00 MiB");
+  EXPECT_RAISES((void)allocate(65 * kMiB, nullptr), OutOfMemoryError, "limited to 64.00 MiB");
+  (void)allocate(60 * kMiB, nullptr);
+  EXPECT_RAISES((void)allocate(5 * kMiB, nullptr), OutOfMemoryError, "limited to 64.00 MiB");
 }
 
 TEST_F(CudaAllocator, EmptyCacheKeepsWhatIsUsed) {
-  void* const a = allocator.allocate(12 * kMiB, nullptr);
-  void* const b = allocator.allocate(14 * kMiB, nullptr);
-  allocator.deallocate(a);
+  void* const a = allocate(12 * kMiB, nullptr);
+  void* const b = allocate(14 * kMiB, nullptr);
+  deallocate(a);
   allocator.empty_cache();
   EXPECT_EQ(reserved(), static_cast<int64_t>(14 * kMiB));
   EXPECT_EQ(memory.used, 14 * kMiB);
-  allocator.deallocate(b);
+  deallocate(b);
 }
 
 TEST_F(CudaAllocator, PeaksAndSums) {
-  void* const a = allocator.allocate(1024, nullptr);
-  void* const b = allocator.allocate(2048, nullptr);
-  allocator.deallocate(b);
+  void* const a = allocate(1024, nullptr);
+  void* const b = allocate(2048, nullptr);
+  deallocate(b);
   EXPECT_EQ(allocator.stats().allocated_bytes.all.peak, 3072);
   EXPECT_EQ(allocator.stats().allocated_bytes.all.allocated, 3072);
   EXPECT_EQ(allocator.stats().allocated_bytes.all.freed, 2048);
@@ -202,19 +220,19 @@ TEST_F(CudaAllocator, PeaksAndSums) {
   EXPECT_EQ(allocator.stats().allocated_bytes.all.peak, 1024);
   allocator.reset_accumulated();
   EXPECT_EQ(allocator.stats().allocated_bytes.all.allocated, 0);
-  allocator.deallocate(a);
+  deallocate(a);
 }
 
 TEST_F(CudaAllocator, AGraphKeepsItsMemory) {
   allocator.hold_pool(7);
   allocator.open_pool(7);
-  void* const a = allocator.allocate(1000, stream(1));
-  allocator.deallocate(a);
-  void* const again = allocator.allocate(1000, stream(1));
+  void* const a = allocate(1000, stream(1));
+  deallocate(a);
+  void* const again = allocate(1000, stream(1));
   EXPECT_EQ(again, a);
   allocator.close_pool();
-  allocator.deallocate(again);
-  EXPECT_NE(allocator.allocate(1000, stream(1)), a);
+  deallocate(again);
+  EXPECT_NE(allocate(1000, stream(1)), a);
   allocator.empty_cache();
   EXPECT_TRUE(memory.blocks.count(a));
   allocator.drop_pool(7);
@@ -226,16 +244,16 @@ TEST_F(CudaAllocator, TensorsThatOutliveTheirGraphMoveToTheCommonPool) {
   allocator.hold_pool(7);
   allocator.hold_pool(7);
   allocator.open_pool(7);
-  void* const a = allocator.allocate(1000, stream(1));
-  void* const b = allocator.allocate(1000, stream(1));
+  void* const a = allocate(1000, stream(1));
+  void* const b = allocate(1000, stream(1));
   allocator.close_pool();
   allocator.drop_pool(7);
   EXPECT_EQ(memory.synchronizations, 0);
-  allocator.deallocate(b);
+  deallocate(b);
   allocator.drop_pool(7);
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), b);
-  allocator.deallocate(a);
-  allocator.deallocate(b);
+  EXPECT_EQ(allocate(1000, stream(1)), b);
+  deallocate(a);
+  deallocate(b);
   allocator.empty_cache();
   EXPECT_EQ(memory.used, 0U);
 }
@@ -244,26 +262,26 @@ TEST_F(CudaAllocator, OtherThreadsAllocateAsUsualDuringACapture) {
   allocator.hold_pool(7);
   allocator.open_pool(7);
   void* elsewhere = nullptr;
-  std::thread([&] { elsewhere = allocator.allocate(1000, stream(1)); }).join();
-  void* const a = allocator.allocate(1000, stream(1));
+  std::thread([&] { elsewhere = allocate(1000, stream(1)); }).join();
+  void* const a = allocate(1000, stream(1));
   EXPECT_EQ(memory.allocations, 2);
   allocator.close_pool();
-  allocator.deallocate(elsewhere);
-  allocator.deallocate(a);
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), elsewhere);
+  deallocate(elsewhere);
+  deallocate(a);
+  EXPECT_EQ(allocate(1000, stream(1)), elsewhere);
   allocator.drop_pool(7);
 }
 
 TEST_F(CudaAllocator, NoEventsDuringACapture) {
-  void* const a = allocator.allocate(1000, stream(1));
+  void* const a = allocate(1000, stream(1));
   allocator.record_stream(a, stream(2));
   allocator.hold_pool(7);
   allocator.open_pool(7);
-  allocator.deallocate(a);
+  deallocate(a);
   EXPECT_EQ(memory.events, 0);
   allocator.close_pool();
   memory.done_up_to = 100;
-  EXPECT_EQ(allocator.allocate(1000, stream(1)), a);
+  EXPECT_EQ(allocate(1000, stream(1)), a);
   allocator.drop_pool(7);
 }
 
@@ -273,7 +291,7 @@ TEST_F(CudaAllocator, RandomUse) {
   for (int i = 0; i < 20000; ++i) {
     if (used.size() < 60 && random() % 2 == 0) {
       const size_t bytes = random() % 4 == 0 ? random() % (3 * kMiB) + 1 : random() % 9000 + 1;
-      auto* const data = static_cast<char*>(allocator.allocate(bytes, stream(static_cast<int>(random() % 3))));
+      auto* const data = static_cast<char*>(allocate(bytes, stream(static_cast<int>(random() % 3))));
       ASSERT_EQ(reinterpret_cast<uintptr_t>(data) % 512, 0U);
       const auto after = used.lower_bound(data);
       ASSERT_TRUE(after == used.end() || data + bytes <= after->first);
@@ -282,13 +300,13 @@ TEST_F(CudaAllocator, RandomUse) {
     } else if (!used.empty()) {
       const auto victim = std::next(used.begin(), static_cast<long>(random() % used.size()));
       if (random() % 8 == 0) allocator.record_stream(victim->first, stream(9));
-      allocator.deallocate(victim->first);
+      deallocate(victim->first);
       used.erase(victim);
       if (random() % 4 == 0) memory.done_up_to += 3;
     }
     if (i % 5000 == 0) allocator.empty_cache();
   }
-  for (const auto& [data, bytes] : used) allocator.deallocate(data);
+  for (const auto& [data, bytes] : used) deallocate(data);
   memory.done_up_to = UINTPTR_MAX;
   allocator.empty_cache();
   EXPECT_EQ(memory.used, 0U);

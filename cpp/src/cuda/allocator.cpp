@@ -68,7 +68,7 @@ Allocator::Allocator(DeviceMemory& device, std::string name) : device_(device), 
 
 Allocator::~Allocator() {
   process_events(true);
-  while (!used_.empty()) deallocate(used_.begin()->second->data);
+  while (!used_.empty()) deallocate(used_.begin()->second->data, used_.begin()->second->stream);
   release_all_segments();
 }
 
@@ -98,11 +98,12 @@ void* Allocator::allocate(size_t bytes, Stream stream) {
   return block->data;
 }
 
-void Allocator::deallocate(void* data) noexcept {
+void Allocator::deallocate(void* data, Stream stream) noexcept {
   const std::lock_guard lock(mutex_);
   const auto found = used_.find(data);
   if (found == used_.end()) return;
   Block* const block = found->second;
+  add_user(block, stream);
   used_.erase(found);
   block->used = false;
   const bool small = block->pool->small;
@@ -122,8 +123,12 @@ void Allocator::deallocate(void* data) noexcept {
 void Allocator::record_stream(const void* data, Stream stream) {
   const std::lock_guard lock(mutex_);
   const auto found = used_.find(data);
-  if (found == used_.end() || found->second->stream == stream) return;
-  std::vector<Stream>& users = found->second->users;
+  if (found != used_.end()) add_user(found->second, stream);
+}
+
+void Allocator::add_user(Block* block, Stream stream) {
+  if (__builtin_expect(block->stream == stream, 1)) return;
+  std::vector<Stream>& users = block->users;
   if (std::find(users.begin(), users.end(), stream) == users.end()) users.push_back(stream);
 }
 

@@ -54,7 +54,10 @@ class Allocator {
 
   /// At least `bytes` > 0, aligned to 512, for use on `stream`; OutOfMemoryError with a report.
   void* allocate(size_t bytes, Stream stream);
-  void deallocate(void* data) noexcept;
+  /// `stream` is where the caller's work goes: if that is another one than the block was made for, it may still
+  /// use the block (a backward pass on another stream than its forward pass does), which record_stream() then
+  /// takes care of.
+  void deallocate(void* data, Stream stream) noexcept;
   /// Once freed, the block at `data` waits for what `stream` holds then.
   void record_stream(const void* data, Stream stream);
 
@@ -107,6 +110,7 @@ class Allocator {
   /// Gives back blocks whose events are done; with `wait`, waits for all.
   void process_events(bool wait);
   void record_events(Block* block);
+  static void add_user(Block* block, Stream stream);
   [[noreturn]] void raise_out_of_memory(size_t bytes);
 
   DeviceMemory& device_;

@@ -80,7 +80,7 @@ class CudaBackend final : public Backend {
     return allocator(device.index).allocate(bytes, stream_of(device.index));
   }
   void deallocate(void* data, size_t, Device device) noexcept override {
-    allocator(device.index).deallocate(data);
+    allocator(device.index).deallocate(data, stream_of(device.index));
   }
 
   void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes,

@@ -91,7 +91,7 @@ class CudaGraph final : public BackendGraph {
     allocator(device_).drop_pool(pool_);
     for (void* data : kept_) deallocate_pinned(data);
     kept_.clear();
-    for (const Draws& draws : draws_) allocator(device_).deallocate(draws.words);
+    for (const Draws& draws : draws_) allocator(device_).deallocate(draws.words, stream_);
     draws_.clear();
     device_ = -1;
   }

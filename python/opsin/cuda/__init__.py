@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from opsin._C import Tensor
+from opsin._C import OutOfMemoryError, Tensor
 from opsin._C import _cuda as _C
 from opsin._C import device as _device
 from opsin._C._cuda import (
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
         set_stream,
         stream,
     )
-
-    OutOfMemoryError = MemoryError
 
 __all__ = [
     "CUDAGraph",
@@ -144,8 +142,6 @@ _HOMES = {
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:
-    # What the engine raises when a device has no memory left, as in PyTorch.
-    OutOfMemoryError = MemoryError
 
     def __getattr__(name: str) -> Any:
         home = _LAZY.get(name)

@@ -237,13 +237,7 @@ class GraphedStep(Generic[R]):
         with StreamContext(side):
             result = self._function(*args, **kwargs)
         outside.wait_stream(side)
-
-        def keep(tensor: Tensor) -> Tensor:
-            if tensor.is_cuda:
-                _C.record_stream(tensor, outside._stream)
-            return tensor
-
-        return _map(keep, result)
+        return result
 
     def _capture(self, inputs: Any) -> _Captured:
         if self._pool == 0:

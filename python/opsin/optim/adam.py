@@ -87,7 +87,7 @@ class Adam(Optimizer):
             # The bias correction depends on the step, which differs for parameters that joined later.
             by_step: dict[int, _Columns] = {}
             for param, grad in zip(*with_gradients(group["params"]), strict=True):
-                state = self.state[param]
+                state = self._state_of(param)
                 if not state:
                     state["step"] = 0
                     state["exp_avg"] = zeros_like(param.detach())

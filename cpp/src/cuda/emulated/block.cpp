@@ -84,16 +84,6 @@ std::atomic<std::uint64_t> launches{0};
 std::atomic<std::uint64_t> launches_before{0};
 std::atomic<int> order_in_force{-1};
 
-Order order_of_environment() {
-  const char* text = std::getenv("OPSIN_CUDA_ORDER");
-  const std::string_view name = text == nullptr ? "" : text;
-  if (name.empty() || name == "forward") return Order::kForward;
-  if (name == "reversed") return Order::kReversed;
-  OPSIN_CHECK(ValueError, name == "shuffled",
-              "OPSIN_CUDA_ORDER: expected forward, reversed or shuffled, got \"", name, "\"");
-  return Order::kShuffled;
-}
-
 /// A launch with its place in the sequence of launches and the order of its blocks.
 struct Job {
   explicit Job(const Launch& what)
@@ -170,6 +160,8 @@ class Worker {
   std::unique_ptr<std::byte[]> shared_;
   std::size_t shared_bytes_ = 0;
 
+  Context& context_ =
+      context;               // that of the thread of the machine: finding it takes a call in a loaded library
   unsigned next_ = 0;        // of places_: the first that has not started
   unsigned alive_ = 0;       // threads that have not ended
   unsigned blocked_ = 0;     // threads that wait
@@ -215,7 +207,7 @@ void Worker::prepare(const Job& job) {
 }
 
 void Worker::run_block(uint3 block) {
-  context.block = block;
+  context_.block = block;
   if (shared_bytes_ != 0) std::memset(shared_.get(), 0xff, shared_bytes_);
   next_ = 0;
   alive_ = count_;
@@ -248,8 +240,8 @@ void Worker::thread_main() {
 void Worker::run_threads(Thread& self) {
   while (next_ < count_ && ready_ == nullptr) {
     const Place& place = places_[next_++];
-    self.index = context.thread = place.index;
-    self.linear = context.linear = place.linear;
+    self.index = context_.thread = place.index;
+    self.linear = context_.linear = place.linear;
     launch_.body(launch_.arguments);
     end(self.linear);
   }
@@ -300,8 +292,8 @@ void Worker::suspend() {
   if (next == nullptr && next_ < count_) next = &take_idle();
   current_ = next;
   self.fiber.switch_to(next != nullptr ? next->fiber : main_);
-  context.thread = self.index;
-  context.linear = self.linear;
+  context_.thread = self.index;
+  context_.linear = self.linear;
 }
 
 void Worker::barrier() {
@@ -324,20 +316,21 @@ std::uint64_t Worker::exchange(WarpFunction function, unsigned mask, std::uint64
   Warp& warp = warps_[linear / kLanes];
   OPSIN_CHECK(Error, (mask >> lane & 1) != 0, place(), "lane ", lane, " calls ", name_of(function),
               " with mask ", hex(mask), ", which leaves it out");
-  Group* group =
-      std::find_if(warp.group, warp.group + warp.groups, [&](const Group& g) { return g.mask == mask; });
-  if (group == warp.group + warp.groups) {
+  unsigned i = 0;
+  while (i < warp.groups && warp.group[i].mask != mask) ++i;
+  Group& group = warp.group[i];
+  if (i == warp.groups) {
     ++warp.groups;
-    *group = {mask, 0, function};
+    group = {mask, 0, function};
   }
-  OPSIN_CHECK(Error, group->function == function, place(), "lane ", lane, " calls ", name_of(function),
-              " while others of mask ", hex(mask), " wait in ", name_of(group->function));
+  OPSIN_CHECK(Error, group.function == function, place(), "lane ", lane, " calls ", name_of(function),
+              " while others of mask ", hex(mask), " wait in ", name_of(group.function));
   warp.value[lane] = value;
   warp.source[lane] = static_cast<std::uint8_t>(source);
   waiting_[linear] = current_;
   ++blocked_;
-  group->arrived |= 1u << lane;
-  if (group->arrived == (mask & warp.alive)) release(warp, *group);
+  group.arrived |= 1u << lane;
+  if (group.arrived == (mask & warp.alive)) release(warp, group);
   suspend();
   return warp.result[lane];
 }
@@ -367,8 +360,8 @@ void Worker::release(Warp& warp, Group& group) {
 }
 
 std::string Worker::place() const {
-  return opsin::detail::concat(launch_.name, ": block [", context.block.x, ", ", context.block.y, ", ",
-                               context.block.z, "]: ");
+  return opsin::detail::concat(launch_.name, ": block [", context_.block.x, ", ", context_.block.y, ", ",
+                               context_.block.z, "]: ");
 }
 
 /// Who waits where.
@@ -405,10 +398,19 @@ void Worker::fail() {
   std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
+Order order_named(std::string_view name) {
+  if (name.empty() || name == "forward") return Order::kForward;
+  if (name == "reversed") return Order::kReversed;
+  OPSIN_CHECK(ValueError, name == "shuffled",
+              "OPSIN_CUDA_ORDER: expected forward, reversed or shuffled, got \"", name, "\"");
+  return Order::kShuffled;
+}
+
 Order order() {
   int order = order_in_force.load(std::memory_order_relaxed);
   if (order < 0) {
-    const int initial = static_cast<int>(order_of_environment());
+    const char* name = std::getenv("OPSIN_CUDA_ORDER");
+    const int initial = static_cast<int>(order_named(name == nullptr ? "" : name));
     if (order_in_force.compare_exchange_strong(order, initial)) order = initial;
   }
   return static_cast<Order>(order);
@@ -430,10 +432,9 @@ std::uint64_t exchange(WarpFunction function, unsigned mask, std::uint64_t value
   return context.worker->exchange(function, mask, value, source);
 }
 
-unsigned section(int width) {
-  OPSIN_CHECK(Error, width > 0 && width <= static_cast<int>(kLanes) && (width & (width - 1)) == 0,
-              context.worker->place(), "a shuffle has width ", width, ", expected a power of two up to 32");
-  return lane() & ~static_cast<unsigned>(width - 1);
+void fail_width(int width) {
+  opsin::detail::raise<Error>(context.worker->place(), "a shuffle has width ", width,
+                              ", expected a power of two up to 32");
 }
 
 void run(const Launch& launch) {

@@ -29,12 +29,21 @@ concept Loadable =
     OneOf<T, char, signed char, unsigned char, short, unsigned short, char2, uchar2, char4, uchar4, short2,
           ushort2, short4, ushort4, int2, uint2, int4, uint4, longlong2, ulonglong2, float2, float4, double2>;
 
+// Atomics order nothing else, as in CUDA, where __threadfence() does. ThreadSanitizer does not know fences.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr std::memory_order kAtomicOrder = std::memory_order_acq_rel;
+inline void fence() {}
+#else
+inline constexpr std::memory_order kAtomicOrder = std::memory_order_relaxed;
+inline void fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+#endif
+
 /// Replaces what `address` holds by `change` of it and returns what it held.
 template <class T, class F>
 T update(T* address, F change) {
   std::atomic_ref<T> cell(*address);
   T old = cell.load(std::memory_order_relaxed);
-  while (!cell.compare_exchange_weak(old, change(old), std::memory_order_relaxed)) {
+  while (!cell.compare_exchange_weak(old, change(old), kAtomicOrder, std::memory_order_relaxed)) {
   }
   return old;
 }
@@ -72,16 +81,17 @@ T atomicXor(T* address, std::type_identity_t<T> value) {
 }
 template <opsin::cuda::emulated::OneOf<int, unsigned, unsigned long long, float> T>
 T atomicExch(T* address, std::type_identity_t<T> value) {
-  return std::atomic_ref<T>(*address).exchange(value, std::memory_order_relaxed);
+  return std::atomic_ref<T>(*address).exchange(value, opsin::cuda::emulated::kAtomicOrder);
 }
 template <opsin::cuda::emulated::OneOf<int, unsigned, unsigned long long, unsigned short> T>
 T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-  std::atomic_ref<T>(*address).compare_exchange_strong(expected, value, std::memory_order_relaxed);
+  std::atomic_ref<T>(*address).compare_exchange_strong(expected, value, opsin::cuda::emulated::kAtomicOrder,
+                                                       std::memory_order_relaxed);
   return expected;
 }
 
-inline void __threadfence_block() { std::atomic_thread_fence(std::memory_order_seq_cst); }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void __threadfence_block() { opsin::cuda::emulated::fence(); }
+inline void __threadfence() { opsin::cuda::emulated::fence(); }
 
 template <opsin::cuda::emulated::Loadable T>
 T __ldg(const T* address) {

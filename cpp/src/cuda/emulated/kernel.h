@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -38,7 +39,7 @@
 
 #define OPSIN_SHARED(T, name) T* name = static_cast<T*>(::opsin::cuda::emulated::context.shared)
 
-#define __noinline__ __attribute__((noinline))
+#define OPSIN_NOINLINE __attribute__((noinline))
 #define OPSIN_UNROLL
 #define OPSIN_NO_UNROLL
 
@@ -54,8 +55,9 @@ namespace opsin::cuda::emulated {
 /// The order in which the threads of a block and the blocks of a grid run.
 enum class Order { kForward, kReversed, kShuffled };
 
-/// Initially what the environment variable OPSIN_CUDA_ORDER says (forward, reversed, shuffled); ValueError if
-/// that is something else.
+/// forward (also if `name` is empty), reversed or shuffled; ValueError for another name.
+Order order_named(std::string_view name);
+/// Initially the one that the environment variable OPSIN_CUDA_ORDER names.
 Order order();
 /// Sets `order()`. Shuffled orders differ from launch to launch; they start again from the same one.
 void set_order(Order order);
@@ -103,8 +105,13 @@ void barrier();
 /// all bits set if that lane takes no part; for a ballot the lanes whose value is not 0.
 std::uint64_t exchange(WarpFunction function, unsigned mask, std::uint64_t value, unsigned source);
 
-/// Raises Error unless `width` is a power of two up to 32; the first lane of the caller's section.
-unsigned section(int width);
+[[noreturn, gnu::cold]] void fail_width(int width);
+
+/// The first lane of the caller's section of `width` lanes: a power of two up to 32.
+inline unsigned section(int width) {
+  if (width <= 0 || width > 32 || (width & (width - 1)) != 0) fail_width(width);
+  return lane() & ~static_cast<unsigned>(width - 1);
+}
 
 template <WarpValue T>
 T shuffle(WarpFunction function, unsigned mask, T value, unsigned source) {

@@ -23,6 +23,7 @@ void end_launch(const char* name);
 
 #define OPSIN_UNROLL _Pragma("unroll")
 #define OPSIN_NO_UNROLL _Pragma("unroll 1")
+#define OPSIN_NOINLINE __noinline__
 
 template <class... P>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,

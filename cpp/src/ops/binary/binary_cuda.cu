@@ -21,7 +21,7 @@ inline constexpr bool is_called = (std::is_same_v<F, binary::Pow> || std::is_sam
                                    std::is_same_v<F, binary::Logaddexp2>);
 
 template <class F, class T>
-__host__ __device__ __noinline__ T value_of(T a, T b) {
+__host__ __device__ OPSIN_NOINLINE T value_of(T a, T b) {
   return F::value(a, b);
 }
 

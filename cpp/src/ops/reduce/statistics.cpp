@@ -33,8 +33,8 @@ struct VarMean {
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
     const auto n = static_cast<double>(reduced_count(x, p.mask));
-    const Tensor mean = plan.run(Fold::Sum, kName, kFloat64, {.divisor = n}, {}, true);
-    const Tensor y = plan.run(Fold::CenteredSquares, kName, x.dtype(),
+    const Tensor mean = plan.run(Fold::Sum, kFloat64, {.divisor = n});
+    const Tensor y = plan.run(Fold::CenteredSquares, x.dtype(),
                               {.divisor = p.divisor, .root = p.root ? 2.0 : 1.0}, mean);
     return {plan.settle(y), to(plan.settle(mean), x.dtype())};
   }
@@ -89,13 +89,13 @@ struct Norm {
   };
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
-    if (p.p == 0) return to(plan.settle(plan.run(Fold::CountNonzero, kName, kInt64)), x.dtype());
+    if (p.p == 0) return to(plan.settle(plan.run(Fold::CountNonzero, kInt64)), x.dtype());
     const Fold fold = p.p == 1           ? Fold::SumAbs
                       : p.p == 2         ? Fold::SumSquares
                       : p.p == INFINITY  ? Fold::MaxAbs
                       : p.p == -INFINITY ? Fold::MinAbs
                                          : Fold::SumPowers;
-    return plan.settle(plan.run(fold, kName, x.dtype(), {.power = p.p, .root = p.p}));
+    return plan.settle(plan.run(fold, x.dtype(), {.power = p.p, .root = p.p}));
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& y) {
     saver.save(0, x);
@@ -134,8 +134,8 @@ struct LogSumExp {
   };
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
-    const Tensor max = plan.run(Fold::Max, kName, x.dtype());
-    return plan.settle(plan.run(Fold::LogSumExp, kName, x.dtype(), {}, max));
+    const Tensor max = plan.run(Fold::Max, x.dtype());
+    return plan.settle(plan.run(Fold::LogSumExp, x.dtype(), {}, max));
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& y) {
     saver.save(0, x);

@@ -31,11 +31,11 @@ inline constexpr bool is_hot =
               unary::Gelu, unary::GeluTanh, unary::Silu, unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh>;
 
 template <class F, class T>
-__host__ __device__ __noinline__ auto value_of(T x, unary::Args<T> args) {
+__host__ __device__ OPSIN_NOINLINE auto value_of(T x, unary::Args<T> args) {
   return F::value(x, args);
 }
 template <class F, class T>
-__host__ __device__ __noinline__ T gradient_of(T g, T x, T y, unary::Args<T> args) {
+__host__ __device__ OPSIN_NOINLINE T gradient_of(T g, T x, T y, unary::Args<T> args) {
   return g * F::derivative(x, y, args);
 }
 
