@@ -109,6 +109,8 @@ struct LayerNorm {
 
 Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& weight, const Tensor& bias,
                   double eps) {
+  if (autocast::is_on(DeviceType::kCUDA, input))
+    return autocast::call<autocast::kFull>(layer_norm, input, normalized_shape, weight, bias, eps);
   const Dims shape(normalized_shape);
   OPSIN_CHECK(ShapeError, !shape.empty(),
               "layer_norm: expected normalized_shape to have at least one dimension, got []");

@@ -151,7 +151,7 @@ double to_correction(std::optional<Scalar> correction) { return correction ? cor
 
 Tensor p_norm(const Tensor& self, double p, IntSpan dim, bool keepdim, std::optional<DType> dtype,
               const char* op) {
-  const Tensor x = to(self, dtype.value_or(self.dtype()));
+  const Tensor x = to(self, autocast::full_dtype(self, dtype).value_or(self.dtype()));
   OPSIN_CHECK(Error, is_floating_point(x.dtype()), op, ": Expected a floating point tensor as input, got ",
               name(x.dtype()), " (pass dtype=)");
   const uint64_t mask = reduced_mask(x, dim, op);
@@ -189,13 +189,15 @@ Tensor vector_norm(const Tensor& x, double ord, IntSpan dim, bool keepdim, std::
 }
 
 Tensor logsumexp(const Tensor& self, IntSpan dim, bool keepdim) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kFull>(logsumexp, self, dim, keepdim);
   const Tensor x = to(self, floating_type(self.dtype()));
   const uint64_t mask = reduced_mask(x, dim, "logsumexp");
   return call<LogSumExp>({mask, keepdim, reduced_sizes(x, mask, true)}, x);
 }
 
 Tensor trace(const Tensor& self) {
-  if (autocast::is_active()) return autocast::call<autocast::kFull>(trace, self);
+  if (autocast::is_on(DeviceType::kCPU, self)) return autocast::call<autocast::kFull>(trace, self);
   OPSIN_CHECK(ShapeError, self.dim() == 2, "trace: expected a matrix, got input ", str(self.sizes()));
   const Dims& strides = contiguous(self).strides();
   const Tensor x = contiguous(self);
