@@ -238,6 +238,15 @@ class Checks:
         (self.machine.out / "device.json").write_text(json.dumps(facts, indent=2) + "\n")
         for device in facts["devices"]:
             say(f"device: {device.get('name')}, {device}"[:300])
+        if ok:
+            # The fixture from which cuDNN makes plans on machines without this device.
+            script, text = ROOT / "tests" / "cuda" / "properties.py", self.machine.out / "cudnn_device.json"
+            status, output = self.machine.run(self.python(str(script), str(text)), 60)
+            step.counts["passed" if status == 0 else "failed"] += 1
+            if status != 0:
+                step.failures.append(f"properties: ... {' '.join(output.split())[-200:]}")
+            if smi := shutil.which("nvidia-smi"):
+                self.machine.run([smi], 20)
         step.seconds = time.monotonic() - start
         return ok
 
