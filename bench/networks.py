@@ -95,21 +95,23 @@ def batch(library: Any, net: Net, size: int) -> tuple[Any, Any]:
     return library.tensor(images), library.tensor(rng.integers(0, net.classes, shape))
 
 
-def _autocast(library: Any, dtype: str) -> Any:
+def _autocast(library: Any, dtype: str, device: str = "cpu") -> Any:
     if dtype == "float32":
         return contextlib.nullcontext()
     if not hasattr(library, "amp"):
         raise NotImplementedError(f"{library.__name__} has no autocast yet")
-    return library.amp.autocast("cpu", dtype=getattr(library, dtype))
+    return library.amp.autocast(device, dtype=getattr(library, dtype))
 
 
-def training_step(library: Any, model: Any, images: Any, labels: Any, dtype: str) -> Callable[[], Any]:
+def training_step(
+    library: Any, model: Any, images: Any, labels: Any, dtype: str, device: str = "cpu"
+) -> Callable[[], Any]:
     """A step of stochastic gradient descent with momentum, which returns the loss before it.
 
     Other dtypes than float32 are under autocast.
     """
     _autocast(library, dtype)  # raises where there is none, before the peers are built
-    # PyTorch's fused step is its fastest on a CPU; Opsin's is always fused.
+    # PyTorch's fused step is its fastest; Opsin's is always fused.
     options = {"fused": True} if library.__name__ == "torch" else {}
     optimizer = library.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, **options
@@ -119,7 +121,7 @@ def training_step(library: Any, model: Any, images: Any, labels: Any, dtype: str
 
     def step() -> Any:
         optimizer.zero_grad()
-        with _autocast(library, dtype):
+        with _autocast(library, dtype, device):
             loss = cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()

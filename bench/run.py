@@ -30,6 +30,7 @@ import ops
 import overhead
 import report
 import roofline
+import section
 import tables
 from harness import Plan, Row
 
@@ -152,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan.quick,
             {kernels.PART: notes},
         )
-        RESULTS.write_text(text, encoding="utf-8")
+        old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+        RESULTS.write_text(section.kept(old, text), encoding="utf-8")
         print(f"wrote {RESULTS.parent.name}/{RESULTS.name}")
     return 0
 

@@ -100,7 +100,7 @@ bool read_value(PyObject* object, const Argument& argument, Value& value) {
       if (!read_number(object, number)) {
         // A 0-d tensor stands for its value, as in PyTorch, unless that would cut it out of the graph.
         if (!is_tensor(object) || unwrap(object).dim() != 0 || unwrap(object).requires_grad()) return false;
-        number = unwrap(object).scalar();
+        number = value_of(unwrap(object));
       }
       value = number;
       return true;
@@ -224,11 +224,17 @@ bool read_arguments(const Schema& schema, PyObject* const* args, Py_ssize_t coun
   return true;
 }
 
-int64_t count_work(std::span<const Value> values) {
+/// About how many elements a call works on. Copies from and to a GPU wait for it, whatever they move.
+int64_t count_work(const Schema& schema, std::span<const Value> values) {
   int64_t elements = 0;
+  bool on_gpu = false;
   for (const Value& value : values) {
     if (const Tensor* tensor = std::get_if<Tensor>(&value)) {
-      if (tensor->defined()) elements += tensor->numel();
+      if (!tensor->defined()) continue;
+      elements += tensor->numel();
+      on_gpu |= tensor->device().is_cuda();
+    } else if (const Device* device = std::get_if<Device>(&value)) {
+      on_gpu |= device->is_cuda();
     } else if (const TensorList* list = std::get_if<TensorList>(&value)) {
       for (const Tensor& item : *list) elements += item.numel();
     } else if (const Dims* sizes = std::get_if<Dims>(&value)) {
@@ -239,13 +245,14 @@ int64_t count_work(std::span<const Value> values) {
       elements = std::max(elements, product);
     }
   }
-  return elements;
+  const bool waits = on_gpu && (schema.name == "to" || schema.name == "cpu" || schema.name == "copy_");
+  return waits ? INT64_MAX : elements;
 }
 
 PyObject* run(const Schema& schema, std::span<Value> values) {
   Value result;
   {
-    const GilRelease release(count_work(values));
+    const GilRelease release(count_work(schema, values));
     schema.call(values, result);
   }
   return wrap_result(result, schema);

@@ -83,14 +83,20 @@ Tensor from_numpy(const py::object& object) {
                    array.ptr());
 }
 
+/// The values on the CPU, outside the graph.
+Tensor fetch(const Tensor& tensor) {
+  const GilRelease release(tensor.device().is_cpu() ? 0 : INT64_MAX);
+  return to(tensor.detach(), opsin::kCPU);
+}
+
 py::object to_numpy(const py::object& self, bool force) {
   Tensor tensor = unwrap(self.ptr());
+  OPSIN_CHECK(TypeError, force || tensor.device().is_cpu(), "numpy: can't convert ", tensor.device().str(),
+              " device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.");
   OPSIN_CHECK(Error, force || !tensor.requires_grad(),
               "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
-  OPSIN_CHECK(TypeError, tensor.device().is_cpu(), "numpy: can't convert a ", tensor.device().str(),
-              " tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.");
   const py::dtype dtype(array_dtype_name(tensor.dtype()));
-  tensor = tensor.detach();
+  tensor = fetch(tensor);
   char* data = tensor.impl()->mutable_data();
   tensor.impl()->storage->escaped = true;
   std::vector<py::ssize_t> shape, strides;
@@ -157,7 +163,7 @@ void fill(PyObject* data, const Tensor& part) {
         PyObject* item = PySequence_Fast_GET_ITEM(data, i);
         Scalar number;
         if (is_tensor(item)) {
-          number = unwrap(item).scalar();
+          number = value_of(unwrap(item));
         } else {
           OPSIN_CHECK(TypeError, read_number(item, number), "tensor: expected a number, got ",
                       Py_TYPE(item)->tp_name, " (sequences must be of equal depth)");
@@ -202,14 +208,19 @@ void fill(PyObject* data, const Tensor& part) {
 py::object make_tensor(const py::object& data, const py::object& dtype, const py::object& device,
                        bool requires_grad) {
   DType wanted;
-  Device place;
   if (!dtype.is_none() && !read_dtype(dtype.ptr(), wanted))
     throw TypeError("tensor: dtype must be an opsin.dtype");
-  if (!device.is_none() && !read_device(device.ptr(), place))
-    throw TypeError("tensor: device must be a device");
-  OPSIN_CHECK(Error, place.is_cpu(), "tensor: no ", place.str(),
-              " on this machine (opsin.cuda.is_available() is False)");
-  const Tensor tensor = tensor_from_data(data.ptr(), dtype.is_none() ? std::nullopt : std::optional(wanted));
+  // A tensor stays where it is, numbers go to the CPU.
+  const Device place = device.is_none() && is_tensor(data.ptr()) ? unwrap(data.ptr()).device()
+                                                                 : device_or_cpu("tensor", device);
+  Tensor tensor;
+  if (is_tensor(data.ptr()) && !(place.is_cpu() && unwrap(data.ptr()).device().is_cpu())) {
+    const Tensor source = unwrap(data.ptr()).detach();
+    const Tensor moved = to(to(source, place), dtype.is_none() ? source.dtype() : wanted);
+    tensor = moved.impl()->storage.get() == source.impl()->storage.get() ? clone(moved) : moved;
+  } else {
+    tensor = to(tensor_from_data(data.ptr(), dtype.is_none() ? std::nullopt : std::optional(wanted)), place);
+  }
   return to_python(tensor.set_requires_grad(requires_grad));
 }
 
@@ -219,11 +230,13 @@ py::object as_tensor(const py::object& data, const py::object& dtype, const py::
     DType wanted = same.dtype();
     if (!dtype.is_none() && !read_dtype(dtype.ptr(), wanted))
       throw TypeError("as_tensor: dtype must be an opsin.dtype");
-    return to_python(to(same, wanted));
+    const Device place = device.is_none() ? same.device() : device_or_cpu("as_tensor", device);
+    return to_python(to(to(same, place), wanted));
   }
   return make_tensor(data, dtype, device, false);
 }
 
+/// `tensor` is on the CPU.
 py::object to_list(const Tensor& tensor) {
   if (tensor.dim() == 0) return py::reinterpret_steal<py::object>(wrap_scalar(tensor.scalar()));
   const int64_t size = tensor.sizes()[0];
@@ -325,7 +338,7 @@ void bind_conversion(py::module_& module) {
   };
   method("numpy", &to_numpy, py::kw_only(), py::arg("force") = false,
          "The tensor as a NumPy array on the same memory.");
-  method("tolist", [](const Tensor& self) { return to_list(self); }, "Nested lists of Python numbers.");
+  method("tolist", [](const Tensor& self) { return to_list(fetch(self)); }, "Nested lists of Python numbers.");
   method(
       "__array__",
       [](const py::object& self, const py::object& dtype, const py::object&) {

@@ -38,9 +38,11 @@ int64_t dims_used(PyObject* item) {
   return 1;
 }
 
-void add_index(Indexed& result, size_t dim, Tensor index) {
+void add_index(Indexed& result, size_t dim, const Tensor& index) {
   if (result.indices.size() <= dim) result.indices.resize(dim + 1);
-  result.indices[dim] = std::move(index);
+  // Indices may be on the CPU whatever they index, as in PyTorch; the other way round is an error of the op.
+  const bool moves = index.defined() && index.device().is_cpu() && result.view.device().is_cuda();
+  result.indices[dim] = moves ? to(index, result.view.device()) : index;
   result.advanced = true;
 }
 
@@ -141,7 +143,10 @@ int set_item(PyObject* self, PyObject* index_object, PyObject* value_object) {
     if (!value.defined()) value = tensor_from_data(value_object, tensor.dtype());
     const Indexed target = resolve(tensor, index_object);
     if (target.advanced) {
-      index_put_(target.view, target.indices, to(value, tensor.dtype()));
+      // Numbers and what came from a list go where the tensor is.
+      const bool moves = value.device().is_cpu() && (value.dim() == 0 || !is_tensor(value_object));
+      const Tensor source = moves ? to(value, tensor.device()) : value;
+      index_put_(target.view, target.indices, to(source, tensor.dtype()));
     } else {
       // Leading dimensions of size 1 that the target lacks are dropped, as in NumPy.
       Tensor source = value;

@@ -17,6 +17,8 @@ PYBIND11_MODULE(_C, module) {
   bind_conversion(module);
   bind_dlpack(module);
   bind_runtime(module);
+  bind_cuda(module);
   bind_profiler(module);
+  bind_slots(module);
   list_public_names(module);
 }

@@ -67,6 +67,12 @@ class GilRelease {
   PyThreadState* state_ = nullptr;
 };
 
+/// The value of a tensor of one element. Other Python threads run while a GPU is waited for.
+inline Scalar value_of(const Tensor& tensor) {
+  const GilRelease release(tensor.device().is_cpu() ? 0 : INT64_MAX);
+  return tensor.scalar();
+}
+
 /// Reports to the garbage collector the Python hooks that only `tensor` keeps.
 int visit_hooks(const Tensor& tensor, visitproc visit, void* arg);
 /// Drops those hooks.
@@ -80,7 +86,9 @@ void bind_autograd(py::module_& module);
 void bind_conversion(py::module_& module);
 void bind_dlpack(py::module_& module);
 void bind_runtime(py::module_& module);
+void bind_cuda(py::module_& module);
 void bind_profiler(py::module_& module);
+void bind_slots(py::module_& module);
 
 /// Sets `__all__`, which the package passes on and type checkers follow, to all names without an underscore.
 void list_public_names(py::module_& module);
@@ -99,11 +107,15 @@ bool in_range(int64_t value, DType dtype);
 PyObject* wrap_dtype(DType dtype);
 bool read_dtype(PyObject* object, DType& dtype);
 PyObject* wrap_device(Device device);
+/// A device, text or number of a GPU; "cuda" without a number is the current device.
 bool read_device(PyObject* object, Device& device);
+/// The same from an optional argument of `op`, whose default is the CPU.
+Device device_or_cpu(const char* op, const py::object& object);
 PyObject* wrap_size(IntSpan sizes);
 PyObject* wrap_scalar(const Scalar& value);
 bool read_memory_format(PyObject* object, std::string& name);
 extern PyObject* shape_error;
+extern PyObject* out_of_memory_error;
 
 }  // namespace opsin::python
 

@@ -175,25 +175,25 @@ int tensor_bool(PyObject* self) {
     OPSIN_CHECK(Error, tensor.numel() == 1, "Boolean value of Tensor with ",
                 tensor.numel() == 0 ? "no" : "more than one",
                 tensor.numel() == 0 ? " values is ambiguous" : " value is ambiguous");
-    return static_cast<int>(tensor.scalar().to_bool());
+    return static_cast<int>(value_of(tensor).to_bool());
   });
 }
 PyObject* tensor_int(PyObject* self) {
   return guarded([&]() -> PyObject* {
-    const Scalar value = unwrap(self).scalar();
+    const Scalar value = value_of(unwrap(self));
     if (value.is_integral()) return PyLong_FromLongLong(value.to_int());
     return PyLong_FromDouble(value.to_double());
   });
 }
 PyObject* tensor_float(PyObject* self) {
-  return guarded([&] { return PyFloat_FromDouble(unwrap(self).scalar().to_double()); });
+  return guarded([&] { return PyFloat_FromDouble(value_of(unwrap(self)).to_double()); });
 }
 PyObject* tensor_index(PyObject* self) {
   return guarded([&]() -> PyObject* {
     const Tensor& tensor = unwrap(self);
     OPSIN_CHECK(TypeError, is_integral(tensor.dtype()) && tensor.numel() == 1,
                 "only integer tensors of a single element can be converted to an index");
-    return PyLong_FromLongLong(tensor.scalar().to_int());
+    return PyLong_FromLongLong(value_of(tensor).to_int());
   });
 }
 
@@ -363,7 +363,7 @@ PyMethodDef methods[] = {
      METH_NOARGS, "Whether values can be negative."},
     {"is_inference", OPSIN_METHOD(PyBool_FromLong(t.is_inference())), METH_NOARGS,
      "Whether the memory was allocated in inference_mode: autograd cannot use it."},
-    {"item", OPSIN_METHOD(wrap_scalar(t.scalar())), METH_NOARGS, "The value of a tensor of one element."},
+    {"item", OPSIN_METHOD(wrap_scalar(value_of(t))), METH_NOARGS, "The value of a tensor of one element."},
     {"retain_grad", OPSIN_METHOD((t.retain_grad(), Py_NewRef(Py_None))), METH_NOARGS,
      "Keeps the gradient of this inner tensor in .grad."},
     {nullptr, nullptr, 0, nullptr}};

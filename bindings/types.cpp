@@ -3,9 +3,12 @@
 
 #include <pybind11/stl.h>
 
+#include <opsin/cuda.h>
+
 namespace opsin::python {
 
 PyObject* shape_error = nullptr;
+PyObject* out_of_memory_error = nullptr;
 
 namespace {
 
@@ -90,17 +93,70 @@ bool read_dtype(PyObject* object, DType& dtype) {
 
 PyObject* wrap_device(Device device) { return py::cast(device).release().ptr(); }
 
-bool read_device(PyObject* object, Device& device) {
+namespace {
+
+/// Stands for "the current one" in a device that was written as "cuda".
+constexpr int8_t kCurrent = -1;
+
+int8_t device_index(long index) {
+  if (index == -1 && PyErr_Occurred()) throw py::error_already_set();
+  OPSIN_CHECK(Error, index >= 0 && index <= 127, "device: invalid device ordinal ", index);
+  return static_cast<int8_t>(index);
+}
+
+/// As the user wrote it.
+bool read_written_device(PyObject* object, Device& device) {
   if (PyUnicode_Check(object)) {
-    device = Device::parse(py::cast<std::string>(object));
+    const auto text = py::cast<std::string>(object);
+    device = text == "cuda" ? Device{DeviceType::kCUDA, kCurrent} : Device::parse(text);
   } else if (PyLong_Check(object) && !PyBool_Check(object)) {
-    device = {DeviceType::kCUDA, static_cast<int8_t>(PyLong_AsLong(object))};
+    device = {DeviceType::kCUDA, device_index(PyLong_AsLong(object))};
   } else if (py::isinstance<Device>(object)) {
     device = py::cast<Device>(object);
   } else {
     return false;
   }
   return true;
+}
+
+Device make_device(const py::object& type, std::optional<int> index) {
+  Device device;
+  if (!read_written_device(type.ptr(), device)) throw TypeError("device: expected a str, int or device");
+  if (!index) return device;
+  OPSIN_CHECK(Error, PyUnicode_Check(type.ptr()) && py::cast<std::string>(type).find(':') == std::string::npos,
+              "device: expected a type without an index when one is given, got '", py::str(type).cast<std::string>(),
+              "'");
+  const int8_t number = device_index(*index);
+  OPSIN_CHECK(Error, device.is_cuda() || number == 0, "device: the CPU has index 0 only, got ", *index);
+  device.index = number;
+  return device;
+}
+
+py::object index_of(const Device& device) {
+  return device.is_cpu() || device.index == kCurrent ? py::none() : py::object(py::int_(device.index));
+}
+
+std::string text_of(const Device& device) { return device.index == kCurrent ? "cuda" : device.str(); }
+
+std::string repr_of(const Device& device) {
+  const py::object index = index_of(device);
+  const std::string type = device.is_cpu() ? "device(type='cpu'" : "device(type='cuda'";
+  return type + (index.is_none() ? ")" : ", index=" + std::to_string(device.index) + ")");
+}
+
+}  // namespace
+
+bool read_device(PyObject* object, Device& device) {
+  if (!read_written_device(object, device)) return false;
+  if (device.index == kCurrent) device.index = static_cast<int8_t>(cuda::current_device());
+  return true;
+}
+
+Device device_or_cpu(const char* op, const py::object& object) {
+  Device device;
+  OPSIN_CHECK(TypeError, object.is_none() || read_device(object.ptr(), device), op,
+              ": device must be a device, a str or an int, got ", Py_TYPE(object.ptr())->tp_name);
+  return device;
 }
 
 PyObject* wrap_size(IntSpan sizes) {
@@ -145,7 +201,7 @@ void translate_exception() {
   } catch (const IndexError& error) {
     PyErr_SetString(PyExc_IndexError, error.what());
   } catch (const OutOfMemoryError& error) {
-    PyErr_SetString(PyExc_MemoryError, error.what());
+    PyErr_SetString(out_of_memory_error, error.what());
   } catch (const FileError& error) {
     PyErr_SetString(PyExc_OSError, error.what());
   } catch (const std::bad_alloc& error) {
@@ -192,6 +248,11 @@ void bind_types(py::module_& module) {
       "opsin.ShapeError", "Sizes that cannot work together: both a RuntimeError and a ValueError.",
       bases.ptr(), nullptr);
   module.attr("ShapeError") = py::handle(shape_error);
+  const py::tuple memory_bases = py::make_tuple(py::handle(PyExc_MemoryError), py::handle(PyExc_RuntimeError));
+  out_of_memory_error = PyErr_NewExceptionWithDoc(
+      "opsin.OutOfMemoryError", "No memory left on a device: both a MemoryError and a RuntimeError.",
+      memory_bases.ptr(), nullptr);
+  module.attr("OutOfMemoryError") = py::handle(out_of_memory_error);
   py::register_exception_translator([](std::exception_ptr error) {
     try {
       if (error) std::rethrow_exception(error);
@@ -229,27 +290,16 @@ void bind_types(py::module_& module) {
 
   py::class_<Device>(module, "device",
                      "Where the memory of a tensor lives: device('cpu'), device('cuda', 1).")
-      .def(py::init([](const py::object& type, std::optional<int> index) {
-             Device device;
-             if (!read_device(type.ptr(), device)) throw TypeError("device: expected a str, int or device");
-             if (index) device.index = static_cast<int8_t>(*index);
-             return device;
-           }),
-           py::arg("type"), py::arg("index") = py::none())
+      .def(py::init(&make_device), py::arg("type"), py::arg("index") = py::none())
       .def_property_readonly("type", [](const Device& d) { return d.is_cpu() ? "cpu" : "cuda"; })
-      .def_property_readonly(
-          "index", [](const Device& d) { return d.is_cpu() ? py::none() : py::object(py::int_(d.index)); })
+      .def_property_readonly("index", &index_of)
       .def("__eq__",
            [](const Device& a, const py::object& b) {
              return py::isinstance<Device>(b) && a == py::cast<Device>(b);
            })
       .def("__hash__", [](const Device& d) { return static_cast<int>(d.type) * 128 + d.index; })
-      .def("__str__", &Device::str)
-      .def("__repr__",
-           [](const Device& d) {
-             return d.is_cpu() ? std::string("device(type='cpu')")
-                               : "device(type='cuda', index=" + std::to_string(d.index) + ")";
-           })
+      .def("__str__", &text_of)
+      .def("__repr__", &repr_of)
       .def("__reduce__", [](const py::object& self) {
         return py::make_tuple(py::type::of(self), py::make_tuple(py::str(self)));
       });

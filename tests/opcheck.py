@@ -15,7 +15,7 @@ A family's file under `tests/ops/` is a list of `Op` rows and one line:
 seed that depends on the case alone. For each op there are: forward in every dtype, first gradients in every
 floating dtype, `gradcheck` and `gradgradcheck` in float64, the same values through other memory layouts
 (transposed, strided, channels-last, expanded), 1 and 2 threads bit for bit, the in-place form, aliases, and
-the error table.
+the error table. `tests/device.py` says on which device.
 
 The peer runs in float64 on the inputs as rounded to the dtype under test, so the tolerance measures the error
 of Opsin alone, in units of that dtype's eps: |got - want| <= eps * (tol * |want| + atol). tol=0 asks for the
@@ -38,6 +38,7 @@ import numpy as np
 import pytest
 
 import opsin
+from tests import device
 from tests.opcases import (
     ALL,
     FLOAT,
@@ -81,6 +82,13 @@ __all__ = [
 __all__ += ["load_tables", "make_tests", "to_opsin", "to_torch"]
 
 
+def _ours(args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    """The arguments for Opsin, on the device under test."""
+    tensors = [v for v in walk([*args, *kwargs.values()]) if isinstance(v, torch.Tensor)]
+    named = {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    return nested_to_opsin(args), {**named, **device.options(tensors)}
+
+
 def check_forward(op: Op, call: Call, dtype: str) -> None:
     args, kwargs = call.make(dtype)
     try:
@@ -90,8 +98,8 @@ def check_forward(op: Op, call: Call, dtype: str) -> None:
         if "not implemented for" not in str(error) and "not supported" not in str(error):
             raise
         like = None
-    result = op.opsin_fn()(*nested_to_opsin(args), **{k: nested_to_opsin(v) for k, v in kwargs.items()})
-    got = outputs_of(result)
+    ours, named = _ours(args, kwargs)
+    got = outputs_of(op.opsin_fn()(*ours, **named))
     is_float = dtype in FLOAT
     if like is None and not is_float:
         pytest.skip(f"no peer for {op.name} in {dtype}")
@@ -173,7 +181,7 @@ def check_gradient(op: Op, call: Call, dtype: str) -> None:
     args, kwargs = call.make(dtype)
     flags, (_, want) = _reference_gradients(op, call, args, kwargs)
     seeds = lambda i, y: to_opsin(_seed(call, i, tuple(y.shape), dtype_name(y)))  # noqa: E731
-    ours = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours = _ours(args, kwargs)
     _, got = _gradients(op.opsin_fn(), *ours, flags, opsin.autograd.grad, seeds)
     rtol, atol = op.tolerance(dtype, grad=True)
     for i, (g, w) in enumerate(zip(got, want, strict=True)):
@@ -184,13 +192,13 @@ def check_gradient(op: Op, call: Call, dtype: str) -> None:
 def check_numerically(op: Op, call: Call, second: bool) -> None:
     args, kwargs = call.make("float64")
     flags = _leaves(args, kwargs, call)
-    ours = (nested_to_opsin(args), tuple(nested_to_opsin(v) for v in kwargs.values()))
-    (args, values), leaves = _require(ours, flags)
+    ours, named = _ours(args, kwargs)
+    (args, values), leaves = _require((ours, tuple(named.values())), flags)
     slots = {id(x): i for i, x in enumerate(leaves)}
 
     def fn(*tensors: Any) -> Any:
         a, v = map_nested(lambda x: tensors[slots[id(x)]] if id(x) in slots else x, (args, values))
-        return op.opsin_fn()(*a, **dict(zip(kwargs, v, strict=True)))
+        return op.opsin_fn()(*a, **dict(zip(named, v, strict=True)))
 
     check = opsin.autograd.gradgradcheck if second else opsin.autograd.gradcheck
     # A full Jacobian costs a backward per output element: beyond this size a random projection must do.
@@ -233,7 +241,8 @@ def check_layout(op: Op, call: Call, layout: str) -> None:
 
     args, kwargs = map_nested(values_of, args), {k: map_nested(values_of, v) for k, v in kwargs.items()}
     move = functools.partial(map_nested, lambda v: relayout(v, layout) if isinstance(v, opsin.Tensor) else v)
-    ours = move(nested_to_opsin(args)), {k: move(nested_to_opsin(v)) for k, v in kwargs.items()}
+    ours, named = _ours(args, kwargs)
+    ours = move(ours), {k: move(v) for k, v in named.items()}
     rtol, atol = op.tolerance(dtype) if dtype in FLOAT else (0.0, 0.0)
     if op.grad and call.grad and dtype in FLOAT:
         flags, (want, gradients) = _reference_gradients(op, call, args, kwargs)
@@ -259,7 +268,7 @@ def check_threads(op: Op, call: Call) -> None:
     dtype = "float32" if "float32" in op.dtypes else op.dtypes[0]
     args, kwargs = call.make(dtype)
     flags = _leaves(args, kwargs, call)
-    ours = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours = _ours(args, kwargs)
     seeds = lambda i, y: to_opsin(_seed(call, i, tuple(y.shape), dtype_name(y)))  # noqa: E731
     before = opsin.get_num_threads()
     runs = []
@@ -280,12 +289,12 @@ def check_threads(op: Op, call: Call) -> None:
     finally:
         opsin.set_num_threads(before)
     for one, two in zip(*runs, strict=True):
-        assert np.array_equal(one, two, equal_nan=True), f"{op.name}: 1 and 2 threads differ"
+        assert np.array_equal(one, two, equal_nan=True), f"{op.name}: two runs differ"
 
 
 def check_inplace(op: Op, call: Call) -> None:
     args, kwargs = call.make("float32" if "float32" in op.dtypes else op.dtypes[0])
-    ours, named = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours, named = _ours(args, kwargs)
     want = op.opsin_fn()(*ours, **named)
     if tuple(want.shape) != tuple(ours[0].shape) or want.dtype != ours[0].dtype:
         return  # the result does not fit into the first argument: check_errors has such rows
@@ -317,7 +326,7 @@ def check_inplace(op: Op, call: Call) -> None:
 def check_alias(op: Op, call: Call, alias: str) -> None:
     dtype = op.dtypes[0]
     args, kwargs = call.make(dtype)
-    ours, named = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours, named = _ours(args, kwargs)
     want = outputs_of(op.opsin_fn()(*ours, **named))
     got = outputs_of(lookup(opsin, alias)(*ours, **named))
     for g, w in zip(got, want, strict=True):
@@ -326,7 +335,7 @@ def check_alias(op: Op, call: Call, alias: str) -> None:
 
 def check_shares_memory(op: Op, call: Call) -> None:
     args, kwargs = call.make("float32")
-    ours, named = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours, named = _ours(args, kwargs)
     for view in outputs_of(op.opsin_fn()(*ours, **named)):
         if view.numel() == 0 or any(n > 1 and s == 0 for n, s in zip(view.shape, view.stride(), strict=True)):
             continue  # Nothing to write, or elements that share their memory.
@@ -347,9 +356,9 @@ def check_error(op: Op, error: Err) -> None:
             warnings.simplefilter("ignore")
             with pytest.raises(kinds):
                 op.torch_fn()(*args, **kwargs)
-    ours, named = nested_to_opsin(args), {k: nested_to_opsin(v) for k, v in kwargs.items()}
+    ours, named = _ours(args, kwargs)
     with pytest.raises(error.kind, match=error.match) as caught:
-        op.opsin_fn()(*ours, **named)
+        device.synchronize(op.opsin_fn()(*ours, **named))
     short = op.name.rsplit(".", 1)[-1].rstrip("_")
     # Indexing is done by ops of other names.
     names = (
@@ -382,6 +391,8 @@ def make_tests(ops: Sequence[Op]) -> type:
                         break
                     unique = f"{name}~{n}"
                 seen.add(unique)
+                if not device.ON_CPU and unique in device.EXCLUDED:
+                    continue
                 found.append(pytest.param((op, *values), id=unique, marks=marks))
         return found
 
@@ -451,7 +462,7 @@ def make_tests(ops: Sequence[Op]) -> type:
         found = rows(make)
         if found:
             body[name] = pytest.mark.parametrize("case", found)(_method(check))
-    return type("TestOps", (), body)
+    return pytest.mark.device(type("TestOps", (), body))
 
 
 def _method(check: Callable[..., None]) -> Callable[..., None]:

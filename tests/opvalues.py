@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 
 import opsin
+from tests.device import fetch, place
 from tests.opcases import map_nested, torch, walk
 
 
 def to_opsin(tensor: Any) -> opsin.Tensor:
-    """A contiguous Opsin tensor with the values of a torch tensor."""
+    """A contiguous Opsin tensor on the device under test with the values of a torch tensor."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     tensor = tensor.detach()
     array = np.array((tensor.float() if dtype == "bfloat16" else tensor).numpy())
-    return opsin.tensor(array, dtype=getattr(opsin, dtype))
+    return place(opsin.tensor(array, dtype=getattr(opsin, dtype)))
 
 
 def to_torch(tensor: opsin.Tensor) -> Any:
-    """The values of an Opsin tensor as a torch tensor of the same dtype."""
+    """The values of an Opsin tensor on the device under test as a torch tensor of the same dtype."""
     dtype = dtype_name(tensor)
-    tensor = tensor.detach()
+    tensor = fetch(tensor.detach())
     array = np.array((tensor.to(opsin.float32) if dtype == "bfloat16" else tensor).numpy())
     return torch.from_numpy(array).to(getattr(torch, dtype))
 

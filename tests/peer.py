@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 import opsin
+from tests.device import fetch, place
 
 torch = pytest.importorskip("torch")
 
 
 def to_opsin(tensor: Any) -> Any:
-    """A tensor with the values and dtype of a torch tensor."""
-    return opsin.tensor(tensor.detach().numpy())
+    """A tensor with the values and dtype of a torch tensor, on the device under test."""
+    return place(opsin.tensor(tensor.detach().numpy()))
 
 
 def to_torch(tensor: Any) -> Any:
     """A torch tensor with the values and dtype of an Opsin tensor."""
-    return torch.from_numpy(np.array(tensor.detach().numpy()))
+    return torch.from_numpy(np.array(fetch(tensor.detach()).numpy()))
 
 
 def state_to_opsin(state: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _MARKS = "opsin_coverage"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "feature(*ids): rows of tests/coverage/features.tsv it proves")
     config.addinivalue_line("markers", "demand(*ids): rows of tests/coverage/demands.tsv it proves")
+    config.addinivalue_line("markers", "device: runs on the device of OPSIN_TEST_DEVICE (tests/device.py)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
     config.pluginmanager.register(_Recorder(config), "opsin-coverage-recorder")
 

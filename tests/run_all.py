@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Runner:
 
     def __init__(self, build: Path, jobs: str | None) -> None:
         self.build = build.resolve()
+        self.deps = self.build / "deps"
         self.jobs = jobs
         scripts = Path(sys.executable).parent
         self.tool = {
@@ -129,12 +130,16 @@ class Runner:
         return result
 
     def python(self) -> Result:
-        result = Result()
-        report = self.build / "pytest.xml"
-        report.unlink(missing_ok=True)
         # Of files that skip themselves, parallel workers report only the first.
-        workers = ["-n", "auto"] if have_torch() else ["-n", "0"]
-        ended_well = self.call(sys.executable, "-m", "pytest", "-q", *workers, f"--junitxml={report}")
+        return self.pytest("pytest", ["-n", "auto"] if have_torch() else ["-n", "0"])
+
+    def pytest(self, name: str, arguments: list[str], env: dict[str, str] | None = None) -> Result:
+        """One run of pytest, whose report is NAME.xml in the build folder."""
+        result = Result()
+        report = self.build / f"{name}.xml"
+        report.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
+        ended_well = self.call(*command, env=env)
         without_torch = 0
         if report.exists():
             for case in ElementTree.parse(report).getroot().iter("testcase"):
@@ -216,7 +221,7 @@ class Runner:
     def qemu(self) -> Result:
         """A small program on emulated CPUs without AVX-512 and without AVX2."""
         result = Result()
-        deps = self.build / "deps" / "usr" / "bin"
+        deps = self.deps / "usr" / "bin"
         names = ["qemu-x86_64", str(deps / "qemu-x86_64-static"), "qemu-x86_64-static"]
         qemu = next((found for name in names if (found := shutil.which(name))), None)
         if qemu is None:
@@ -242,7 +247,7 @@ class Runner:
         result = Result()
         ok = self.call(
             sys.executable, ROOT / "tests/wheels.py", "--out", self.build / "wheels",
-            "--deps", self.build / "deps", sys.executable
+            "--deps", self.deps, sys.executable
         )  # fmt: skip
         result.check(ok, "wheel: contents, size, installed smoke test")
         return result
@@ -270,18 +275,27 @@ def main() -> int:
     parser.add_argument("--jobs")
     parser.add_argument("--only", action="append", choices=[*STEPS, "tsan"])
     args = parser.parse_args()
-    runner = Runner(args.build, args.jobs)
-    rows: list[tuple[str, Result, float]] = []
-    for name in args.only or STEPS:
-        print(f"== {name}", flush=True)
-        start = time.monotonic()
-        step: Callable[[], Result] = getattr(runner, name)
-        rows.append((name, step(), time.monotonic() - start))
+    rows = run_steps(Runner(args.build, args.jobs), args.only or STEPS)
     if args.ci and not args.only:
         torch = Result()
         torch.check(have_torch(), "PyTorch 2.13.0 is missing, nothing was compared with it")
         rows.append(("torch", torch, 0.0))
+    return print_table(rows, args.ci)
 
+
+def run_steps(runner: Runner, names: Sequence[str]) -> list[tuple[str, Result, float]]:
+    """(name, result, seconds) of each step."""
+    rows: list[tuple[str, Result, float]] = []
+    for name in names:
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        step: Callable[[], Result] = getattr(runner, name)
+        rows.append((name, step(), time.monotonic() - start))
+    return rows
+
+
+def print_table(rows: list[tuple[str, Result, float]], ci: bool) -> int:
+    """Prints the steps, their notes and the totals; the exit status."""
     print(f"\n{'':10} {'passed':>8} {'failed':>8} {'skipped':>8} {'seconds':>8}")
     for name, result, seconds in rows:
         print(f"{name:10} {result.passed:8} {result.failed:8} {result.skipped:8} {seconds:8.0f}")
@@ -291,7 +305,7 @@ def main() -> int:
     passed, failed, skipped = (
         sum(getattr(r, k) for _, r, _ in rows) for k in ("passed", "failed", "skipped")
     )
-    if args.ci and skipped > ALLOWED_SKIPS:
+    if ci and skipped > ALLOWED_SKIPS:
         print(f"failed: {skipped} skipped, {ALLOWED_SKIPS} allowed (tests/run_all.py: ALLOWED_SKIPS)")
         failed += 1
     print(f"{passed} passed, {failed} failed, {skipped} skipped")

@@ -1,7 +1,8 @@
 """Builds a wheel for each Python interpreter given, looks into it, installs it and uses it.
 
-`wheels.py --out DIR [--deps DIR] [PYTHON ...]`; without
-interpreters, those of python3.10 to python3.13 that are at hand.
+`wheels.py --out DIR [--deps DIR] [--cuda] [PYTHON ...]`; without interpreters, those of python3.10 to
+python3.13 that are at hand. With `--cuda` the wheel with the CUDA plug-in, for all of its processors, beside
+the one without: how much larger it is, that an import loads nothing of it, and what it says without a GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 12_000_000
+MAX_CUDA_BYTES = 6_000_000
 # In every wheel, as ends of names.
 CONTENTS = [
     "opsin/__init__.py", "opsin/py.typed", "opsin/_C/__init__.pyi", "opsin/_C/_functions.pyi",
@@ -42,6 +44,14 @@ for _ in range(20):
 assert losses[-1] < losses[0], losses
 assert np.allclose(opsin.from_numpy(np.ones((2, 3), np.float32)).numpy(), 1)
 print(opsin.__version__, losses[0], losses[-1])
+"""
+
+# In a process that has imported the package: what of it is in memory, and why there is no GPU.
+CUDA_SMOKE = """
+import opsin
+assert "libopsin_cuda" not in open("/proc/self/maps").read(), "the import loads the plug-in"
+assert opsin.ones(2).sum().item() == 2
+print(opsin.cuda.is_available(), opsin.cuda.why_not())
 """
 
 
@@ -75,9 +85,10 @@ def environment(python: str, folder: Path, packages: list[str]) -> Path:
     return interpreter
 
 
-def build_wheel(python: str, out: Path, deps: Path | None) -> Path:
+def build_wheel(python: str, out: Path, deps: Path | None, *defines: str) -> Path:
     """Builds the wheel; the interpreter that runs this script has the build tools already."""
-    options = [] if deps is None else ["-C", f"cmake.define.OPSIN_DEPS_DIR={deps.resolve()}"]
+    defines = (*([] if deps is None else [f"OPSIN_DEPS_DIR={deps.resolve()}"]), *defines)
+    options = [option for define in defines for option in ("-C", f"cmake.define.{define}")]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         if Path(python).absolute() == Path(sys.executable).absolute():
@@ -120,15 +131,47 @@ def try_out(python: str, wheel: Path) -> None:
         run(Path(folder) / "env" / "bin" / "opsin", "info", cwd=Path(folder))
 
 
+def import_seconds(interpreter: Path) -> float:
+    """Of several imports in processes of their own, the shortest."""
+    code = "import time; t = time.perf_counter(); import opsin; print(time.perf_counter() - t)"
+    return min(float(run(interpreter, "-c", code, cwd=Path("/"))) for _ in range(7))
+
+
+def try_cuda(python: str, out: Path, deps: Path | None) -> None:
+    """The wheel with the plug-in against the one without."""
+    plain = next(out.glob("*.whl"), None) or build_wheel(python, out, deps)
+    root = os.environ.get("CUDA_WHEELS_ROOT")
+    defines = ["OPSIN_CUDA=ON", *([f"CUDA_WHEELS_ROOT={root}"] if root else [])]
+    wheel = build_wheel(python, out / "cuda", deps, *defines)
+    names = zipfile.ZipFile(wheel).namelist()
+    if "opsin/lib/libopsin_cuda.so" not in names or any("emulated" in name for name in names):
+        raise RuntimeError(f"{wheel.name}: expected opsin/lib/libopsin_cuda.so and no emulated plug-in")
+    growth = wheel.stat().st_size - plain.stat().st_size
+    if growth > MAX_CUDA_BYTES:
+        limit = MAX_CUDA_BYTES / 1e6
+        raise RuntimeError(
+            f"{wheel.name}: {growth / 1e6:.1f} MB more with the CUDA plug-in, limit {limit:.0f} MB"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        both = [environment(python, Path(folder) / w.parent.name, ["numpy", str(w)]) for w in (plain, wheel)]
+        answer = run(both[1], "-c", CUDA_SMOKE, cwd=Path(folder)).strip()
+        times = [f"{1e3 * import_seconds(interpreter):.0f} ms" for interpreter in both]
+    print(f"with the CUDA plug-in: {growth / 1e6:+.1f} MB, import {times[1]} (without {times[0]}); {answer}")
+
+
 def main() -> int:
     """Goes through the interpreters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--deps", type=Path, help="folder with unpacked distribution packages")
+    parser.add_argument("--cuda", action="store_true", help="try out the wheel with the CUDA plug-in instead")
     parser.add_argument("pythons", nargs="*")
     args = parser.parse_args()
     at_hand = [found for minor in range(10, 14) if (found := shutil.which(f"python3.{minor}"))]
     for python in args.pythons or at_hand:
+        if args.cuda:
+            try_cuda(python, args.out.resolve(), args.deps)
+            continue
         wheel = build_wheel(python, args.out.resolve(), args.deps)
         look_into(wheel)
         try_out(python, wheel)

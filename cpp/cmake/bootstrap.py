@@ -1,6 +1,6 @@
 """Gets what a build needs and the machine lacks.
 
-    bootstrap.py {build,demo,test,ci,bench} --venv DIR --deps DIR
+    bootstrap.py {build,demo,test,ci,bench,cuda} --venv DIR --deps DIR
 
 Python packages go into a virtual environment. Eigen, GoogleTest and Python's headers are taken from the
 system if they are there, else from the distribution's packages: installed when this runs as root, otherwise
@@ -26,13 +26,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / "tests" / "requirements.txt"
 PEERS = ROOT / "bench" / "requirements.txt"
+# The one place that says which of NVIDIA's wheels the CUDA plug-in is built with.
+CUDA_WHEELS = ROOT / "cpp" / "cmake" / "cuda_wheels.cmake"
 TORCH = "2.13.0"
 # PyTorch's own index of CPU builds; asked when pip's configured index has only builds that carry CUDA.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CPU_SIZE = 200_000_000
 BUILD = ["cmake", "ninja", "pybind11", "numpy"]
 DEMO = [*BUILD, "scikit-learn", "matplotlib", "Pillow", "tqdm"]
-TESTS = ("test", "ci", "bench")
+TESTS = ("test", "ci", "bench", "cuda")
 DISTRO = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 HEADERS = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -273,6 +275,25 @@ def get_peers(python: Path, distribution: Distribution) -> None:
         distribution.get("libtcmalloc-minimal4")
 
 
+def get_cuda_wheels(python: Path) -> None:
+    """NVIDIA's libraries and their headers, where there is a compiler that could use them."""
+    if shutil.which(os.environ.get("CUDACXX", "nvcc")) is None or os.environ.get("CUDA_WHEELS_ROOT"):
+        return
+    listed = re.search(r"set\(OPSIN_CUDA_WHEELS ([^)]*)\)", CUDA_WHEELS.read_text())
+    wheels = listed[1].split() if listed else []
+    versions = installed(python, [wheel.split("==")[0] for wheel in wheels])
+    absent = [wheel for wheel in wheels if versions[wheel.split("==")[0]] != wheel.split("==")[1]]
+    if not absent:
+        return
+    say(f"installing {', '.join(absent)}, about 1 GB to download")
+    # Nothing of what they ask for is used.
+    if not pip_install(python, "--no-deps", *absent):
+        raise MissingError(
+            f"NVIDIA's wheels could not be installed: {python} -m pip install --no-deps {' '.join(wheels)} "
+            "(or set CUDA_WHEELS_ROOT to a folder that holds cu13/ and cudnn/)"
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -306,6 +327,8 @@ def main() -> int:
             get_torch(python, args.torch_index or None)
         if args.kind == "bench":
             get_peers(python, distribution)
+        if args.kind == "cuda":
+            get_cuda_wheels(python)
     except MissingError as problem:
         print(f"bootstrap: {problem}", file=sys.stderr)
         return 1

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from opsin import (
         amp,
         autograd,
+        backends,
         cuda,
         data,
         linalg,
@@ -71,6 +72,7 @@ __all__ = [
     "amp",
     "autocast",
     "autograd",
+    "backends",
     "cuda",
     "data",
     "e",
@@ -112,8 +114,8 @@ __all__ = [
 
 _SUBMODULES = frozenset(
     (
-        *("amp", "autograd", "cuda", "data", "linalg", "metrics", "models", "nn", "optim", "recipes"),
-        *("profiler", "serialization", "train", "transforms", "utils"),
+        *("amp", "autograd", "backends", "cuda", "data", "linalg", "metrics", "models", "nn", "optim"),
+        *("profiler", "recipes", "serialization", "train", "transforms", "utils"),
     )
 )
 _LAZY_FUNCTIONS = {

@@ -165,19 +165,29 @@ class _Methods:
             expected *= shape[dim]
         return True
 
-    def is_pinned(self: Tensor) -> bool:
-        """Always False: memory on this side is not page-locked."""
-        return False
+    def is_pinned(self: Tensor, device: Any = None) -> bool:  # noqa: ARG002
+        """Whether the memory is page-locked, so that copies to a GPU can run behind the calling thread's back."""
+        return _C._cuda.is_pinned(self)
 
-    def pin_memory(self: Tensor) -> Tensor:
-        """Returns self: transfers need no page-locked memory."""
-        return self
+    def pin_memory(self: Tensor, device: Any = None) -> Tensor:  # noqa: ARG002
+        """A copy in page-locked memory; self if it is there already. Needs a GPU."""
+        return _C._cuda.pin_memory(self)
+
+    def record_stream(self: Tensor, stream: Any) -> None:
+        """Says that `stream` uses the memory too: once freed, it is kept until what the stream holds then is done."""
+        _C._cuda.record_stream(self, stream._stream)
+
+    def get_device(self: Tensor) -> int:
+        """The number of the GPU; -1 for the CPU."""
+        return self.device.index if self.is_cuda else -1
 
     def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
-        values = self.detach().contiguous()
+        values = self.detach().contiguous().cpu()
         # NumPy has no bfloat16; float32 holds every value of it.
         array = values.float().numpy() if self.dtype == _C.bfloat16 else values.numpy()
         state = (array, self.dtype, self.requires_grad)
+        if self.is_cuda:
+            state = (*state, str(self.device))
         if builtins.type(self) is Tensor:
             return _rebuild_tensor, state, self.__dict__ or None
         return _rebuild_subclass, (builtins.type(self), *state), self.__dict__ or None
@@ -210,15 +220,15 @@ class _Methods:
         return strided
 
 
-def _rebuild_tensor(array: Any, dtype: Any, requires_grad: bool) -> Tensor:
+def _rebuild_tensor(array: Any, dtype: Any, requires_grad: bool, device: str = "cpu") -> Tensor:
     """A tensor with the values of an array; the inverse of how tensors are pickled."""
-    tensor = _C.tensor(array, dtype=dtype)
+    tensor = _C.tensor(array, dtype=dtype, device=device)
     tensor.requires_grad = requires_grad
     return tensor
 
 
-def _rebuild_subclass(cls: Any, array: Any, dtype: Any, requires_grad: bool) -> Tensor:
-    return Tensor._make_subclass(cls, _rebuild_tensor(array, dtype, False), requires_grad)
+def _rebuild_subclass(cls: Any, array: Any, dtype: Any, requires_grad: bool, device: str = "cpu") -> Tensor:
+    return Tensor._make_subclass(cls, _rebuild_tensor(array, dtype, False, device), requires_grad)
 
 
 def install() -> None:

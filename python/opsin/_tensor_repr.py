@@ -117,7 +117,10 @@ def _corners(tensor: Tensor) -> Tensor:
     for dim in range(tensor.dim()):
         size = tensor.shape[dim]
         if size > 2 * keep:
-            tensor = cat([tensor.narrow(dim, 0, keep), tensor.narrow(dim, size - keep, keep)], dim)
+            # On the CPU, where GPUs have no say in how their tensors print.
+            tensor = cat(
+                [tensor.narrow(dim, 0, keep).cpu(), tensor.narrow(dim, size - keep, keep).cpu()], dim
+            )
     return tensor
 
 

@@ -15,14 +15,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
-from opsin._C import Tensor, _load_safetensors, _save_safetensors
+from opsin._C import Tensor, _cuda, _load_safetensors, _save_safetensors
+from opsin._C import device as _device
 
 __all__ = ["load", "save"]
 
 _STRUCTURE = "opsin.structure"
 _SHARED = "opsin.shared"
+_DEVICES = "opsin.devices"
 _MAX_DEPTH = 100
 
 
@@ -42,18 +45,27 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
                 # Other tools need the data under each name; the note lets `load` tie them again.
                 shared[name] = original
         metadata = {_SHARED: json.dumps(shared)} if shared else {}
-        _save_safetensors(path, {name: tensor.detach() for name, tensor in obj.items()}, metadata)
+        _write(path, dict(obj), metadata)
         return
     packer = _Packer()
     structure = packer.pack(obj, (), 0)
-    _save_safetensors(path, packer.tensors, {_STRUCTURE: json.dumps(structure, separators=(",", ":"))})
+    _write(path, packer.tensors, {_STRUCTURE: json.dumps(structure, separators=(",", ":"))})
+
+
+def _write(path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor.is_cuda}
+    if devices:
+        metadata[_DEVICES] = json.dumps(devices)
+    _save_safetensors(path, {name: tensor.detach() for name, tensor in tensors.items()}, metadata)
 
 
 def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:  # noqa: ARG001
     """Reads what `save` wrote, or any safetensors file as a dict of tensors.
 
-    Nothing in the file is ever executed, whatever `weights_only` says. `map_location` is a device, as a
-    device or text.
+    Nothing in the file is ever executed, whatever `weights_only` says. Tensors return to the device that they were
+    saved from, or to the CPU where there is no such device. `map_location` says otherwise: a device or its
+    text; a dict from texts of devices to devices; or a function that is called with a tensor on the CPU and
+    the text of its old device, and returns that tensor where it shall be, or None for the default.
 
     Raises:
         FileNotFoundError: no such file.
@@ -63,8 +75,7 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
     if not os.path.exists(path):  # noqa: PTH110
         raise FileNotFoundError(f"load: expected a file, found none at {path!r} (check the path)")
     tensors, metadata = _load_safetensors(path)
-    if map_location is not None:
-        tensors = {name: tensor.to(map_location) for name, tensor in tensors.items()}
+    tensors = _place(path, tensors, metadata, map_location)
     if _STRUCTURE in metadata:
         return _unpack(_json_of(path, metadata[_STRUCTURE]), tensors, path, 0)
     if _SHARED in metadata:
@@ -76,6 +87,42 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
                 raise _damaged(path, f"shared tensor {name!r} or {original!r} is missing")
             tensors[name] = tensors[original]
     return tensors
+
+
+def _place(
+    path: str, tensors: dict[str, Tensor], metadata: dict[str, str], map_location: Any
+) -> dict[str, Tensor]:
+    """The tensors on the devices that they belong to."""
+    devices = _json_of(path, metadata[_DEVICES]) if _DEVICES in metadata else {}
+    if not isinstance(devices, dict) or not all(isinstance(place, str) for place in devices.values()):
+        raise _damaged(path, "the list of devices is not a dict of strings")
+    if map_location is None and not devices:
+        return tensors
+    return {
+        name: _placed(tensor, devices.get(name, "cpu"), map_location, path)
+        for name, tensor in tensors.items()
+    }
+
+
+def _placed(tensor: Tensor, location: str, map_location: Any, path: str) -> Tensor:
+    target = map_location
+    if isinstance(target, dict):
+        target = target.get(location, target.get(location.split(":", maxsplit=1)[0]))
+    elif callable(target):
+        function: Callable[[Tensor, str], Any] = target
+        result = function(tensor, location)
+        if isinstance(result, Tensor):
+            return result
+        target = result
+    if target is not None:
+        return tensor.to(target)
+    try:
+        place = _device(location)
+    except (RuntimeError, ValueError):
+        raise _damaged(path, f"unknown device {location[:40]!r}") from None
+    if place.type == "cuda" and (place.index or 0) >= _cuda.device_count():
+        return tensor
+    return tensor.to(place)
 
 
 def _path_of(op: str, f: Any) -> str:
@@ -153,7 +200,7 @@ class _Packer:
                 count += 1
                 name = f"{base}#{count}"
             self._names[identity] = name
-            self.tensors[name] = tensor.detach()
+            self.tensors[name] = tensor
         return name
 
 

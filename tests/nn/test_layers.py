@@ -10,6 +10,7 @@ import pytest
 
 import opsin
 from opsin import nn
+from tests.device import DEVICE
 from tests.peer import assert_close, state_to_opsin, to_opsin, torch
 
 # name, arguments, keywords, input shape
@@ -68,13 +69,14 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
 ]
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("name", "args", "kwargs", "shape"), LAYERS)
 def test_layer_matches_its_namesake(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     torch.manual_seed(3)
     peer = getattr(torch.nn, name)(*args, **kwargs)
-    layer = getattr(nn, name)(*args, **kwargs)
+    layer = getattr(nn, name)(*args, **kwargs).to(DEVICE)
     assert repr(layer) == repr(peer)
     assert {k: tuple(v.shape) for k, v in layer.state_dict().items()} == {
         k: tuple(v.shape) for k, v in peer.state_dict().items()

@@ -48,6 +48,7 @@ def give_gradients(ours: list[Any], theirs: list[Any], skip: int = -1) -> None:
         a.grad = None if i == skip else to_opsin(b.grad)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("name", "kwargs"), CASES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_steps_match(name: str, kwargs: dict[str, Any], dtype: str) -> None:
@@ -72,6 +73,7 @@ def test_steps_match(name: str, kwargs: dict[str, Any], dtype: str) -> None:
                 assert_close(state["state"][key][entry], value, 1e-4)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("name", "kwargs"), CASES)
 def test_state_moves_between_libraries(name: str, kwargs: dict[str, Any]) -> None:
     ours, theirs, optimizer, peer = make_pair(name, kwargs)

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
+#include <memory>
 #include <vector>
 
 #include <opsin/api.h>
+#include <opsin/device.h>
 
 namespace opsin {
 
@@ -16,12 +17,17 @@ struct RandomState {
   uint64_t offset;
 };
 
-/// A source of random numbers. Its methods may be called from several threads at once.
+/// A source of random numbers. Its methods may be called from several threads at once; copies are the same
+/// source.
 class OPSIN_API Generator {
  public:
   static constexpr uint64_t kDefaultSeed = 67280421310721;
 
-  explicit Generator(uint64_t seed = kDefaultSeed);
+  /// `device` is where the tensors live that it fills.
+  explicit Generator(uint64_t seed = kDefaultSeed, Device device = kCPU);
+
+  Device device() const;
+  bool is_same(const Generator& other) const { return state_ == other.state_; }
 
   /// Bytes of a state.
   static constexpr size_t kStateBytes = 24;
@@ -45,14 +51,18 @@ class OPSIN_API Generator {
   void set_state(const uint8_t* bytes, size_t size);
 
  private:
-  mutable std::mutex mutex_;
-  RandomState state_;
+  struct State;
+  std::shared_ptr<State> state_;
 };
 
-/// The generator that ops use when they are given none; seeded from the operating system at first use.
+/// The generator that ops on the CPU use when they are given none; seeded from the operating system at first
+/// use.
 OPSIN_API Generator& default_generator();
+/// The same for a GPU, whether it is there or not.
+OPSIN_API Generator& default_cuda_generator(int device);
+OPSIN_API Generator& default_generator(Device device);
 
-/// Seeds the default generator.
+/// Seeds the default generators of all devices; returns that of the CPU.
 OPSIN_API Generator& manual_seed(uint64_t seed);
 
 }  // namespace opsin

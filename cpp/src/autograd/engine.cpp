@@ -242,7 +242,12 @@ class BackwardPass {
                   str(meta.sizes));
       grad = sum_to_size(grad, meta.sizes);
     }
-    return grad.dtype() == meta.dtype ? grad : to(grad, meta.dtype);
+    if (grad.dtype() != meta.dtype) grad = to(grad, meta.dtype);
+    if (grad.device() == meta.device) return grad;
+    // A number on the CPU may be combined with tensors on a GPU.
+    OPSIN_CHECK(Error, grad.dim() == 0, node.name(), ": its backward gave input ", input, " a gradient on ",
+                grad.device().str(), ", expected one on ", meta.device.str());
+    return to(grad, meta.device);
   }
 
   bool keep_graph_;
@@ -272,6 +277,8 @@ TensorList run_backward(TensorSpan outputs, TensorSpan gradients, TensorSpan inp
     OPSIN_CHECK(ShapeError, gradient.sizes() == output.sizes(), "backward: Mismatch in shape: grad_output[",
                 i, "] has a shape of ", str(gradient.sizes()), " and output[", i, "] has a shape of ",
                 str(output.sizes()));
+    OPSIN_CHECK(Error, gradient.device() == output.device(), "backward: grad_output[", i, "] is on ",
+                gradient.device().str(), ", output[", i, "] on ", output.device().str(), " (move it first)");
     roots.push_back(gradient_edge(output));
     grads.push_back(std::move(gradient));
   }

@@ -1,9 +1,12 @@
 #include "core/backend.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <opsin/error.h>
 #include <opsin/version.h>
@@ -14,6 +17,7 @@
 namespace opsin {
 
 Backend::~Backend() = default;
+BackendGraph::~BackendGraph() = default;
 
 const char* build_id() { return OPSIN_BUILD_ID; }
 
@@ -46,13 +50,25 @@ std::string last_error() {
   return text ? text : "unknown error";
 }
 
-BackendState load() {
+void (*plugin_hook)() = nullptr;
+
+BackendState load(const std::string& from_hook) {
   ensure_ops_registered();
   BackendState state;
-  void* const plugin = dlopen(plugin_path().c_str(), RTLD_NOW | RTLD_LOCAL);
+  const std::string path = plugin_path();
+  if (access(path.c_str(), F_OK) != 0) {
+    state.why_not = "this build has no CUDA plug-in: " + path +
+                    " does not exist (install the package with CUDA, or build with -DOPSIN_CUDA=ON)";
+    return state;
+  }
+  if (!from_hook.empty()) {
+    state.why_not = from_hook;
+    return state;
+  }
+  void* const plugin = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!plugin) {
-    state.why_not =
-        "no CUDA plug-in: " + last_error() + " (pip install 'opsin[cuda]', or build with -DOPSIN_CUDA=ON)";
+    state.why_not = "the CUDA plug-in cannot be loaded: " + last_error() +
+                    " (NVIDIA's libraries come with pip install 'opsin[cuda]')";
     return state;
   }
   const auto* id = static_cast<const char*>(dlsym(plugin, kPluginBuildId));
@@ -65,7 +81,7 @@ BackendState load() {
   }
   try {
     state.backend = entry();
-    state.devices = state.backend->device_count(state.why_not);
+    state.devices = std::min(state.backend->device_count(state.why_not), kMaxCudaDevices);
   } catch (const std::exception& error) {
     state.devices = 0;
     state.why_not = error.what();
@@ -75,8 +91,20 @@ BackendState load() {
 
 }  // namespace
 
+void set_plugin_hook(void (*hook)()) { plugin_hook = hook; }
+
 const BackendState& backend_state() {
-  static const BackendState* const state = new BackendState(load());
+  static constinit std::atomic<const BackendState*> loaded = nullptr;
+  if (const BackendState* state = loaded.load(std::memory_order_acquire)) return *state;
+  // Outside the lock of the static: the hook may wait for a lock of its own (Python's), whose owner waits here.
+  std::string from_hook;
+  try {
+    if (plugin_hook) plugin_hook();
+  } catch (const std::exception& error) {
+    from_hook = error.what();
+  }
+  static const BackendState* const state = new BackendState(load(from_hook));
+  loaded.store(state, std::memory_order_release);
   return *state;
 }
 

@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
+
+#include <opsin/cuda.h>
 
 namespace opsin::cuda::api {
 
@@ -15,7 +18,8 @@ using Event = void*;
 /// A cudaGraphExec_t.
 using GraphExec = void*;
 
-inline constexpr int kMaxDevices = 64;
+using opsin::cuda::CaptureMode;
+using opsin::cuda::DeviceProperties;
 
 /// How many devices there are; when there are none, `why_not` says what is missing. Never raises.
 int device_count(std::string& why_not) noexcept;
@@ -23,34 +27,14 @@ int device_count(std::string& why_not) noexcept;
 /// Makes `device` the one that this thread's other calls are about; cheap where it already is.
 void set_device(int device);
 
-struct Properties {
-  std::string name;
-  int major = 0;
-  int minor = 0;
-  size_t total_memory = 0;
-  int multiprocessors = 0;
-  int threads_per_multiprocessor = 0;
-  int registers_per_multiprocessor = 0;
-  size_t shared_memory_per_block = 0;
-  size_t shared_memory_per_block_optin = 0;
-  size_t shared_memory_per_multiprocessor = 0;
-  size_t l2_cache = 0;
-  int pci_bus = 0;
-  int pci_device = 0;
-  bool integrated = false;  ///< Shares its memory with the CPU.
-  std::string uuid;
-  /// The CUDA version that the driver serves and that of the runtime, as 1000 * major + 10 * minor.
-  int driver_version = 0;
-  int runtime_version = 0;
-};
 /// Asked once for each device.
-const Properties& properties(int device);
+const DeviceProperties& properties(int device);
 
-struct MemoryInfo {
-  size_t free = 0;
-  size_t total = 0;
-};
-MemoryInfo memory_info(int device);
+/// 0 where there is none.
+size_t cudnn_version();
+
+/// Free and total bytes.
+std::pair<size_t, size_t> memory_info(int device);
 
 /// Memory of the current device; null where there is none left.
 void* allocate(size_t bytes);
@@ -87,9 +71,6 @@ bool query_event(Event event);
 /// Milliseconds between two events that were made for timing and are done.
 float elapsed_time(Event start, Event end);
 
-/// Whose calls that cannot be captured (waiting for a device, allocating) break a capture: those of all
-/// threads, of the capturing one, of none.
-enum class CaptureMode { kGlobal, kThreadLocal, kRelaxed };
 /// What is enqueued on `stream` from here on becomes a graph instead of running.
 void begin_capture(Stream stream, CaptureMode mode);
 /// Ends the capture and makes it executable; an Error says what was done that cannot be captured.

@@ -39,13 +39,12 @@ __global__ void __launch_bounds__(kElementThreads)
   constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>, kEach = kWidth * kElementChunks;
   using Out = decltype(f((static_cast<void>(I), T())...));
   const uint32_t first = blockIdx.x * (kElementThreads * kEach);
-  T in[kInputs][kElementChunks][kWidth];
-  Out out[kElementChunks][kWidth];
-  uint32_t index[kElementChunks];
-  OPSIN_UNROLL
-  for (int c = 0; c < kElementChunks; ++c) index[c] = first + (c * kElementThreads + threadIdx.x) * kWidth;
-
   if (args.dense && first + kElementThreads * kEach <= args.numel) {
+    T in[kInputs][kElementChunks][kWidth];
+    Out out[kElementChunks][kWidth];
+    uint32_t index[kElementChunks];
+    OPSIN_UNROLL
+    for (int c = 0; c < kElementChunks; ++c) index[c] = first + (c * kElementThreads + threadIdx.x) * kWidth;
     OPSIN_UNROLL
     for (int i = 0; i < kInputs; ++i) {
       OPSIN_UNROLL
@@ -62,51 +61,32 @@ __global__ void __launch_bounds__(kElementThreads)
     for (int c = 0; c < kElementChunks; ++c) {
       OPSIN_UNROLL
       for (int w = 0; w < kWidth; ++w) out[c][w] = f(in[I][c][w]...);
-    }
-    OPSIN_UNROLL
-    for (int c = 0; c < kElementChunks; ++c) {
       store(out[c], args.data[0] + uint64_t{index[c]} * args.size[0], args.dtype[0]);
     }
     return;
   }
 
   // Element by element; neighbours go to neighbouring threads.
-  int64_t target[kElementChunks][kWidth];
-  OPSIN_UNROLL
-  for (int c = 0; c < kElementChunks; ++c) {
-    OPSIN_UNROLL
-    for (int w = 0; w < kWidth; ++w) {
-      const uint32_t position = first + (c * kWidth + w) * kElementThreads + threadIdx.x;
-      target[c][w] = -1;
-      if (position >= args.numel) {
-        OPSIN_UNROLL
-        for (int i = 0; i < kInputs; ++i) in[i][c][w] = args.number[0];
-        continue;
-      }
-      int64_t offset[kInputs + 1] = {};
-      uint32_t rest = position;
-      for (int d = 0; d < args.rank; ++d) {
-        const bool last = d + 1 == args.rank;
-        const uint32_t above = last ? 0 : args.sizes[d].divide(rest);
-        const auto digit = static_cast<int64_t>(last ? rest : rest - above * args.sizes[d].divisor());
-        OPSIN_UNROLL
-        for (int i = 0; i <= kInputs; ++i) offset[i] += digit * args.strides[i][d];
-        rest = above;
-      }
-      target[c][w] = offset[0];
+  OPSIN_NO_UNROLL
+  for (int e = 0; e < kEach; ++e) {
+    const uint32_t position = first + e * kElementThreads + threadIdx.x;
+    if (position >= args.numel) return;
+    int64_t offset[kInputs + 1] = {};
+    uint32_t rest = position;
+    OPSIN_NO_UNROLL
+    for (int d = 0; d < args.rank; ++d) {
+      const uint32_t above = d + 1 == args.rank ? 0 : args.sizes[d].divide(rest);
+      const auto digit = static_cast<int64_t>(rest - above * args.sizes[d].divisor());
       OPSIN_UNROLL
-      for (int i = 0; i < kInputs; ++i) {
-        in[i][c][w] = args.data[i + 1] ? load<T>(args.data[i + 1] + offset[i + 1], args.dtype[i + 1])
-                                       : args.number[i + 1];
-      }
+      for (int i = 0; i <= kInputs; ++i) offset[i] += digit * args.strides[i][d];
+      rest = above;
     }
-  }
-  OPSIN_UNROLL
-  for (int c = 0; c < kElementChunks; ++c) {
+    T in[kInputs];
     OPSIN_UNROLL
-    for (int w = 0; w < kWidth; ++w) {
-      if (target[c][w] >= 0) store(f(in[I][c][w]...), args.data[0] + target[c][w], args.dtype[0]);
+    for (int i = 0; i < kInputs; ++i) {
+      in[i] = args.data[i + 1] ? load<T>(args.data[i + 1] + offset[i + 1], args.dtype[i + 1]) : args.number[i + 1];
     }
+    store(f(in[I]...), args.data[0] + offset[0], args.dtype[0]);
   }
 }
 

@@ -217,7 +217,7 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
     OPSIN_CHECK(ValueError, tensor.defined(), "save: tensor '", name, "' is undefined");
     OPSIN_CHECK(ValueError, name != "__metadata__" && names.insert(name).second, "save: the name '", name,
                 name == "__metadata__" ? "' is reserved" : "' appears twice");
-    dense.emplace_back(name, contiguous(tensor.detach()));
+    dense.emplace_back(name, contiguous(to(tensor.detach(), kCPU)));
   }
   // Large elements first: with an aligned start, every tensor is then aligned to its element size.
   std::stable_sort(dense.begin(), dense.end(), [](const auto& a, const auto& b) {

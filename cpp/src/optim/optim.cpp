@@ -1,21 +1,24 @@
-// Optimizer steps: checks, and the split of many parameters over threads.
-#include "optim_kernels.h"
-
-#include <atomic>
+// Optimizer steps: checks, and lists of tensors sorted by device and dtype.
 #include <cmath>
 
 #include <opsin/autograd.h>
+#include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
 #include <opsin/optim.h>
 
 #include "core/profiler.h"
-#include "cpu/thread_pool.h"
+#include "core/registry.h"
+#include "optim_kernels.h"
 
 namespace opsin {
 
-namespace {
+constinit KernelSlot<void (*)(const SgdParams&)> sgd_update("sgd");
+constinit KernelSlot<void (*)(const AdamParams&)> adam_update("adam");
+constinit KernelSlot<void (*)(const UnscaleParams&)> unscale_update("unscale_grads");
+constinit KernelSlot<void (*)(const ScaleParams&)> scale_update("update_scale_");
 
-constexpr int64_t kGrain = 16384;
+namespace {
 
 void check_list(const char* op, const char* what, TensorSpan params, TensorSpan list, bool may_be_empty) {
   if (may_be_empty && list.empty()) return;
@@ -26,109 +29,215 @@ void check_list(const char* op, const char* what, TensorSpan params, TensorSpan 
                 str(params[i].sizes()), ", got ", str(list[i].sizes()));
     OPSIN_CHECK(TypeError, list[i].dtype() == params[i].dtype(), op, ": expected ", what, " of dtype ",
                 name(params[i].dtype()), ", got ", name(list[i].dtype()));
+    OPSIN_CHECK(Error, list[i].device() == params[i].device(), op, ": expected ", what, " on ",
+                params[i].device().str(), ", got one on ", list[i].device().str(), " (move it with to())");
   }
 }
 
-/// Runs `loop(data, n, args)` over the elements of parameter i of all `lists` (the written ones first in
-/// `written`); tensors whose memory is not row-major go through a copy.
-template <class Loop, class Args>
-void for_each_parameter(const char* op, Loop const (&loops)[kNumDTypes], const Args& args,
-                        std::initializer_list<TensorSpan> lists, unsigned written) {
+/// Tensors of one device and dtype, in columns.
+struct Group {
+  Device device;
+  DType dtype;
+  std::vector<size_t> rows;  ///< Which of the lists.
+  std::vector<int64_t> numel;
+  std::vector<void*> data[TensorColumns::kMost];
+  /// Stand-ins of tensors whose elements don't lie side by side, with what they stand for.
+  std::vector<std::pair<Tensor, Tensor>> copies;
+
+  TensorColumns columns() const {
+    TensorColumns result{static_cast<int64_t>(numel.size()), numel.data(), {}, dtype};
+    for (int c = 0; c < TensorColumns::kMost; ++c)
+      if (!data[c].empty()) result.data[c] = data[c].data();
+    return result;
+  }
+};
+
+Group& group_of(std::vector<Group>& groups, const Tensor& tensor) {
+  for (Group& group : groups)
+    if (group.device == tensor.device() && group.dtype == tensor.dtype()) return group;
+  groups.push_back({tensor.device(), tensor.dtype(), {}, {}, {}, {}});
+  return groups.back();
+}
+
+/// Whether row i of all columns is channels-last in memory: the elements then correspond as they lie.
+bool all_hidden(std::initializer_list<TensorSpan> columns, size_t i) {
+  for (const TensorSpan column : columns) {
+    if (column.empty()) continue;
+    if (!column[i].is_contiguous() || !column[i].impl()->is_hidden()) return false;
+  }
+  return true;
+}
+
+/// Calls body(group) for the tensors of each device and dtype. Columns whose bit is set in `written` are
+/// written; tensors whose memory is not row-major go through a copy.
+template <class Slot, class Body>
+void for_groups(const char* op, const Slot& slot, std::initializer_list<TensorSpan> columns, unsigned written,
+                Body body) {
   profiler::Scope scope;
   if (profiler::wants(profiler::kOn)) [[unlikely]]
     scope.start(op, ProfilerEvent::Kind::kOp);
-  const TensorSpan params = *lists.begin();
-  for (size_t i = 0; i < params.size(); ++i) {
-    const Loop loop = loops[static_cast<int>(params[i].dtype())];
-    OPSIN_CHECK(TypeError, loop, op, ": expected floating-point parameters, got ", name(params[i].dtype()));
-    char* data[5] = {};
-    Tensor dense[5], original[5];
-    size_t k = 0;
-    for (const TensorSpan list : lists) {
-      if (!list.empty()) {
-        original[k] = list[i].detach();
-        dense[k] = contiguous(original[k]);
-        data[k] = dense[k].impl()->mutable_data();
+  const TensorSpan first = *columns.begin();
+  std::vector<Group> groups;
+  for (size_t i = 0; i < first.size(); ++i) {
+    OPSIN_CHECK(TypeError, is_floating_point(first[i].dtype()), op,
+                ": expected floating-point tensors, got ", name(first[i].dtype()));
+    Group& group = group_of(groups, first[i]);
+    const bool hidden = all_hidden(columns, i);
+    group.rows.push_back(i);
+    group.numel.push_back(first[i].numel());
+    size_t c = 0;
+    for (const TensorSpan column : columns) {
+      if (!column.empty()) {
+        const Tensor original = column[i].detach(), dense = contiguous(original);
+        group.data[c].push_back(hidden ? dense.impl()->physical_data() : dense.impl()->mutable_data());
+        if (!dense.is_same(original)) {
+          // A copy that is only read lives until the kernels are enqueued, too.
+          group.copies.emplace_back(written >> c & 1 ? original : Tensor(), dense);
+        }
       }
-      ++k;
-    }
-    const auto item = static_cast<int64_t>(item_size(params[i].dtype()));
-    cpu::parallel_for(params[i].numel(), kGrain, [&](int64_t begin, int64_t end) {
-      char* part[5];
-      for (size_t j = 0; j < 5; ++j) part[j] = data[j] ? data[j] + begin * item : nullptr;
-      loop(part, end - begin, &args);
-    });
-    for (size_t j = 0; j < k; ++j) {
-      if (!(written >> j & 1) || !dense[j].defined()) continue;
-      if (!dense[j].is_same(original[j])) copy_(original[j], dense[j]);
-      original[j].bump_version();
+      ++c;
     }
   }
+  for (const Group& group : groups) {
+    body(slot.get(group.device, group.dtype), group);
+    for (const auto& [original, dense] : group.copies)
+      if (original.defined()) copy_(original, dense);
+  }
+  size_t c = 0;
+  for (const TensorSpan column : columns) {
+    if (written >> c++ & 1)
+      for (const Tensor& tensor : column) tensor.bump_version();
+  }
+}
+
+/// A learning rate that lies on a GPU, as the kernels there read it.
+const float* learning_rate_of(const Tensor& lr, const Group& group, Tensor& kept) {
+  if (!lr.defined()) return nullptr;
+  OPSIN_CHECK(ShapeError, lr.numel() == 1, "optimizer: expected a learning rate of one element, got ",
+              str(lr.sizes()));
+  kept = contiguous(to(to(lr.detach(), kFloat32), group.device));
+  return kept.data<float>();
+}
+
+AdamArgs adam_args(const AdamOptions& options, double step) {
+  const double correction1 = 1 - std::pow(options.beta1, step);
+  const double correction2 = 1 - std::pow(options.beta2, step);
+  return {options.lr / correction1,
+          options.beta1,
+          1 - options.beta1,
+          options.beta2,
+          1 - options.beta2,
+          1 / std::sqrt(correction2),
+          options.eps,
+          options.decoupled ? 0 : options.weight_decay,
+          options.decoupled ? 1 - options.lr * options.weight_decay : 1,
+          options.maximize ? -1.0 : 1.0,
+          options.amsgrad};
 }
 
 }  // namespace
 
 void sgd_step(TensorSpan params, TensorSpan grads, TensorSpan buffers, const SgdOptions& options,
-              bool first_step) {
+              bool first_step, const Tensor& lr) {
   const NoGradGuard no_grad;
+  if (lr.defined() && lr.device().is_cpu()) {
+    SgdOptions known = options;
+    known.lr = lr.item<double>();
+    return sgd_step(params, grads, buffers, known, first_step);
+  }
   check_list("sgd", "gradients", params, grads, false);
   check_list("sgd", "momentum buffers", params, buffers, options.momentum == 0);
   const bool has_buffer = options.momentum != 0;
-  const cpu::SgdArgs args{options.lr,
-                          options.momentum,
-                          1 - options.dampening,
-                          options.weight_decay,
-                          options.maximize ? -1.0 : 1.0,
-                          options.nesterov,
-                          first_step,
-                          has_buffer};
-  for_each_parameter("sgd", OPSIN_ISA_SELECT(cpu::optim_table).sgd, args,
-                     {params, grads, has_buffer ? buffers : TensorSpan()}, 0b101);
+  const SgdArgs args{options.lr,
+                     options.momentum,
+                     1 - options.dampening,
+                     options.weight_decay,
+                     options.maximize ? -1.0 : 1.0,
+                     options.nesterov,
+                     first_step,
+                     has_buffer};
+  for_groups("sgd", sgd_update, {params, grads, has_buffer ? buffers : TensorSpan()}, 0b101,
+             [&](auto kernel, const Group& group) {
+               Tensor kept;
+               kernel({group.columns(), args, learning_rate_of(lr, group, kept)});
+             });
 }
 
 void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avgs, TensorSpan exp_avg_sqs,
-               TensorSpan max_exp_avg_sqs, int64_t step, const AdamOptions& options) {
+               TensorSpan max_exp_avg_sqs, int64_t step, const AdamOptions& options, const Tensor& lr,
+               TensorSpan steps) {
   const NoGradGuard no_grad;
-  OPSIN_CHECK(ValueError, step >= 1, "adam: expected a step number of at least 1, got ", step);
+  if (lr.defined() && lr.device().is_cpu()) {
+    AdamOptions known = options;
+    known.lr = lr.item<double>();
+    return adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step, known, {}, steps);
+  }
+  OPSIN_CHECK(ValueError, step >= 1 || !steps.empty(), "adam: expected a step number of at least 1, got ",
+              step);
   check_list("adam", "gradients", params, grads, false);
   check_list("adam", "exp_avgs", params, exp_avgs, false);
   check_list("adam", "exp_avg_sqs", params, exp_avg_sqs, false);
   check_list("adam", "max_exp_avg_sqs", params, max_exp_avg_sqs, !options.amsgrad);
-  const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(step));
-  const double correction2 = 1 - std::pow(options.beta2, static_cast<double>(step));
-  const cpu::AdamArgs args{options.lr / correction1,
-                           options.beta1,
-                           1 - options.beta1,
-                           options.beta2,
-                           1 - options.beta2,
-                           1 / std::sqrt(correction2),
-                           options.eps,
-                           options.decoupled ? 0 : options.weight_decay,
-                           options.decoupled ? 1 - options.lr * options.weight_decay : 1,
-                           options.maximize ? -1.0 : 1.0,
-                           options.amsgrad};
-  for_each_parameter("adam", OPSIN_ISA_SELECT(cpu::optim_table).adam, args,
-                     {params, grads, exp_avgs, exp_avg_sqs, options.amsgrad ? max_exp_avg_sqs : TensorSpan()},
-                     0b11101);
+  OPSIN_CHECK(ValueError, steps.empty() || steps.size() == params.size(),
+              "adam: expected as many steps as parameters, got ", steps.size(), " and ", params.size());
+  for (size_t i = 0; i < steps.size(); ++i) {
+    OPSIN_CHECK(ValueError, params[i].device().is_cuda() && steps[i].device() == params[i].device() &&
+                                steps[i].dtype() == kFloat32 && steps[i].numel() == 1,
+                "adam: expected steps as float32 numbers on the parameters' GPU, got ",
+                name(steps[i].dtype()), " ", str(steps[i].sizes()), " on ", steps[i].device().str(), " for ",
+                params[i].device().str(), " (capturable=True is for GPUs)");
+  }
+  const AdamArgs args = adam_args(options, static_cast<double>(step));
+  for_groups("adam", adam_update,
+             {params, grads, exp_avgs, exp_avg_sqs, options.amsgrad ? max_exp_avg_sqs : TensorSpan()}, 0b11101,
+             [&](auto kernel, const Group& group) {
+               std::vector<float*> counters;
+               if (!steps.empty())
+                 for (const size_t i : group.rows) counters.push_back(steps[i].mutable_data<float>());
+               Tensor kept;
+               kernel({group.columns(), args, options.lr, options.decoupled ? options.weight_decay : 0, step,
+                       learning_rate_of(lr, group, kept), steps.empty() ? nullptr : counters.data()});
+             });
+  for (const Tensor& counter : steps) counter.bump_version();
 }
 
 bool unscale_grads(TensorSpan grads, double factor) {
   const NoGradGuard no_grad;
-  std::atomic<bool> found{false};
-  for (const Tensor& grad : grads) {
-    const auto loop = OPSIN_ISA_SELECT(cpu::optim_table).unscale[static_cast<int>(grad.dtype())];
-    OPSIN_CHECK(TypeError, loop, "unscale_grads: expected floating-point gradients, got ",
-                name(grad.dtype()));
-    const Tensor original = grad.detach(), dense = contiguous(original);
-    char* data = dense.impl()->mutable_data();
-    const auto item = static_cast<int64_t>(item_size(grad.dtype()));
-    cpu::parallel_for(dense.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      if (loop(data + begin * item, end - begin, factor)) found.store(true, std::memory_order_relaxed);
-    });
-    if (!dense.is_same(original)) copy_(original, dense);
-    original.bump_version();
-  }
-  return found.load(std::memory_order_relaxed);
+  bool found = false;
+  for_groups("unscale_grads", unscale_update, {grads}, 0b1, [&](auto kernel, const Group& group) {
+    const Tensor lost = zeros(Dims{}, kFloat32, group.device);
+    kernel({group.columns(), factor, nullptr, lost.mutable_data<float>()});
+    found |= lost.item<bool>();
+  });
+  return found;
 }
+
+void unscale_grads(TensorSpan grads, const Tensor& scale, const Tensor& found_inf) {
+  const NoGradGuard no_grad;
+  for_groups("unscale_grads", unscale_update, {grads}, 0b1, [&](auto kernel, const Group& group) {
+    OPSIN_CHECK(Error, scale.device() == group.device && found_inf.device() == group.device,
+                "unscale_grads: expected scale and found_inf on ", group.device.str(), ", got them on ",
+                scale.device().str(), " and ", found_inf.device().str());
+    kernel({group.columns(), 0, scale.data<float>(), found_inf.mutable_data<float>()});
+  });
+  found_inf.bump_version();
+}
+
+void update_scale_(const Tensor& scale, const Tensor& growth_tracker, const Tensor& found_inf,
+                   double growth_factor, double backoff_factor, int64_t growth_interval) {
+  const NoGradGuard no_grad;
+  OPSIN_CHECK(Error, scale.device() == found_inf.device() && scale.device() == growth_tracker.device(),
+              "update_scale_: expected all tensors on one device, got ", scale.device().str(), ", ",
+              growth_tracker.device().str(), " and ", found_inf.device().str());
+  scale_update.get(scale.device(), scale.dtype())(
+      {scale.mutable_data<float>(), growth_tracker.mutable_data<int32_t>(), found_inf.data<float>(),
+       growth_factor, backoff_factor, growth_interval});
+  scale.bump_version();
+  growth_tracker.bump_version();
+}
+
+void register_optim(Registry&);
+
+void register_optim(Registry&) { register_optim_cpu(); }
 
 }  // namespace opsin

@@ -206,7 +206,7 @@ class _Check:
         rng = np.random.default_rng(1)
         for i, y in enumerate(outputs):
             seeds = [opsin.zeros_like(other) for other in outputs]
-            seeds[i] = opsin.from_numpy(rng.standard_normal(tuple(y.shape))).to(y.dtype)
+            seeds[i] = _like(y, rng.standard_normal(tuple(y.shape)))
             full = grad(outputs, self.targets, seeds, retain_graph=True, allow_unused=True)
             alone = grad(y, self.targets, seeds[i], retain_graph=True, allow_unused=True)
             for position, x, a, b in zip(self.positions, self.targets, full, alone, strict=True):
@@ -221,21 +221,29 @@ class _Check:
         kept = _differentiable(outputs) or tuple(y for y in outputs if _is_float(y))
         return [_array(y).copy() for y in kept]
 
-    def _difference(self, x: np.ndarray, step: np.ndarray | float, where: Any) -> list[np.ndarray]:
-        """Central differences of the outputs for `x[where] += step * eps`; `x` is the memory of an input."""
+    def _difference(self, target: Tensor, step: np.ndarray | float, where: Any) -> list[np.ndarray]:
+        """Central differences of the outputs for `target[where] += step * eps`."""
+        memory = target.detach()
+        shared = memory.device.type == "cpu"
+        x = memory.numpy() if shared else np.array(memory.cpu().numpy())
         before = x[where].copy() if isinstance(x[where], np.ndarray) else x[where]
+
+        def write(values: Any) -> None:
+            x[where] = values
+            if not shared:
+                memory.copy_(opsin.from_numpy(x))
+
         try:
-            x[where] = before + self.eps * step
+            write(before + self.eps * step)
             above = self._evaluate()
-            x[where] = before - self.eps * step
+            write(before - self.eps * step)
             below = self._evaluate()
         finally:
-            x[where] = before
+            write(before)
         return [(a - b).reshape(-1) / (2 * self.eps) for a, b in zip(above, below, strict=True)]
 
     def _numerical(self, target: Tensor) -> list[np.ndarray]:
-        x = target.detach().numpy()
-        rows = [self._difference(x, 1.0, index) for index in np.ndindex(*x.shape)]
+        rows = [self._difference(target, 1.0, index) for index in np.ndindex(*target.shape)]
         if not rows:
             return [np.zeros((0, y.size)) for y in self._evaluate()]
         return [np.stack(column) for column in zip(*rows, strict=True)]
@@ -247,7 +255,7 @@ class _Check:
         for k in range(y.numel()):
             seed = np.zeros(y.numel())
             seed[k] = 1.0
-            v = opsin.from_numpy(seed.reshape(tuple(y.shape))).to(y.dtype)
+            v = _like(y, seed.reshape(tuple(y.shape)))
             gradients = grad(y, self.targets, v, retain_graph=True, allow_unused=True)
             for jacobian, x, g in zip(jacobians, self.targets, gradients, strict=True):
                 jacobian[:, k] = _array(g, x).reshape(-1)
@@ -268,14 +276,14 @@ class _Check:
         rng = np.random.default_rng(2)
         outputs = _differentiable(_as_tuple(self.func(*self.inputs)))
         v = [_unit(rng, tuple(y.shape)) for y in outputs]
-        seeds = [opsin.from_numpy(d).to(y.dtype) for d, y in zip(v, outputs, strict=True)]
+        seeds = [_like(y, d) for d, y in zip(v, outputs, strict=True)]
         gradients = [
             [grad(y, self.targets, s, retain_graph=True, allow_unused=True) for _ in range(2)]
             for y, s in zip(outputs, seeds, strict=True)
         ]
         for i, (position, target) in enumerate(zip(self.positions, self.targets, strict=True)):
             u = _unit(rng, tuple(target.shape))
-            differences = self._difference(target.detach().numpy(), u, ...)
+            differences = self._difference(target, u, ...)
             for o, difference in enumerate(differences):
                 first, second = (_array(g[i], target) for g in gradients[o])
                 want, got = float(v[o].reshape(-1) @ difference), float(np.sum(first * u))
@@ -334,7 +342,12 @@ def _array(tensor: Tensor | None, like: Tensor | None = None) -> np.ndarray:
     if tensor is None:
         assert like is not None
         return np.zeros(tuple(like.shape))
-    return np.asarray(tensor.detach().to(opsin.float64).numpy())
+    return np.asarray(tensor.detach().to(opsin.float64).cpu().numpy())
+
+
+def _like(y: Tensor, values: np.ndarray) -> Tensor:
+    """A tensor of these values with the dtype and device of y."""
+    return opsin.from_numpy(np.asarray(values)).to(y.device, y.dtype)
 
 
 def _unit(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -345,6 +358,6 @@ def _unit(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def _random_like(y: Tensor, rng: np.random.Generator, non_contiguous: bool) -> Tensor:
     shape = tuple(y.shape)
     if not non_contiguous or not shape:
-        return opsin.from_numpy(np.asarray(rng.standard_normal(shape))).to(y.dtype).requires_grad_()
-    wide = opsin.from_numpy(rng.standard_normal((*shape[:-1], 2 * shape[-1]))).to(y.dtype)
+        return _like(y, rng.standard_normal(shape)).requires_grad_()
+    wide = _like(y, rng.standard_normal((*shape[:-1], 2 * shape[-1])))
     return wide[..., ::2].requires_grad_()

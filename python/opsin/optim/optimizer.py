@@ -175,6 +175,15 @@ class Optimizer:
         self._step_post_hooks[handle.id] = hook
         return handle
 
+    def _state_of(self, param: Tensor) -> dict[str, Any]:
+        """The state of a parameter, on its device: the model may have moved since the last step."""
+        state = self.state[param]
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.dim() == param.dim():
+                if value.is_cuda != param.is_cuda or (param.is_cuda and value.device != param.device):
+                    state[key] = value.to(param.device)
+        return state
+
     def state_dict(self) -> dict[str, Any]:
         """The state by position of the parameter, and the groups with positions in place of parameters."""
         position: dict[int, int] = {}

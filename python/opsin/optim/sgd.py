@@ -72,7 +72,7 @@ class SGD(Optimizer):
             fresh: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
             running: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
             for param, grad in zip(params, grads, strict=True):
-                state = self.state[param]
+                state = self._state_of(param)
                 buffer = state.get("momentum_buffer")
                 chosen = running
                 if buffer is None:
@@ -97,7 +97,7 @@ class SGD(Optimizer):
                 params,
                 grads,
                 buffers,
-                float(group["lr"]),
+                group["lr"],
                 float(group["momentum"]),
                 float(group["dampening"]),
                 float(group["weight_decay"]),

@@ -1,5 +1,5 @@
-// Random numbers. A call takes its numbers from `generator`, the default one if null; the same seed gives the
-// same numbers for any number of threads.
+// Random numbers. A call takes its numbers from `generator`, the default one of the device if null; the same
+// seed gives the same numbers for any number of threads and on every device.
 #pragma once
 
 #include <opsin/random.h>
@@ -8,9 +8,11 @@
 namespace opsin {
 
 /// Uniform in [0, 1).
-OPSIN_API Tensor rand(IntSpan size, DType dtype = default_dtype(), Generator* generator = nullptr);
+OPSIN_API Tensor rand(IntSpan size, DType dtype = default_dtype(), Generator* generator = nullptr,
+                      Device device = kCPU);
 /// Standard normal.
-OPSIN_API Tensor randn(IntSpan size, DType dtype = default_dtype(), Generator* generator = nullptr);
+OPSIN_API Tensor randn(IntSpan size, DType dtype = default_dtype(), Generator* generator = nullptr,
+                       Device device = kCPU);
 inline Tensor rand(std::initializer_list<int64_t> size, DType dtype = default_dtype()) {
   return rand(IntSpan(size.begin(), size.size()), dtype);
 }
@@ -19,9 +21,10 @@ inline Tensor randn(std::initializer_list<int64_t> size, DType dtype = default_d
 }
 /// Integers in [low, high).
 OPSIN_API Tensor randint(int64_t low, int64_t high, IntSpan size, DType dtype = kInt64,
-                         Generator* generator = nullptr);
+                         Generator* generator = nullptr, Device device = kCPU);
 /// 0 ... n - 1 in random order.
-OPSIN_API Tensor randperm(int64_t n, DType dtype = kInt64, Generator* generator = nullptr);
+OPSIN_API Tensor randperm(int64_t n, DType dtype = kInt64, Generator* generator = nullptr,
+                          Device device = kCPU);
 /// Overwrites `self` with numbers uniform in [from, to).
 OPSIN_API Tensor uniform_(const Tensor& self, double from = 0, double to = 1, Generator* generator = nullptr);
 /// Overwrites `self` with normal numbers.

@@ -73,26 +73,28 @@ int device_count(std::string&) noexcept { return kDevices; }
 
 void set_device(int device) { current = device; }
 
-const Properties& properties(int) {
-  static const Properties* const properties = [] {
-    auto* p = new Properties;
+const DeviceProperties& properties(int) {
+  static const DeviceProperties* const properties = [] {
+    auto* p = new DeviceProperties;
     p->name = "Opsin's emulated GPU";
     p->major = 9;
     p->total_memory = capacity();
-    p->multiprocessors = 2;
-    p->threads_per_multiprocessor = 2048;
-    p->registers_per_multiprocessor = 65536;
+    p->multi_processor_count = 2;
+    p->max_threads_per_multi_processor = 2048;
+    p->regs_per_multiprocessor = 65536;
     p->shared_memory_per_block = 48 << 10;
     p->shared_memory_per_block_optin = 227 << 10;
     p->shared_memory_per_multiprocessor = 228 << 10;
-    p->l2_cache = 1 << 20;
+    p->l2_cache_size = 1 << 20;
     p->uuid = "00000000-0000-0000-0000-000000000000";
     return p;
   }();
   return *properties;
 }
 
-MemoryInfo memory_info(int device) {
+size_t cudnn_version() { return 0; }
+
+std::pair<size_t, size_t> memory_info(int device) {
   const size_t total = capacity();
   const std::lock_guard lock(memory().mutex);
   return {total - std::min(total, memory().used[device]), total};

@@ -16,6 +16,7 @@
 #include "cpu/thread_pool.h"
 #include "cuda/emulated/fiber.h"
 #include "cuda/emulated/kernel.h"
+#include "cuda/emulated/launch_log.h"
 
 namespace opsin::cuda::emulated {
 namespace {
@@ -449,6 +450,7 @@ void fail_width(int width) {
 }
 
 void run(const Launch& launch) {
+  log_launch(launch.name);
   // Enough threads for one chunk to outweigh what handing it out costs.
   constexpr std::int64_t kThreadsPerChunk = 1024;
   const Job job(launch);

@@ -39,7 +39,9 @@
 
 #define OPSIN_SHARED(T, name) T* name = static_cast<T*>(::opsin::cuda::emulated::context.shared)
 
-#define OPSIN_UNROLL _Pragma("GCC unroll 32")
+#define OPSIN_NOINLINE __attribute__((noinline))
+#define OPSIN_UNROLL
+#define OPSIN_NO_UNROLL
 
 constexpr int warpSize = 32;
 

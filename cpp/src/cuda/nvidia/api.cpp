@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include <cuda_runtime_api.h>
+#include <cudnn.h>
 
 #include <opsin/error.h>
 
@@ -22,6 +23,19 @@ void check(cudaError_t error, const char* what) {
   if (__builtin_expect(error != cudaSuccess, 0)) fail(what, error);
 }
 
+/// Allows this thread's calls that a capture forbids, here or in another thread: none of them is about what is
+/// being captured.
+class Relaxed {
+ public:
+  Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 cudaStream_t stream_of(Stream stream) { return static_cast<cudaStream_t>(stream); }
 cudaEvent_t event_of(Event event) { return static_cast<cudaEvent_t>(event); }
 
@@ -36,32 +50,29 @@ std::string text(const cudaUUID_t& uuid) {
   return result;
 }
 
-Properties ask(int device) {
+DeviceProperties ask(int device) {
   cudaDeviceProp all;
   check(cudaGetDeviceProperties(&all, device), "get_device_properties");
-  Properties p;
+  DeviceProperties p;
   p.name = all.name;
   p.major = all.major;
   p.minor = all.minor;
   p.total_memory = all.totalGlobalMem;
-  p.multiprocessors = all.multiProcessorCount;
-  p.threads_per_multiprocessor = all.maxThreadsPerMultiProcessor;
-  p.registers_per_multiprocessor = all.regsPerMultiprocessor;
+  p.multi_processor_count = all.multiProcessorCount;
+  p.max_threads_per_multi_processor = all.maxThreadsPerMultiProcessor;
+  p.regs_per_multiprocessor = all.regsPerMultiprocessor;
   p.shared_memory_per_block = all.sharedMemPerBlock;
   p.shared_memory_per_block_optin = all.sharedMemPerBlockOptin;
   p.shared_memory_per_multiprocessor = all.sharedMemPerMultiprocessor;
-  p.l2_cache = static_cast<size_t>(all.l2CacheSize);
-  p.pci_bus = all.pciBusID;
-  p.pci_device = all.pciDeviceID;
-  p.integrated = all.integrated != 0;
+  p.l2_cache_size = static_cast<size_t>(all.l2CacheSize);
+  p.pci_bus_id = all.pciBusID;
+  p.pci_device_id = all.pciDeviceID;
+  p.is_integrated = all.integrated != 0;
   p.uuid = text(all.uuid);
   check(cudaDriverGetVersion(&p.driver_version), "get_device_properties");
   check(cudaRuntimeGetVersion(&p.runtime_version), "get_device_properties");
   return p;
 }
-
-/// The device of this thread as the runtime knows it, to save calls; -1 before the first.
-thread_local int current = -1;
 
 }  // namespace
 
@@ -69,7 +80,7 @@ int device_count(std::string& why_not) noexcept {
   // Left as it is where the call fails.
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaSuccess && count > 0) return count < kMaxDevices ? count : kMaxDevices;
+  if (error == cudaSuccess && count > 0) return count < kMaxCudaDevices ? count : kMaxCudaDevices;
   (void)cudaGetLastError();
   if (error == cudaErrorInsufficientDriver) {
     int driver = 0;
@@ -86,28 +97,32 @@ int device_count(std::string& why_not) noexcept {
 }
 
 void set_device(int device) {
-  if (__builtin_expect(current == device, 1)) return;
+  // Asked each time, because other libraries in the process set it too.
+  int current = -1;
+  if (cudaGetDevice(&current) == cudaSuccess && current == device) return;
   check(cudaSetDevice(device), "set_device");
-  current = device;
 }
 
-const Properties& properties(int device) {
+const DeviceProperties& properties(int device) {
   static std::mutex mutex;
-  static std::unique_ptr<Properties> known[kMaxDevices];
+  static std::unique_ptr<DeviceProperties> known[kMaxCudaDevices];
   const std::lock_guard lock(mutex);
   auto& entry = known[device];
-  if (!entry) entry = std::make_unique<Properties>(ask(device));
+  if (!entry) entry = std::make_unique<DeviceProperties>(ask(device));
   return *entry;
 }
 
-MemoryInfo memory_info(int device) {
+size_t cudnn_version() { return cudnnGetVersion(); }
+
+std::pair<size_t, size_t> memory_info(int device) {
   set_device(device);
-  MemoryInfo info;
-  check(cudaMemGetInfo(&info.free, &info.total), "mem_get_info");
+  std::pair<size_t, size_t> info;
+  check(cudaMemGetInfo(&info.first, &info.second), "mem_get_info");
   return info;
 }
 
 void* allocate(size_t bytes) {
+  const Relaxed relaxed;
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, bytes);
   if (error == cudaSuccess) return data;
@@ -117,10 +132,12 @@ void* allocate(size_t bytes) {
 }
 
 void release(void* data) noexcept {
+  const Relaxed relaxed;
   if (cudaFree(data) != cudaSuccess) (void)cudaGetLastError();
 }
 
 void* allocate_pinned(size_t bytes) {
+  const Relaxed relaxed;
   void* data = nullptr;
   const cudaError_t error = cudaHostAlloc(&data, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
   if (error == cudaSuccess) return data;
@@ -130,6 +147,7 @@ void* allocate_pinned(size_t bytes) {
 }
 
 void release_pinned(void* data) noexcept {
+  const Relaxed relaxed;
   if (cudaFreeHost(data) != cudaSuccess) (void)cudaGetLastError();
 }
 
@@ -157,6 +175,7 @@ void fill(void* data, uint8_t value, size_t bytes, Stream stream) {
 }
 
 Stream create_stream(int priority) {
+  const Relaxed relaxed;
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority), "Stream");
   return stream;
@@ -169,6 +188,7 @@ void destroy_stream(Stream stream) noexcept {
 void synchronize_stream(Stream stream) { check(cudaStreamSynchronize(stream_of(stream)), "synchronize"); }
 
 bool query_stream(Stream stream) {
+  const Relaxed relaxed;
   const cudaError_t error = cudaStreamQuery(stream_of(stream));
   if (error == cudaErrorNotReady) {
     (void)cudaGetLastError();
@@ -189,6 +209,7 @@ void priority_range(int& greatest, int& least) {
 }
 
 Event create_event(bool timing) {
+  const Relaxed relaxed;
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming), "Event");
   return event;
@@ -205,6 +226,7 @@ void record_event(Event event, Stream stream) {
 void synchronize_event(Event event) { check(cudaEventSynchronize(event_of(event)), "synchronize"); }
 
 bool query_event(Event event) {
+  const Relaxed relaxed;
   const cudaError_t error = cudaEventQuery(event_of(event));
   if (error == cudaErrorNotReady) {
     (void)cudaGetLastError();

@@ -22,6 +22,8 @@ void end_launch(const char* name);
   T* name = reinterpret_cast<T*>(name##_as_bytes)
 
 #define OPSIN_UNROLL _Pragma("unroll")
+#define OPSIN_NO_UNROLL _Pragma("unroll 1")
+#define OPSIN_NOINLINE __noinline__
 
 template <class... P>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,

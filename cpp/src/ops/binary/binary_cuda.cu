@@ -10,9 +10,30 @@ namespace {
 
 using binary::Kind;
 
+/// Rare and long ones are called, not compiled into every loop.
+template <class F>
+inline constexpr bool is_called = (std::is_same_v<F, binary::Pow> || std::is_same_v<F, binary::Atan2> ||
+                                   std::is_same_v<F, binary::Fmod> || std::is_same_v<F, binary::Remainder> ||
+                                   std::is_same_v<F, binary::DivFloor> || std::is_same_v<F, binary::DivTrunc> ||
+                                   std::is_same_v<F, binary::Gcd> || std::is_same_v<F, binary::Lcm> ||
+                                   std::is_same_v<F, binary::Xlogy> || std::is_same_v<F, binary::Hypot> ||
+                                   std::is_same_v<F, binary::Logaddexp> ||
+                                   std::is_same_v<F, binary::Logaddexp2>);
+
+template <class F, class T>
+__host__ __device__ OPSIN_NOINLINE T value_of(T a, T b) {
+  return F::value(a, b);
+}
+
 template <class F, class T>
 struct Value {
-  __host__ __device__ auto operator()(T a, T b) const { return F::value(a, b); }
+  __host__ __device__ auto operator()(T a, T b) const {
+    if constexpr (is_called<F>) {
+      return value_of<F>(a, b);
+    } else {
+      return F::value(a, b);
+    }
+  }
 };
 
 template <class F, class T>

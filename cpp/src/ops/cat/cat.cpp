@@ -1,5 +1,5 @@
 // Joining tensors. A join of channels-last memory is channels-last again.
-#include <cstring>
+#include "cat_kernels.h"
 
 #include <opsin/ops/cat.h>
 #include <opsin/ops/copy.h>
@@ -10,18 +10,13 @@
 #include "core/promotion.h"
 #include "core/registry.h"
 #include "core/relayout.h"
-#include "cpu/thread_pool.h"
+#include "core/same_device.h"
 
 namespace opsin {
 
-namespace {
+constinit KernelSlot<void (*)(const BlockParams&)> copy_blocks("cat");
 
-/// One input as `outer` blocks of `bytes` each, put `offset` bytes into the blocks of the output.
-struct Piece {
-  const char* data;
-  int64_t bytes;
-  int64_t offset;
-};
+namespace {
 
 bool is_legacy_empty(const Tensor& x) { return x.dim() == 1 && x.numel() == 0; }
 
@@ -38,26 +33,6 @@ bool joins_hidden(TensorSpan inputs) {
     }
   }
   return any;
-}
-
-void copy_pieces(char* out, int64_t block, int64_t outer, std::span<const Piece> pieces) {
-  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 17) / std::max<int64_t>(block, 1));
-  if (outer == 1) {
-    for (const Piece& piece : pieces) {
-      cpu::parallel_for(piece.bytes, int64_t{1} << 17, [&](int64_t begin, int64_t end) {
-        std::memcpy(out + piece.offset + begin, piece.data + begin, static_cast<size_t>(end - begin));
-      });
-    }
-    return;
-  }
-  cpu::parallel_for(outer, grain, [&](int64_t begin, int64_t end) {
-    for (const Piece& piece : pieces) {
-      for (int64_t o = begin; o < end; ++o) {
-        std::memcpy(out + o * block + piece.offset, piece.data + o * piece.bytes,
-                    static_cast<size_t>(piece.bytes));
-      }
-    }
-  });
 }
 
 /// How memory of `sizes` is cut by dimension `dim`: `outer` blocks with `inner` bytes per index.
@@ -97,14 +72,9 @@ struct CatPart {
     const auto d = static_cast<size_t>(p.dim);
     const Blocks blocks = blocks_of(p.whole, p.dim, true, x.dtype());
     const int64_t from = p.whole[d] * blocks.inner, to = p.sizes[d] * blocks.inner;
-    const char* source = x.impl()->physical_data() + p.begin * blocks.inner;
-    char* target = y.impl()->physical_data();
-    cpu::parallel_for(blocks.outer, std::max<int64_t>(1, (int64_t{1} << 17) / to),
-                      [&](int64_t first, int64_t last) {
-                        for (int64_t o = first; o < last; ++o) {
-                          std::memcpy(target + o * to, source + o * from, static_cast<size_t>(to));
-                        }
-                      });
+    const BlockPiece piece{x.impl()->physical_data() + p.begin * blocks.inner, y.impl()->physical_data(), to,
+                           from, to};
+    copy_blocks.get(x.device(), x.dtype())({blocks.outer, &piece, 1});
     return y;
   }
   static void backward(Backward& ctx, const Params& p) {
@@ -139,16 +109,20 @@ struct Cat {
     const Tensor y = hidden ? empty_channels_last(p.sizes, dtype, device) : empty(p.sizes, dtype, device);
     if (y.numel() == 0) return y;
     const auto [outer, inner] = blocks_of(p.sizes, p.dim, hidden, dtype);
+    char* const out = y.impl()->physical_data();
+    const int64_t block = p.sizes[d] * inner;
     TensorList dense;
-    std::vector<Piece> pieces;
+    std::vector<BlockPiece> pieces;
     int64_t begin = 0;
     for (size_t i = 0; i < inputs.size(); begin += p.extent(i++)) {
       if (p.extent(i) == 0) continue;
+      check_same_device(kName, y, inputs[i]);
       dense.push_back(hidden ? inputs[i] : contiguous(inputs[i]));
       const char* data = hidden ? inputs[i].impl()->physical_data() : dense.back().impl()->data();
-      pieces.push_back({data, p.extent(i) * inner, begin * inner});
+      const int64_t bytes = p.extent(i) * inner;
+      pieces.push_back({data, out + begin * inner, bytes, bytes, block});
     }
-    copy_pieces(y.impl()->physical_data(), p.sizes[d] * inner, outer, pieces);
+    copy_blocks.get(device, dtype)({outer, pieces.data(), static_cast<int64_t>(pieces.size())});
     return y;
   }
   static void backward(Backward& ctx, const Params& p) {
@@ -271,6 +245,7 @@ Tensor block_diag(TensorSpan tensors) {
 }
 
 void register_cat(Registry& registry) {
+  register_cat_cpu();
   for (const char* alias : {"cat", "concat", "concatenate"}) {
     registry.add<&cat>(std::string(alias) + "(Tensor[] tensors, int dim=0) -> Tensor",
                        "The tensors one after the other along dimension `dim`; other sizes must agree.");

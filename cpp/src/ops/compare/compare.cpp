@@ -1,6 +1,5 @@
 // Questions about whole tensors.
-#include <algorithm>
-#include <vector>
+#include "compare_kernels.h"
 
 #include <opsin/autograd.h>
 #include <opsin/ops/binary.h>
@@ -11,8 +10,11 @@
 #include "core/dispatch.h"
 #include "core/promotion.h"
 #include "core/registry.h"
+#include "core/same_device.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const IsinParams&)> isin_forward("isin");
 
 bool equal(const Tensor& self, const Tensor& other) {
   const NoGradGuard no_grad;
@@ -27,29 +29,23 @@ bool allclose(const Tensor& self, const Tensor& other, double rtol, double atol,
 
 Tensor isin(const Tensor& elements, const Tensor& test_elements, bool, bool invert) {
   const DType dtype = result_type({&elements, &test_elements});
-  const Tensor values = contiguous(to(elements.detach(), dtype));
-  const Tensor wanted = contiguous(to(test_elements.detach(), dtype));
-  const Tensor y = empty(elements.sizes(), kBool);
-  bool* found = y.mutable_data<bool>();
-  dispatch_real(dtype, "isin", [&]<class T>() {
-    using C = compute_t<T>;
-    const T* from = wanted.data<T>();
-    std::vector<C> sorted;
-    for (int64_t i = 0; i < wanted.numel(); ++i) {
-      const C value = static_cast<C>(from[i]);
-      // NaN equals nothing, and would break the order.
-      if (value == value) sorted.push_back(value);
-    }
-    std::sort(sorted.begin(), sorted.end());
-    const T* x = values.data<T>();
-    for (int64_t i = 0; i < values.numel(); ++i) {
-      found[i] = std::binary_search(sorted.begin(), sorted.end(), static_cast<C>(x[i])) != invert;
-    }
-  });
+  if (is_complex(dtype)) detail::raise_unsupported("isin", dtype);
+  const Device device = elements.device().is_cpu() ? test_elements.device() : elements.device();
+  // Numbers go with every device.
+  const auto prepared = [&](const Tensor& x) {
+    const Tensor values = to(x.detach(), dtype);
+    return contiguous(x.dim() == 0 ? to(values, device) : values);
+  };
+  const Tensor values = prepared(elements), wanted = prepared(test_elements);
+  check_same_device("isin", values, wanted);
+  const Tensor y = empty(elements.sizes(), kBool, values.device());
+  isin_forward.get(values.device(), dtype)({values.impl()->data(), wanted.impl()->data(), dtype,
+                                            values.numel(), wanted.numel(), invert, y.mutable_data<bool>()});
   return y;
 }
 
 void register_compare(Registry& registry) {
+  register_compare_cpu();
   registry.add<&equal>("equal(Tensor self, Tensor other) -> bool",
                        "Whether both have the same shape and values.");
   registry.add<&allclose>(

@@ -9,12 +9,14 @@ namespace opsin {
 using ConvGeometry = cpu::ConvGeometry;
 
 /// geometry, dtype, x, weight, bias or null, y
-extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, const void*, void*)>
-    conv_forward;
+extern OPSIN_API
+    KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, const void*, void*)>
+        conv_forward;
 /// geometry, dtype, grad_y, weight, grad_x
-extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*)> conv_backward_input;
+extern OPSIN_API KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*)>
+    conv_backward_input;
 /// geometry, dtype, x, grad_y, grad_weight, grad_bias or null
-extern KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*, void*)>
+extern OPSIN_API KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*, void*)>
     conv_backward_weight;
 
 }  // namespace opsin

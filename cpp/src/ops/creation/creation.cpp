@@ -1,4 +1,7 @@
 // Tensors from nothing: fills and ranges.
+#include "creation_kernels.h"
+#include "creation_math.h"
+
 #include <cmath>
 #include <cstring>
 
@@ -6,15 +9,18 @@
 #include <opsin/ops/creation.h>
 #include <opsin/ops/view.h>
 
+#include "core/backend.h"
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/elementwise.h"
 #include "core/registry.h"
-#include "cpu/thread_pool.h"
 #include "ops/creation/options.h"
 #include "ops/view/overlap.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const RangeParams&)> range_forward("arange");
+constinit KernelSlot<void (*)(const TriangleParams&)> triangle_forward("tril_indices");
 
 Tensor wrap_number(const Scalar& value, DType dtype) {
   // Wide, because the operand it meets may be; promotion counts only the kind.
@@ -45,66 +51,78 @@ struct Fill {
   }
 };
 
-/// y[i] = f(i), written by several threads.
-template <class F>
-Tensor generate(int64_t count, DType dtype, const char* op, F f) {
-  const Tensor y = empty(Dims{count}, dtype);
-  dispatch_real(dtype, op, [&]<class T>() {
-    T* data = y.mutable_data<T>();
-    cpu::parallel_for(count, 32768, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) data[i] = Scalar(f(i)).template to<T>();
-    });
-  });
+/// A range of `count` numbers.
+Tensor generate(int64_t count, DType dtype, Device device, const char* op, RangeParams params) {
+  if (is_complex(dtype)) detail::raise_unsupported(op, dtype);
+  const Tensor y = empty(Dims{count}, dtype, device);
+  if (count == 0) return y;
+  params.dtype = dtype;
+  params.count = count;
+  params.out = y.impl()->mutable_data();
+  range_forward.get(device, dtype)(params);
   return y;
 }
 
+/// kLinear, or kPowers of `base`.
+Tensor generate_linear(RangeParams::Kind kind, double start, double end, int64_t steps, double base,
+                       DType dtype, Device device, const char* op) {
+  OPSIN_CHECK(Error, steps >= 0, op, ": number of steps must be non-negative, got ", steps);
+  RangeParams params{};
+  params.kind = kind;
+  params.start = start;
+  params.end = end;
+  params.by = steps > 1 ? (end - start) / static_cast<double>(steps - 1) : 0;
+  params.base = base;
+  return generate(steps, dtype, device, op, params);
+}
+
 DType or_default(OptDType dtype) { return dtype.value_or(default_dtype()); }
+Device or_cpu(OptDevice device) { return device.value_or(kCPU); }
+const Tensor& with_grad(const Tensor& y, bool requires_grad) { return y.set_requires_grad(requires_grad); }
 
 Tensor empty_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad,
                     std::optional<std::string_view>) {
   (void)count_elements(size, "empty");
-  return finish(empty(size, or_default(dtype)), device, requires_grad);
+  return with_grad(empty(size, or_default(dtype), or_cpu(device)), requires_grad);
 }
 Tensor zeros_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
   (void)count_elements(size, "zeros");
-  return finish(zeros(size, or_default(dtype)), device, requires_grad);
+  return with_grad(zeros(size, or_default(dtype), or_cpu(device)), requires_grad);
 }
 Tensor ones_schema(IntSpan size, OptDType dtype, OptDevice device, bool requires_grad) {
   (void)count_elements(size, "ones");
-  return finish(ones(size, or_default(dtype)), device, requires_grad);
+  return with_grad(ones(size, or_default(dtype), or_cpu(device)), requires_grad);
 }
 Tensor full_schema(IntSpan size, const Scalar& value, OptDType dtype, OptDevice device, bool requires_grad) {
   (void)count_elements(size, "full");
-  return finish(full(size, value, dtype.value_or(value.dtype())), device, requires_grad);
+  return with_grad(full(size, value, dtype.value_or(value.dtype()), or_cpu(device)), requires_grad);
 }
 Tensor empty_strided_schema(IntSpan size, IntSpan stride, OptDType dtype, OptDevice device,
                             bool requires_grad) {
-  return finish(empty_strided(size, stride, or_default(dtype)), device, requires_grad);
+  return with_grad(empty_strided(size, stride, or_default(dtype), or_cpu(device)), requires_grad);
 }
 Tensor arange_end(const Scalar& end, OptDType dtype, OptDevice device, bool requires_grad) {
-  return finish(arange(0, end, 1, dtype), device, requires_grad);
+  return with_grad(arange(0, end, 1, dtype, or_cpu(device)), requires_grad);
 }
 Tensor arange_schema(const Scalar& start, const Scalar& end, const Scalar& step, OptDType dtype,
                      OptDevice device, bool requires_grad) {
-  return finish(arange(start, end, step, dtype), device, requires_grad);
+  return with_grad(arange(start, end, step, dtype, or_cpu(device)), requires_grad);
 }
 Tensor linspace_schema(double start, double end, int64_t steps, OptDType dtype, OptDevice device,
                        bool requires_grad) {
-  return finish(linspace(start, end, steps, dtype), device, requires_grad);
+  return with_grad(linspace(start, end, steps, dtype, or_cpu(device)), requires_grad);
 }
 Tensor logspace_schema(double start, double end, int64_t steps, double base, OptDType dtype, OptDevice device,
                        bool requires_grad) {
-  const Tensor exponents = linspace(start, end, steps, kFloat64);
-  const double* from = exponents.data<double>();
-  return finish(
-      generate(steps, or_default(dtype), "logspace", [=](int64_t i) { return std::pow(base, from[i]); }),
-      device, requires_grad);
+  return with_grad(generate_linear(RangeParams::Kind::kPowers, start, end, steps, base, or_default(dtype),
+                                   or_cpu(device), "logspace"),
+                   requires_grad);
 }
 Tensor eye_schema(int64_t n, OptDType dtype, OptDevice device, bool requires_grad) {
-  return finish(eye(n, std::nullopt, dtype), device, requires_grad);
+  return with_grad(eye(n, std::nullopt, dtype, or_cpu(device)), requires_grad);
 }
 Tensor eye_rectangle(int64_t n, int64_t m, OptDType dtype, OptDevice device, bool requires_grad) {
-  return finish(eye(n, m, dtype), device, requires_grad);
+  return with_grad(eye(n, m, dtype, or_cpu(device)), requires_grad);
 }
 Tensor fill_tensor_(const Tensor& self, const Tensor& value) {
   OPSIN_CHECK(ShapeError, value.dim() == 0,
@@ -114,32 +132,25 @@ Tensor fill_tensor_(const Tensor& self, const Tensor& value) {
 }
 
 /// Positions (row, column) of a triangle of a [rows, cols] matrix as [2, count].
-template <class Inside>
-Tensor triangle_indices(int64_t rows, int64_t cols, OptDType dtype, const char* op, Inside inside) {
-  OPSIN_CHECK(Error, rows >= 0 && cols >= 0, op, ": expected non-negative sizes, got ", rows, " and ", cols);
-  std::vector<int64_t> row_of, col_of;
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < cols; ++j) {
-      if (!inside(i, j)) continue;
-      row_of.push_back(i);
-      col_of.push_back(j);
-    }
-  }
-  const auto count = static_cast<int64_t>(row_of.size());
-  const Tensor y = empty({2, count}, kInt64);
-  std::copy(row_of.begin(), row_of.end(), y.mutable_data<int64_t>());
-  std::copy(col_of.begin(), col_of.end(), y.mutable_data<int64_t>() + count);
-  return to(y, dtype.value_or(kInt64));
+Tensor triangle_indices(int64_t rows, int64_t cols, int64_t offset, bool upper, OptDType dtype,
+                        OptDevice device, bool requires_grad) {
+  OPSIN_CHECK(Error, rows >= 0 && cols >= 0, upper ? "triu_indices" : "tril_indices",
+              ": expected non-negative sizes, got ", rows, " and ", cols);
+  // Beyond the matrix nothing changes, and sums with a row number must not overflow.
+  TriangleParams params{rows, cols, std::clamp(offset, -rows - 1, cols + 1), upper, 0, nullptr};
+  params.count = triangle_before(params, rows);
+  const Tensor y = empty({2, params.count}, kInt64, or_cpu(device));
+  params.out = y.mutable_data<int64_t>();
+  if (params.count > 0) triangle_forward.get(y.device(), kInt64)(params);
+  return with_grad(to(y, dtype.value_or(kInt64)), requires_grad);
 }
 Tensor tril_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype, OptDevice device,
                     bool requires_grad) {
-  const auto inside = [=](int64_t i, int64_t j) { return j - i <= offset; };
-  return finish(triangle_indices(row, col, dtype, "tril_indices", inside), device, requires_grad);
+  return triangle_indices(row, col, offset, /*upper=*/false, dtype, device, requires_grad);
 }
 Tensor triu_indices(int64_t row, int64_t col, int64_t offset, OptDType dtype, OptDevice device,
                     bool requires_grad) {
-  const auto inside = [=](int64_t i, int64_t j) { return j - i >= offset; };
-  return finish(triangle_indices(row, col, dtype, "triu_indices", inside), device, requires_grad);
+  return triangle_indices(row, col, offset, /*upper=*/true, dtype, device, requires_grad);
 }
 
 }  // namespace
@@ -152,13 +163,21 @@ Tensor full(IntSpan size, const Scalar& fill_value, DType dtype, Device device) 
 
 Tensor zeros(IntSpan size, DType dtype, Device device) {
   const Tensor y = empty(size, dtype, device);
-  if (y.numel() > 0) std::memset(y.impl()->mutable_data(), 0, y.impl()->storage->bytes);
+  if (y.numel() == 0) return y;
+  void* const data = y.impl()->mutable_data();
+  const size_t bytes = y.impl()->storage->bytes;
+  if (device.is_cpu()) {
+    std::memset(data, 0, bytes);
+  } else {
+    backend(device).fill_zero(data, bytes, device);
+  }
   return y;
 }
 
 Tensor ones(IntSpan size, DType dtype, Device device) { return full(size, 1, dtype, device); }
 
-Tensor arange(const Scalar& start, const Scalar& end, const Scalar& step, std::optional<DType> dtype) {
+Tensor arange(const Scalar& start, const Scalar& end, const Scalar& step, std::optional<DType> dtype,
+              Device device) {
   const bool whole = start.is_integral() && end.is_integral() && step.is_integral();
   const double first = start.to_double(), last = end.to_double(), by = step.to_double();
   OPSIN_CHECK(Error, by != 0, "arange: step must be nonzero, got ", by);
@@ -179,29 +198,30 @@ Tensor arange(const Scalar& start, const Scalar& end, const Scalar& step, std::o
     const uint64_t count = span / stride + (span % stride != 0);
     OPSIN_CHECK(ShapeError, count <= static_cast<uint64_t>(INT64_MAX / 16), "arange: ", count,
                 " elements are too many");
-    return generate(static_cast<int64_t>(count), result, "arange", [=](int64_t i) { return a + i * s; });
+    RangeParams params{};
+    params.kind = RangeParams::Kind::kIntegers;
+    params.first = a;
+    params.step = s;
+    return generate(static_cast<int64_t>(count), result, device, "arange", params);
   }
   const double count = std::ceil((last - first) / by);
   OPSIN_CHECK(ShapeError, count < 1e18, "arange: ", count, " elements are too many");
-  return generate(static_cast<int64_t>(count), result, "arange",
-                  [=](int64_t i) { return first + static_cast<double>(i) * by; });
+  RangeParams params{};
+  params.kind = RangeParams::Kind::kReals;
+  params.start = first;
+  params.by = by;
+  return generate(static_cast<int64_t>(count), result, device, "arange", params);
 }
 
-Tensor linspace(double start, double end, int64_t steps, std::optional<DType> dtype) {
-  OPSIN_CHECK(Error, steps >= 0, "linspace: number of steps must be non-negative, got ", steps);
-  const DType result = or_default(dtype);
-  const double step = steps > 1 ? (end - start) / static_cast<double>(steps - 1) : 0;
-  // From both ends, so that the last number is `end` itself.
-  return generate(steps, result, "linspace", [=](int64_t i) {
-    return i < steps / 2 || steps == 1 ? start + step * static_cast<double>(i)
-                                       : end - step * static_cast<double>(steps - 1 - i);
-  });
+Tensor linspace(double start, double end, int64_t steps, std::optional<DType> dtype, Device device) {
+  return generate_linear(RangeParams::Kind::kLinear, start, end, steps, 0, or_default(dtype), device,
+                         "linspace");
 }
 
-Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype) {
+Tensor eye(int64_t n, std::optional<int64_t> m, std::optional<DType> dtype, Device device) {
   OPSIN_CHECK(Error, n >= 0 && m.value_or(0) >= 0, "eye: expected non-negative sizes, got ", n >= 0 ? *m : n);
   const int64_t cols = m.value_or(n);
-  const Tensor y = zeros(Dims{n, cols}, or_default(dtype));
+  const Tensor y = zeros(Dims{n, cols}, or_default(dtype), device);
   if (y.numel() > 0) fill_(as_strided(y, Dims{std::min(n, cols)}, Dims{cols + 1}, std::nullopt), 1);
   return y;
 }
@@ -213,6 +233,7 @@ Tensor fill_(const Tensor& self, const Scalar& value) {
 Tensor zero_(const Tensor& self) { return fill_(self, 0); }
 
 void register_creation(Registry& registry) {
+  register_creation_cpu();
 #define OPSIN_OPTIONS "dtype? dtype=None, device? device=None, bool requires_grad=False"
   registry.add<&empty_schema>("empty(int[]... size, *, " OPSIN_OPTIONS
                               ", memory_format? memory_format=None) -> Tensor",

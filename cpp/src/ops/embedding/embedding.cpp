@@ -1,17 +1,21 @@
 // Tables that are read by row.
-#include <cmath>
+#include "embedding_kernels.h"
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
 #include <opsin/ops/embedding.h>
+#include <opsin/ops/index.h>
+#include <opsin/ops/view.h>
 
 #include "core/call.h"
-#include "core/dispatch.h"
 #include "core/registry.h"
+#include "core/same_device.h"
 #include "ops/index/rows.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const ShortenParams&)> embedding_shorten("embedding");
 
 namespace {
 
@@ -41,48 +45,30 @@ struct Embedding {
 
  private:
   static Tensor scales(const Params& p, const Tensor& rows) {
-    std::vector<int64_t> counts(p.by_frequency ? static_cast<size_t>(p.geometry.size) : 0);
-    const auto* at = rows.data<int64_t>();
+    const Device device = rows.device();
+    Tensor share;
     if (p.by_frequency) {
-      for (int64_t i = 0; i < rows.numel(); ++i) ++counts[static_cast<size_t>(at[i])];
+      const Tensor flat = view(rows, Dims{-1});
+      const Tensor counts = put_rows_(
+          zeros(Dims{p.geometry.size}, kFloat64, device), flat, ones(flat.sizes(), kFloat64, device),
+          {1, p.geometry.size, flat.numel(), 1, p.geometry.op}, /*accumulate=*/true);
+      share = div(wrap_number(1.0), index_select(counts, 0, flat));
+      share = view(share, rows.sizes());
+    } else {
+      share = ones(rows.sizes(), kFloat64, device);
     }
-    Dims sizes = p.output_sizes;
-    sizes.back() = 1;
-    const Tensor result = empty(sizes, kFloat64, rows.device());
-    auto* out = result.mutable_data<double>();
-    for (int64_t i = 0; i < rows.numel(); ++i) {
-      const double share =
-          p.by_frequency ? 1.0 / static_cast<double>(counts[static_cast<size_t>(at[i])]) : 1.0;
-      out[i] = at[i] == p.padding ? 0.0 : share;
-    }
-    return result;
+    return unsqueeze(masked_fill(share, eq(rows, wrap_number(p.padding)), wrap_number(0.0)), -1);
   }
 };
 
 /// Scales the rows of `weight` that are read and longer than `max_norm` down to it, as PyTorch does.
 void shorten_rows(const Tensor& weight, const Tensor& rows, double max_norm, double p) {
+  check_same_device("embedding", weight, rows);
   const Tensor values = weight.detach();
-  Tensor dense = contiguous(values);
-  const int64_t width = weight.sizes()[1];
-  std::vector<char> seen(static_cast<size_t>(weight.sizes()[0]));
-  const auto* at = rows.data<int64_t>();
-  dispatch_floating(weight.dtype(), "embedding", [&]<class T>() {
-    T* data = dense.mutable_data<T>();
-    for (int64_t i = 0; i < rows.numel(); ++i) {
-      char& done = seen[static_cast<size_t>(at[i])];
-      if (std::exchange(done, 1)) continue;
-      T* row = data + at[i] * width;
-      double norm = 0;
-      for (int64_t k = 0; k < width; ++k) {
-        const double size = std::abs(static_cast<double>(static_cast<compute_t<T>>(row[k])));
-        norm = std::isinf(p) ? std::max(norm, size) : norm + std::pow(size, p);
-      }
-      if (!std::isinf(p)) norm = std::pow(norm, 1 / p);
-      if (!(norm > max_norm)) continue;
-      const auto scale = static_cast<compute_t<T>>(max_norm / (norm + 1e-7));
-      for (int64_t k = 0; k < width; ++k) row[k] = static_cast<T>(static_cast<compute_t<T>>(row[k]) * scale);
-    }
-  });
+  const Tensor dense = contiguous(values);
+  embedding_shorten.get(weight.device(),
+                        weight.dtype())({dense.impl()->mutable_data(), weight.dtype(), rows.data<int64_t>(),
+                                         rows.numel(), weight.sizes()[0], weight.sizes()[1], max_norm, p});
   if (dense.is_same(values)) {
     weight.bump_version();
   } else {
@@ -118,12 +104,13 @@ Tensor embedding(const Tensor& input, const Tensor& weight, std::optional<int64_
   if (max_norm) shorten_rows(weight, rows, *max_norm, norm_type);
   Dims sizes = input.sizes();
   sizes.push_back(weight.sizes()[1]);
-  const RowGeometry geometry{1, count, rows.numel(), weight.sizes()[1]};
+  const RowGeometry geometry{1, count, rows.numel(), weight.sizes()[1], "embedding"};
   return call<Embedding>({geometry, weight.sizes(), std::move(sizes), padding, scale_grad_by_freq}, weight,
                          rows);
 }
 
 void register_embedding(Registry& registry) {
+  register_embedding_cpu();
   registry.add<&embedding_schema>(
       "nn.functional.embedding(Tensor input, Tensor weight, int? padding_idx=None, float? max_norm=None, "
       "float norm_type=2.0, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",

@@ -48,7 +48,7 @@ Tensor scatter_values_(const Tensor& self, int64_t dim, const Tensor& index, con
     return self;
   }
   const Tensor target = fitted(self, index, d);
-  scatter_along_(target, at, values, geometry_along(target, d, size_along(index, d)), accumulate);
+  scatter_along_(target, at, values, geometry_along(target, d, size_along(index, d), op), accumulate);
   return self;
 }
 
@@ -74,7 +74,7 @@ Tensor gather(const Tensor& self, int64_t dim, const Tensor& index) {
   const Tensor at =
       checked_indices(index, d, size_along(self, d), /*allow_negative=*/false, "gather", keeps_indices(self));
   const Tensor source = index.numel() == 0 ? self : fitted(self, index, d);
-  return gather_along(source, at, geometry_along(source, d, size_along(index, d)));
+  return gather_along(source, at, geometry_along(source, d, size_along(index, d), "gather"));
 }
 
 Tensor scatter_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src) {
@@ -86,7 +86,8 @@ Tensor scatter(const Tensor& self, int64_t dim, const Tensor& index, const Tenso
 }
 
 Tensor scatter_(const Tensor& self, int64_t dim, const Tensor& index, const Scalar& value) {
-  return scatter_values_(self, dim, index, expand(wrap_number(value, self.dtype()), index.sizes()), false,
+  return scatter_values_(self, dim, index,
+                         expand(full(IntSpan{}, value, self.dtype(), self.device()), index.sizes()), false,
                          "scatter");
 }
 
@@ -100,6 +101,8 @@ Tensor scatter_add_(const Tensor& self, int64_t dim, const Tensor& index, const 
 }
 
 Tensor scatter_add(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(scatter_add, self, dim, index, src);
   return scatter_add_(clone(self), dim, index, src);
 }
 

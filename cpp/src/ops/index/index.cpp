@@ -1,5 +1,5 @@
 // NumPy's advanced indexing and the functions that pick along one dimension with a list of indices.
-#include "rows.h"
+#include "index_kernels.h"
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
@@ -13,6 +13,8 @@
 
 namespace opsin {
 
+constinit KernelSlot<void (*)(const CombineParams&)> rows_combine("index");
+
 namespace {
 
 /// An advanced index as rows of `x`, which is the tensor itself or a view with the indexed dimensions in
@@ -24,6 +26,18 @@ struct Selection {
   Dims sizes;  ///< Of the result.
 };
 
+bool is_mask(const Tensor& index) {
+  return index.defined() && (index.dtype() == kBool || index.dtype() == kUInt8);
+}
+
+void check_mask_shape(const Tensor& x, const Tensor& mask, int64_t first, const char* op) {
+  for (int64_t i = 0; i < mask.dim(); ++i) {
+    OPSIN_CHECK(IndexError, first + i < x.dim() && mask.size(i) == x.size(first + i), op,
+                ": the shape of the mask ", str(mask.sizes()), " at index ", i,
+                " does not match the shape of the indexed tensor ", str(x.sizes()), " at index ", first + i);
+  }
+}
+
 /// Replaces masks by the positions of their true elements; one entry for each dimension that is used up.
 TensorList expand_masks(Tensor& x, TensorSpan indices, const char* op) {
   TensorList result;
@@ -32,7 +46,7 @@ TensorList expand_masks(Tensor& x, TensorSpan indices, const char* op) {
       result.emplace_back();
       continue;
     }
-    if (index.dtype() != kBool && index.dtype() != kUInt8) {
+    if (!is_mask(index)) {
       OPSIN_CHECK(IndexError, is_integral(index.dtype()), op,
                   ": tensors used as indices must be long, int, byte or bool tensors, got ",
                   name(index.dtype()));
@@ -45,12 +59,7 @@ TensorList expand_masks(Tensor& x, TensorSpan indices, const char* op) {
       x = unsqueeze(x, first);
       mask = unsqueeze(mask, 0);
     }
-    for (int64_t i = 0; i < mask.dim(); ++i) {
-      OPSIN_CHECK(IndexError, first + i < x.dim() && mask.size(i) == x.size(first + i), op,
-                  ": the shape of the mask ", str(mask.sizes()), " at index ", i,
-                  " does not match the shape of the indexed tensor ", str(x.sizes()), " at index ",
-                  first + i);
-    }
+    check_mask_shape(x, mask, first, op);
     const Tensor positions = nonzero(mask);
     for (int64_t i = 0; i < mask.dim(); ++i) result.push_back(select(positions, 1, i));
   }
@@ -85,8 +94,41 @@ Dims common_shape(TensorSpan indices, const char* op) {
   return shape;
 }
 
-Selection resolve(const Tensor& self, TensorSpan given, const char* op) {
-  Selection result{self, {}, {1, 1, 1, 1}, {}};
+/// Indices of one dimension; those on the CPU go with every device, and are checked before they travel.
+Tensor indices_for(const Tensor& x, const Tensor& index, int64_t dim, int64_t size, const char* op,
+                   bool own) {
+  const Device device = x.device();
+  OPSIN_CHECK(Error, index.device() == device || index.device().is_cpu(), op,
+              ": indices should be either on cpu or on the same device as the indexed tensor (", device.str(),
+              "), got ", index.device().str());
+  return to(checked_indices(index, dim, size, /*allow_negative=*/true, op, own && index.device() == device),
+            device);
+}
+
+/// One mask and whole dimensions around it: its row-major positions are the rows.
+Selection resolve_mask(const Tensor& x, const Tensor& mask, int64_t first, const char* op) {
+  check_mask_shape(x, mask, first, op);
+  const Tensor rows = to(flat_nonzero(mask), x.device());
+  Selection result{x, rows, {1, mask.numel(), rows.numel(), 1, nullptr, false, /*ascends=*/true}, {}};
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    if (d == first) result.sizes.push_back(rows.numel());
+    if (d >= first && d < first + mask.dim()) continue;
+    (d < first ? result.geometry.outer : result.geometry.inner) *= x.size(d);
+    result.sizes.push_back(x.size(d));
+  }
+  return result;
+}
+
+/// With `own` the rows are not the memory of an index.
+Selection resolve(const Tensor& self, TensorSpan given, const char* op, bool own) {
+  const auto only =
+      std::find_if(given.begin(), given.end(), [](const Tensor& index) { return index.defined(); });
+  if (only != given.end() && is_mask(*only) && only->dim() > 0 &&
+      static_cast<int64_t>(given.size()) + only->dim() <= self.dim() + 1 &&
+      std::none_of(only + 1, given.end(), [](const Tensor& index) { return index.defined(); })) {
+    return resolve_mask(self, *only, only - given.begin(), op);
+  }
+  Selection result{self, {}, {1, 1, 1, 1, op, /*wraps=*/true}, {}};
   TensorList indices = expand_masks(result.x, given, op);
   const auto is_index = [](const Tensor& index) { return index.defined(); };
   auto first = std::find_if(indices.begin(), indices.end(), is_index);
@@ -123,20 +165,17 @@ Selection resolve(const Tensor& self, TensorSpan given, const char* op) {
     }
   }
 
+  if (end - begin == 1) {
+    result.rows = indices_for(self, indices[begin], order[begin], sizes[begin], op, own);
+    return result;
+  }
+  result.rows = empty(shape, kInt64, self.device());
+  geometry.op = nullptr;
+  const auto combine = rows_combine.get(self.device(), kInt64);
   for (size_t d = begin; d < end; ++d) {
-    Tensor at = checked_indices(indices[d], order[d], sizes[d], /*allow_negative=*/true, op);
-    if (end - begin == 1) {
-      result.rows = at;
-      break;
-    }
-    at = contiguous(expand(at, shape));
-    if (d == begin) {
-      result.rows = clone(at);
-      continue;
-    }
-    auto* rows = result.rows.mutable_data<int64_t>();
-    const auto* column = at.data<int64_t>();
-    for (int64_t i = 0; i < geometry.count; ++i) rows[i] = rows[i] * sizes[d] + column[i];
+    const Tensor at = contiguous(expand(indices_for(self, indices[d], order[d], sizes[d], op, false), shape));
+    combine(
+        {result.rows.mutable_data<int64_t>(), at.data<int64_t>(), geometry.count, sizes[d], d == begin, op});
   }
   return result;
 }
@@ -160,7 +199,7 @@ Target target_of(const Tensor& self, int64_t dim, const Tensor& index, const cha
   const int64_t d = wrap_dim(dim, self.dim(), op);
   Target target{
       checked_indices(one_dimensional(index, op), d, size_along(self, d), /*allow_negative=*/false, op),
-      geometry_along(self, d, index.numel()), self.sizes()};
+      geometry_along(self, d, index.numel(), op), self.sizes()};
   if (self.dim() > 0) target.sizes[static_cast<size_t>(d)] = index.numel();
   return target;
 }
@@ -178,7 +217,7 @@ void check_source(const Tensor& self, const Target& target, const Tensor& source
 }  // namespace
 
 Tensor index(const Tensor& self, TensorSpan indices) {
-  const Selection s = resolve(self, indices, "index");
+  const Selection s = resolve(self, indices, "index", keeps_indices(self));
   return select_rows(s.x, s.rows, s.geometry, s.sizes);
 }
 
@@ -192,14 +231,14 @@ Tensor index_put_(const Tensor& self, TensorSpan indices, const Tensor& values, 
   }
   if (const Tensor places = without_repeats(self); !places.is_same(self)) {
     // Through the number of the place in memory that each element names.
-    const Tensor numbers = reshape(arange(0, places.numel(), 1, kInt64), places.sizes());
+    const Tensor numbers = reshape(arange(0, places.numel(), 1, kInt64, self.device()), places.sizes());
     const Tensor written = index(expand(numbers, self.sizes()), indices);
     const Tensor flat = index_put(reshape(places, Dims{-1}), {&written, 1}, values, accumulate);
     copy_(places, reshape(flat, places.sizes()));
     return self;
   }
-  const Selection s = resolve(self, indices, "index_put_");
-  Tensor source = values;
+  const Selection s = resolve(self, indices, "index_put_", /*own=*/true);
+  Tensor source = number_on(values, values.dtype(), self.device());
   while (source.dim() > static_cast<int64_t>(s.sizes.size()) && source.sizes()[0] == 1)
     source = select(source, 0, 0);
   bool fits = source.sizes().size() <= s.sizes.size();
@@ -214,6 +253,8 @@ Tensor index_put_(const Tensor& self, TensorSpan indices, const Tensor& values, 
 }
 
 Tensor index_put(const Tensor& self, TensorSpan indices, const Tensor& values, bool accumulate) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(index_put, self, indices, values, accumulate);
   return index_put_(clone(self), indices, values, accumulate);
 }
 
@@ -225,7 +266,7 @@ Tensor index_select(const Tensor& self, int64_t dim, const Tensor& index) {
   if (self.dim() > 0) sizes[static_cast<size_t>(d)] = index.numel();
   OPSIN_CHECK(IndexError, self.dim() > 0 || index.numel() == 1,
               "index_select: index to a 0-d tensor must have 1 element, got ", index.numel());
-  return select_rows(self, rows, geometry_along(self, d, index.numel()), sizes);
+  return select_rows(self, rows, geometry_along(self, d, index.numel(), "index_select"), sizes);
 }
 
 Tensor index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source,
@@ -250,7 +291,8 @@ Tensor index_copy_(const Tensor& self, int64_t dim, const Tensor& index, const T
 }
 
 Tensor index_copy(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source) {
-  if (autocast::is_active()) return autocast::call<autocast::kWidest>(index_copy, self, dim, index, source);
+  if (autocast::is_on(DeviceType::kCPU, self))
+    return autocast::call<autocast::kWidest>(index_copy, self, dim, index, source);
   return index_copy_(clone(self), dim, index, source);
 }
 
@@ -261,10 +303,12 @@ Tensor index_fill_(const Tensor& self, int64_t dim, const Tensor& index, const T
   Tensor rows = checked_indices(one_dimensional(index, "index_fill_"), d, size_along(self, d),
                                 /*allow_negative=*/true, "index_fill_");
   const Tensor places = without_repeats(self);
-  if (self.dim() > 0 && repeats(self, static_cast<size_t>(d))) rows = zeros(rows.sizes(), kInt64);
-  const RowGeometry geometry = geometry_along(places, d, index.numel());
+  if (self.dim() > 0 && repeats(self, static_cast<size_t>(d)))
+    rows = zeros(rows.sizes(), kInt64, rows.device());
+  const RowGeometry geometry = geometry_along(places, d, index.numel(), "index_fill_", /*wraps=*/true);
   const Dims sizes{geometry.outer, geometry.count, geometry.inner};
-  put_rows_(places, rows, expand(to(value, self.dtype()), sizes), geometry, /*accumulate=*/false);
+  put_rows_(places, rows, expand(number_on(value, self.dtype(), self.device()), sizes), geometry,
+            /*accumulate=*/false);
   return self;
 }
 
@@ -277,10 +321,11 @@ Tensor take(const Tensor& self, const Tensor& index) {
               "take: expected a long tensor for index, got ", name(index.dtype()));
   const Tensor rows =
       checked_indices(index, 0, self.numel(), /*allow_negative=*/true, "take", keeps_indices(self));
-  return select_rows(self, rows, {1, self.numel(), index.numel(), 1}, index.sizes());
+  return select_rows(self, rows, {1, self.numel(), index.numel(), 1, "take", /*wraps=*/true}, index.sizes());
 }
 
 void register_index(Registry& registry) {
+  register_index_cpu();
   registry.add<&index_put_>(
       "Tensor.index_put_(Tensor self, Tensor[] indices, Tensor values, bool accumulate=False) -> Tensor",
       "self[indices] = values, or += values with `accumulate`; the index tensors broadcast together.");

@@ -78,7 +78,9 @@ Tensor masked_select(const Tensor& self, const Tensor& mask) {
   check_mask(mask, "masked_select");
   const Dims shape = broadcast_shapes(mask.sizes(), self.sizes(), "masked_select");
   const Tensor rows = flat_nonzero(expand(mask, shape));
-  return select_rows(expand(self, shape), rows, {1, count_elements(shape), rows.numel(), 1}, rows.sizes());
+  return select_rows(expand(self, shape), rows,
+                     {1, count_elements(shape), rows.numel(), 1, nullptr, false, /*ascends=*/true},
+                     rows.sizes());
 }
 
 Tensor masked_scatter_(const Tensor& self, const Tensor& mask, const Tensor& source) {
@@ -91,7 +93,8 @@ Tensor masked_scatter_(const Tensor& self, const Tensor& mask, const Tensor& sou
   OPSIN_CHECK(Error, count <= source.numel(), "masked_scatter_: number of elements of source (",
               source.numel(), ") < number of ones in mask (", count, ")");
   const Tensor values = slice(reshape(source, Dims{-1}), 0, 0, count);
-  return put_rows_(self, rows, values, {1, self.numel(), count, 1}, /*accumulate=*/false);
+  return put_rows_(self, rows, values, {1, self.numel(), count, 1, nullptr, false, /*ascends=*/true},
+                   /*accumulate=*/false);
 }
 
 Tensor masked_scatter(const Tensor& self, const Tensor& mask, const Tensor& source) {

@@ -1,9 +1,5 @@
 // Values combined at an index for each element along one dimension.
-#include "row_loops.h"
-#include "rows.h"
-
-#include <limits>
-#include <type_traits>
+#include "index_kernels.h"
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/compare.h>
@@ -12,36 +8,11 @@
 #include <opsin/ops/index.h>
 
 #include "core/call.h"
-#include "core/dispatch.h"
+#include "core/same_device.h"
 
 namespace opsin {
 
 namespace {
-
-/// What leaves any value as it is.
-template <class T>
-T neutral(Fold fold) {
-  using Limits = std::numeric_limits<T>;
-  if (fold == Fold::kProduct) return T(1);
-  if constexpr (Limits::has_infinity) {
-    return fold == Fold::kLargest ? -Limits::infinity() : Limits::infinity();
-  } else {
-    return fold == Fold::kLargest ? Limits::lowest() : Limits::max();
-  }
-}
-
-template <class T>
-T combined(Fold fold, T a, T b) {
-  if (fold == Fold::kProduct) {
-    if constexpr (std::is_same_v<T, bool>) {
-      return a && b;
-    } else {
-      return static_cast<T>(a * b);
-    }
-  }
-  if (b != b) return b;
-  return (fold == Fold::kLargest ? b > a : b < a) ? b : a;
-}
 
 Tensor of_dtype(const Tensor& mask, const Tensor& like) { return to(mask, like.dtype()); }
 
@@ -59,21 +30,13 @@ struct ScatterFold {
   };
 
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& at, const Tensor& values) {
+    for (const Tensor& t : {at, values}) check_same_device(kName, x, t);
     const DType dtype = compute_type(x.dtype());
     const Tensor y = clone(contiguous(to(x, dtype)));
     const Tensor source = contiguous(to(values, dtype));
-    const RowGeometry geometry = geometry_along(x, p.dim, size_along(at, p.dim));
-    dispatch_real(dtype, kName, [&]<class T>() {
-      T* to = y.mutable_data<T>();
-      const auto* index = at.data<int64_t>();
-      const T start = neutral<T>(p.fold);
-      if (!p.include_self) {
-        row_loops::scatter(to, index, source.data<T>(), geometry,
-                           [start](const T&, const T&) { return start; });
-      }
-      row_loops::scatter(to, index, source.data<T>(), geometry,
-                         [fold = p.fold](const T& a, const T& b) { return combined(fold, a, b); });
-    });
+    const RowGeometry geometry = geometry_along(x, p.dim, size_along(at, p.dim), kName);
+    along_fold.get(x.device(), dtype)({geometry, dtype, source.impl()->data(), y.impl()->mutable_data(),
+                                       at.data<int64_t>(), p.fold, p.include_self});
     return opsin::to(y, x.dtype());
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& at, const Tensor& values,

@@ -33,11 +33,6 @@ void dispatch_item(size_t item, F&& body) {
   }
 }
 
-template <class T>
-T* raw(const Tensor& tensor) {
-  return reinterpret_cast<T*>(tensor.impl()->mutable_data());
-}
-
 /// Calls body(o, first, last) for blocks of the columns of each outer index. A block is one thread's, so that
 /// what is written to one element keeps its order.
 template <class F>

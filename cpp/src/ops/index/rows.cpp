@@ -1,6 +1,6 @@
 #include "rows.h"
 
-#include "row_loops.h"
+#include "index_kernels.h"
 
 #include <atomic>
 
@@ -8,16 +8,21 @@
 #include <opsin/ops/creation.h>
 
 #include "core/call.h"
+#include "core/same_device.h"
+#include "cpu/thread_pool.h"
 
 namespace opsin {
 
+constinit KernelSlot<IndexFn> rows_select("index"), rows_put("index_put_"), rows_add("index_add_"),
+    along_gather("gather"), along_scatter("scatter_"), along_fold("scatter_reduce");
+
 namespace {
 
-/// Runs `write(target)` on dense memory of float32 or wider where values are summed, and brings the result to
-/// `y`.
+/// Runs `write(target)` on dense memory, on the CPU of float32 or wider where values are summed, and brings
+/// the result to `y`. A GPU widens what it sums on the way.
 template <class F>
 void write_dense(Tensor& y, bool accumulate, F write) {
-  const DType dtype = accumulate ? compute_type(y.dtype()) : y.dtype();
+  const DType dtype = accumulate && y.device().is_cpu() ? compute_type(y.dtype()) : y.dtype();
   if (y.is_contiguous() && dtype == y.dtype()) {
     write(y);
     return;
@@ -34,6 +39,12 @@ Tensor source_for(const Tensor& target, const Tensor& values) {
   return source.impl()->storage.get() == target.impl()->storage.get() ? clone(source) : source;
 }
 
+void run(const KernelSlot<IndexFn>& slot, const RowGeometry& geometry, const Tensor& from, const Tensor& to,
+         const Tensor& at, Fold fold = Fold::kSum) {
+  slot.get(to.device(), to.dtype())({geometry, to.dtype(), from.impl()->data(), to.impl()->mutable_data(),
+                                     at.data<int64_t>(), fold, /*include_self=*/true});
+}
+
 // y[o, c, i] = x[o, rows[c], i]: every element of y is one of x, so the gradient of an element of x is the
 // sum over the elements of y that show it.
 struct SelectRows {
@@ -43,13 +54,9 @@ struct SelectRows {
     Dims input_sizes, output_sizes;
   };
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& rows) {
-    const Tensor dense = contiguous(x);
+    check_same_device(kName, x, rows);
     const Tensor y = empty(p.output_sizes, x.dtype(), x.device());
-    if (y.numel() == 0) return y;
-    row_loops::dispatch_item(item_size(x.dtype()), [&]<class T>() {
-      row_loops::select(row_loops::raw<const T>(dense), rows.data<int64_t>(), row_loops::raw<T>(y),
-                        p.geometry);
-    });
+    if (y.numel() > 0) run(rows_select, p.geometry, contiguous(x), y, rows);
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& rows, const Tensor&) {
@@ -73,20 +80,11 @@ struct PutRows {
   };
   static void forward_into(Tensor& y, const Params& p, const Tensor& x, const Tensor& rows,
                            const Tensor& values) {
+    for (const Tensor& t : {rows, values}) check_same_device(kName, x, t);
     if (!y.defined()) y = clone(x);
     if (values.numel() == 0) return;
     write_dense(y, p.accumulate, [&](const Tensor& target) {
-      const Tensor source = source_for(target, values);
-      if (!p.accumulate) {
-        row_loops::dispatch_item(item_size(target.dtype()), [&]<class T>() {
-          row_loops::put(row_loops::raw<T>(target), rows.data<int64_t>(), row_loops::raw<const T>(source),
-                         p.geometry);
-        });
-        return;
-      }
-      dispatch_all(target.dtype(), kName, [&]<class T>() {
-        row_loops::add(target.mutable_data<T>(), rows.data<int64_t>(), source.data<T>(), p.geometry);
-      });
+      run(p.accumulate ? rows_add : rows_put, p.geometry, source_for(target, values), target, rows);
     });
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& rows, const Tensor&,
@@ -112,12 +110,9 @@ struct GatherAlong {
     Dims input_sizes;
   };
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& at) {
-    const Tensor dense = contiguous(x);
+    check_same_device(kName, x, at);
     const Tensor y = empty(at.sizes(), x.dtype(), x.device());
-    if (y.numel() == 0) return y;
-    row_loops::dispatch_item(item_size(x.dtype()), [&]<class T>() {
-      row_loops::gather(row_loops::raw<const T>(dense), at.data<int64_t>(), row_loops::raw<T>(y), p.geometry);
-    });
+    if (y.numel() > 0) run(along_gather, p.geometry, contiguous(x), y, at);
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& at, const Tensor&) {
@@ -138,22 +133,12 @@ struct ScatterAlong {
     RowGeometry geometry;
     bool accumulate;
   };
-  static void forward_into(Tensor& y, const Params& p, const Tensor&, const Tensor& at,
+  static void forward_into(Tensor& y, const Params& p, const Tensor& x, const Tensor& at,
                            const Tensor& values) {
+    for (const Tensor& t : {at, values}) check_same_device(kName, x, t);
     if (values.numel() == 0) return;
     write_dense(y, p.accumulate, [&](const Tensor& target) {
-      const Tensor source = source_for(target, values);
-      if (!p.accumulate) {
-        row_loops::dispatch_item(item_size(target.dtype()), [&]<class T>() {
-          row_loops::scatter(row_loops::raw<T>(target), at.data<int64_t>(), row_loops::raw<const T>(source),
-                             p.geometry, [](const T&, const T& value) { return value; });
-        });
-        return;
-      }
-      dispatch_all(target.dtype(), kName, [&]<class T>() {
-        row_loops::scatter(target.mutable_data<T>(), at.data<int64_t>(), source.data<T>(), p.geometry,
-                           [](const T& old, const T& value) { return static_cast<T>(old + value); });
-      });
+      run(p.accumulate ? along_fold : along_scatter, p.geometry, source_for(target, values), target, at);
     });
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& at, const Tensor&,
@@ -200,12 +185,18 @@ Tensor scatter_along_(const Tensor& x, const Tensor& at, const Tensor& values, c
 Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allow_negative, const char* op,
                        bool own) {
   const Tensor given = contiguous(to(index.detach(), kInt64));
-  const int64_t* at = given.data<int64_t>();
+  const bool shared = given.impl()->storage.get() == index.impl()->storage.get();
   const int64_t least = allow_negative ? -size : 0, n = given.numel();
+  if (!index.device().is_cpu()) {
+    OPSIN_CHECK(IndexError, n == 0 || size > 0, op, ": index is out of bounds for dimension ", dim,
+                " with size ", size);
+    return own && shared ? clone(given) : given;
+  }
+  const int64_t* at = given.data<int64_t>();
   // Looked for in sign bits, which any instruction set does by the vector.
   constexpr uint64_t kSign = uint64_t{1} << 63;
   std::atomic<uint64_t> negative = 0, outside = 0;
-  cpu::parallel_for(n, row_loops::kGrain, [&](int64_t begin, int64_t end) {
+  cpu::parallel_for(n, 32768, [&](int64_t begin, int64_t end) {
     const auto lower = static_cast<uint64_t>(least), upper = static_cast<uint64_t>(size) - 1;
     uint64_t below = 0, beyond = 0;
     for (int64_t i = begin; i < end; ++i) {
@@ -220,9 +211,7 @@ Tensor checked_indices(const Tensor& index, int64_t dim, int64_t size, bool allo
     OPSIN_CHECK(IndexError, at[i] >= least && at[i] < size, op, ": index ", at[i],
                 " is out of bounds for dimension ", dim, " with size ", size);
   }
-  if (negative == 0) {
-    return own && given.impl()->storage.get() == index.impl()->storage.get() ? clone(given) : given;
-  }
+  if (negative == 0) return own && shared ? clone(given) : given;
   const Tensor wrapped = empty(given.sizes(), kInt64, given.device());
   auto* out = wrapped.mutable_data<int64_t>();
   for (int64_t i = 0; i < n; ++i) out[i] = at[i] < 0 ? at[i] + size : at[i];
@@ -235,8 +224,15 @@ int64_t size_along(const Tensor& x, int64_t dim) {
   return x.dim() == 0 ? 1 : x.sizes()[static_cast<size_t>(dim)];
 }
 
-RowGeometry geometry_along(const Tensor& x, int64_t dim, int64_t count) {
-  RowGeometry geometry{1, size_along(x, dim), count, 1};
+Tensor number_on(const Tensor& value, DType dtype, Device device) {
+  const Tensor number = to(value, dtype);
+  if (value.device() == device || !value.device().is_cpu() || value.dim() > 0) return number;
+  // The value travels as an argument of a kernel: nothing waits.
+  return value.requires_grad() ? to(number, device) : full(IntSpan{}, value.scalar(), dtype, device);
+}
+
+RowGeometry geometry_along(const Tensor& x, int64_t dim, int64_t count, const char* op, bool wraps) {
+  RowGeometry geometry{1, size_along(x, dim), count, 1, op, wraps};
   for (int64_t i = 0; i < x.dim(); ++i) {
     if (i < dim) geometry.outer *= x.sizes()[static_cast<size_t>(i)];
     if (i > dim) geometry.inner *= x.sizes()[static_cast<size_t>(i)];

@@ -15,17 +15,20 @@
 #include "../reduce/along.h"
 #include "core/call.h"
 #include "core/dispatch.h"
-#include "cpu/thread_pool.h"
+#include "core/same_device.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const LabelParams&)> class_labels{"class_labels"};
+constinit KernelSlot<void (*)(const CrossEntropyParams&)> cross_entropy_forward{"cross_entropy"};
+constinit KernelSlot<void (*)(const CrossEntropyParams&)> cross_entropy_backward{"cross_entropy_backward"};
 
 namespace {
 
 int64_t class_dim(const Tensor& input) { return input.dim() == 1 ? 0 : 1; }
 
-/// Shapes of scores, classes and weights, and the classes themselves.
-void check_classes(const Tensor& input, const Tensor& target, const Tensor& weight, int64_t ignore_index,
-                   const char* op) {
+/// Shapes of scores, classes and weights.
+void check_classes(const Tensor& input, const Tensor& target, const Tensor& weight, const char* op) {
   OPSIN_CHECK(ShapeError, input.dim() >= 1, op, ": expected input [N, C], [N, C, spatial...] or [C], got ",
               str(input.sizes()));
   OPSIN_CHECK(Error, target.dtype() == kInt64 || target.dtype() == kInt32 || target.dtype() == kUInt8, op,
@@ -39,68 +42,43 @@ void check_classes(const Tensor& input, const Tensor& target, const Tensor& weig
   OPSIN_CHECK(ShapeError, !weight.defined() || weight.sizes() == Dims{classes}, op,
               ": weight tensor should be defined either for all ", classes, " classes or no classes, got ",
               weight.defined() ? str(weight.sizes()) : "");
-  const Tensor all = contiguous(to(target.detach(), kInt64));
-  const int64_t* t = all.data<int64_t>();
-  for (int64_t i = 0; i < all.numel(); ++i) {
-    if (t[i] == ignore_index || (t[i] >= 0 && t[i] < classes)) continue;
-    std::string at;
-    for (int64_t d = all.dim(), rest = i; d-- > 0; rest /= all.size(d)) {
-      at = std::to_string(rest % all.size(d)) + (at.empty() ? "" : ", ") + at;
-    }
-    detail::raise<IndexError>(op, ": Target ", t[i], " at position [", at, "] is out of bounds for ", classes,
-                              " classes (labels run from 0 to ", classes - 1, "; ignore_index is ",
-                              ignore_index, ")");
-  }
+  for (const Tensor& t : {target, weight}) check_same_device(op, input, t);
 }
 
 /// Classes that may be used as indices, and the weight of each position: 0 where the class is ignored.
 struct Labels {
   Tensor index, weight;
 };
-Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_index, DType dtype) {
-  const Tensor t = to(target.detach(), kInt64);
-  const Tensor counts = ne(t, wrap_number(ignore_index));
-  const Tensor index = contiguous(mul(t, to(counts, kInt64)));
-  Tensor w = to(counts, dtype);
-  if (weight.defined())
-    w = mul(w, reshape(take_along(to(weight.detach(), dtype), 0, reshape(index, Dims{-1})), t.sizes()));
-  return {index, contiguous(w)};
+Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_index, int64_t classes,
+                 DType dtype, const char* op) {
+  if (!is_floating_point(dtype)) detail::raise_unsupported(op, dtype);
+  const Tensor t = contiguous(to(target.detach(), kInt64));
+  const Tensor class_weight = weight.defined() ? contiguous(to(weight.detach(), dtype)) : Tensor();
+  const Labels labels{empty(t.sizes(), kInt64, t.device()), empty(t.sizes(), dtype, t.device())};
+  if (t.numel() == 0) return labels;
+  class_labels.get(t.device(),
+                   dtype)({t.data<int64_t>(), class_weight.defined() ? class_weight.impl()->data() : nullptr,
+                           labels.index.mutable_data<int64_t>(), labels.weight.impl()->mutable_data(), dtype,
+                           t.numel(), classes, ignore_index, t.sizes(), op});
+  return labels;
 }
 
-/// Memory of scores as the kernels see it: `outer` blocks of `inner` positions.
-struct Positions {
-  int64_t outer, classes, inner;
-
-  explicit Positions(const Tensor& x) : outer(1), classes(x.size(class_dim(x))), inner(1) {
-    const int64_t dim = class_dim(x);
-    for (int64_t d = 0; d < x.dim(); ++d) (d < dim ? outer : inner) *= d == dim ? 1 : x.size(d);
-    if (x.impl()->is_hidden()) {
-      outer *= inner;
-      inner = 1;
-    }
+/// Scores as the kernels see them, the rest left out.
+CrossEntropyParams positions_of(const Tensor& x, const Tensor& index) {
+  CrossEntropyParams p{};
+  p.x = x.impl()->physical_data();
+  p.target = index.data<int64_t>();
+  p.outer = p.inner = 1;
+  const int64_t dim = class_dim(x);
+  p.classes = x.size(dim);
+  for (int64_t d = 0; d < x.dim(); ++d) (d < dim ? p.outer : p.inner) *= d == dim ? 1 : x.size(d);
+  if (x.impl()->is_hidden()) {
+    p.outer *= p.inner;
+    p.inner = 1;
   }
-
-  /// Calls body(first score, first position, count).
-  template <class Body>
-  void run(Body&& body) const {
-    if (outer * classes * inner == 0) return;
-    constexpr int64_t kWork = 16384;
-    if (inner == 1) {
-      cpu::parallel_for(outer, std::max<int64_t>(1, kWork / classes),
-                        [&](int64_t begin, int64_t end) { body(begin * classes, begin, end - begin); });
-      return;
-    }
-    const int64_t width = std::min(inner, std::max<int64_t>(64, kWork / classes / 64 * 64));
-    const int64_t parts = (inner + width - 1) / width;
-    cpu::parallel_for(
-        outer * parts, std::max<int64_t>(1, kWork / (width * classes)), [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            const int64_t from = i % parts * width;
-            body(i / parts * classes * inner + from, i / parts * inner + from, std::min(width, inner - from));
-          }
-        });
-  }
-};
+  p.dtype = x.dtype();
+  return p;
+}
 
 /// Loss per position: l = w (log sum exp(x) - x_t). dx_c = dl w (softmax(x)_c - [c = t]).
 struct CrossEntropy {
@@ -111,18 +89,15 @@ struct CrossEntropy {
                                        const Tensor& weight) {
     const Tensor x = contiguous(input);
     const DType compute = compute_type(x.dtype());
-    const Tensor loss = empty(index.sizes(), compute), log_sum = empty(index.sizes(), compute);
-    const auto kernel = OPSIN_ISA_SELECT(cpu::cross_entropy_table).forward[static_cast<int>(x.dtype())];
-    if (!kernel) detail::raise_unsupported(kName, x.dtype());
-    const auto item = static_cast<int64_t>(item_size(x.dtype())),
-               wide = static_cast<int64_t>(item_size(compute));
-    const Positions positions(x);
-    const int64_t* t = index.data<int64_t>();
-    positions.run([&](int64_t score, int64_t at, int64_t count) {
-      kernel({x.impl()->physical_data() + score * item, t + at, weight.impl()->data() + at * wide,
-              log_sum.impl()->mutable_data() + at * wide, loss.impl()->mutable_data() + at * wide, nullptr,
-              count, positions.classes, positions.inner});
-    });
+    const Tensor loss = empty(index.sizes(), compute, x.device());
+    const Tensor log_sum = empty(index.sizes(), compute, x.device());
+    const auto kernel = cross_entropy_forward.get(x.device(), x.dtype());
+    if (x.numel() == 0) return {loss, log_sum};
+    CrossEntropyParams p = positions_of(x, index);
+    p.scale = weight.impl()->data();
+    p.log_sum = log_sum.impl()->mutable_data();
+    p.loss = loss.impl()->mutable_data();
+    kernel(p);
     return {loss, log_sum};
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& index, const Tensor& weight,
@@ -139,7 +114,8 @@ struct CrossEntropy {
     const Tensor scale = where(ne(weight, wrap_number(0.0)), mul(ctx.grad(), weight), wrap_number(0.0));
     if (ctx.create_graph()) {
       const int64_t dim = class_dim(input);
-      const Tensor at = unsqueeze(index, dim), one = ones(at.sizes(), compute_type(input.dtype()));
+      const Tensor at = unsqueeze(index, dim),
+                   one = ones(at.sizes(), compute_type(input.dtype()), at.device());
       const Tensor own = put_along(one, dim, at, input.size(dim));
       ctx.set(0, (softmax(input, dim, compute_type(input.dtype())) - own) * unsqueeze(scale, dim));
       return;
@@ -147,16 +123,14 @@ struct CrossEntropy {
     const Tensor x = contiguous(input), s = contiguous(scale), log_sum = ctx.saved(3);
     const Tensor grad_x = x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
                                                 : empty(x.sizes(), x.dtype(), x.device());
-    const auto kernel = OPSIN_ISA_SELECT(cpu::cross_entropy_table).backward[static_cast<int>(x.dtype())];
-    const auto item = static_cast<int64_t>(item_size(x.dtype())),
-               wide = static_cast<int64_t>(item_size(s.dtype()));
-    const Positions positions(x);
-    const int64_t* t = index.data<int64_t>();
-    positions.run([&](int64_t score, int64_t at, int64_t count) {
-      kernel({x.impl()->physical_data() + score * item, t + at, s.impl()->data() + at * wide,
-              log_sum.impl()->mutable_data() + at * wide, nullptr,
-              grad_x.impl()->physical_data() + score * item, count, positions.classes, positions.inner});
-    });
+    const auto kernel = cross_entropy_backward.get(x.device(), x.dtype());
+    if (x.numel() > 0) {
+      CrossEntropyParams p = positions_of(x, index);
+      p.scale = s.impl()->data();
+      p.log_sum = log_sum.impl()->mutable_data();
+      p.grad_x = grad_x.impl()->physical_data();
+      kernel(p);
+    }
     ctx.set(0, grad_x);
   }
 };
@@ -186,7 +160,8 @@ Tensor smoothed(const Tensor& input, const Tensor& target, const Tensor& weight,
                 Reduction reduction, double smoothing) {
   const int64_t dim = class_dim(input);
   const Tensor log_p = log_softmax(input, dim, compute_type(input.dtype()));
-  const Labels labels = labels_of(target, weight, ignore_index, log_p.dtype());
+  const Labels labels =
+      labels_of(target, weight, ignore_index, input.size(dim), log_p.dtype(), "cross_entropy");
   const Tensor weighted =
       weight.defined() ? mul(log_p, to(class_weights(weight, input), log_p.dtype())) : log_p;
   const Tensor counts = ne(target.detach(), wrap_number(ignore_index));
@@ -243,9 +218,10 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
               "cross_entropy: expected input [N, C], [N, C, spatial...] or [C], got ", str(input.sizes()));
   if (is_floating_point(target.dtype()))
     return with_probabilities(input, target, weight, way, label_smoothing);
-  check_classes(input, target, weight, ignore_index, "cross_entropy");
+  check_classes(input, target, weight, "cross_entropy");
   if (label_smoothing > 0) return smoothed(input, target, weight, ignore_index, way, label_smoothing);
-  const Labels labels = labels_of(target, weight, ignore_index, compute_type(input.dtype()));
+  const Labels labels = labels_of(target, weight, ignore_index, input.size(class_dim(input)),
+                                  compute_type(input.dtype()), "cross_entropy");
   const Tensor loss = call<CrossEntropy>({}, input, labels.index, labels.weight)[0];
   return to(reduce_weighted(loss, labels.weight, way), input.dtype());
 }
@@ -255,13 +231,15 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
   if (autocast::is_active())
     return autocast::call<autocast::kFull>(nll_loss, input, target, weight, ignore_index, reduction);
   const Reduction way = parse_reduction(reduction, "nll_loss");
-  check_classes(input, target, weight, ignore_index, "nll_loss");
+  check_classes(input, target, weight, "nll_loss");
   const DType compute = compute_type(input.dtype());
-  const Labels labels = labels_of(target, weight, ignore_index, compute);
+  const Labels labels =
+      labels_of(target, weight, ignore_index, input.size(class_dim(input)), compute, "nll_loss");
   return to(reduce_weighted(picked(to(input, compute), labels), labels.weight, way), input.dtype());
 }
 
 void register_cross_entropy(Registry& registry) {
+  register_cross_entropy_cpu();
   registry.add<&cross_entropy_call>(
       "nn.functional.cross_entropy(Tensor input, Tensor target, Tensor? weight=None, bool? "
       "size_average=None, "

@@ -40,7 +40,7 @@ OPSIN_FN Compute<S> log_sum_of(const S* x, int64_t n) {
 }
 
 template <class S>
-void forward(const CrossEntropyParams& p) {
+void forward(const CrossEntropyPart& p) {
   using T = Compute<S>;
   const auto* x = static_cast<const S*>(p.x);
   const auto* scale = static_cast<const T*>(p.scale);
@@ -78,7 +78,7 @@ void forward(const CrossEntropyParams& p) {
 }
 
 template <class S>
-void backward(const CrossEntropyParams& p) {
+void backward(const CrossEntropyPart& p) {
   using T = Compute<S>;
   const auto* x = static_cast<const S*>(p.x);
   const auto* scale = static_cast<const T*>(p.scale);

@@ -3,8 +3,6 @@
 #include "parts.h"
 #include "reduction.h"
 
-#include <numeric>
-
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
@@ -16,9 +14,10 @@
 #include "autograd/var.h"
 #include "core/call.h"
 #include "core/registry.h"
-#include "cpu/thread_pool.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const PairParams&)> squared_error{"mse_loss"};
 
 namespace {
 
@@ -50,17 +49,10 @@ struct SquaredError {
     double scale;
   };
   static Tensor forward(const Params& p, const Tensor& a, const Tensor& b) {
-    constexpr int64_t kGrain = 32768;
-    const auto kernel = OPSIN_ISA_SELECT(cpu::pair_table).squared_error[static_cast<int>(a.dtype())];
-    const char* x = a.impl()->physical_data();
-    const char* y = b.impl()->physical_data();
-    const auto item = static_cast<int64_t>(item_size(a.dtype()));
-    std::vector<double> sums(static_cast<size_t>((a.numel() + kGrain - 1) / kGrain));
-    cpu::parallel_for(a.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      sums[static_cast<size_t>(begin / kGrain)] = kernel(x + begin * item, y + begin * item, end - begin);
-    });
-    return full(Dims{}, Scalar(std::accumulate(sums.begin(), sums.end(), 0.0) * p.scale), a.dtype(),
-                a.device());
+    const Tensor y = empty(Dims{}, a.dtype(), a.device());
+    squared_error.get(a.device(), a.dtype())({a.impl()->physical_data(), b.impl()->physical_data(),
+                                              y.impl()->physical_data(), a.numel(), p.scale, a.dtype()});
+    return y;
   }
   static void save(Saver& saver, const Params&, const Tensor& a, const Tensor& b, const Tensor&) {
     saver.save(0, a);
@@ -77,7 +69,8 @@ struct SquaredError {
 /// Whether neighbours in the memory of `a` and `b` are the pairs.
 bool lie_alike(const Tensor& a, const Tensor& b) {
   return a.sizes() == b.sizes() && a.dtype() == b.dtype() && is_floating_point(a.dtype()) &&
-         a.is_contiguous() && b.is_contiguous() && a.impl()->is_hidden() == b.impl()->is_hidden();
+         a.device() == b.device() && a.is_contiguous() && b.is_contiguous() &&
+         a.impl()->is_hidden() == b.impl()->is_hidden();
 }
 
 void check_same_shape(const Tensor& input, const Tensor& target, const char* op) {
@@ -157,14 +150,20 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight,
                             std::string_view reduction) {
+  OPSIN_CHECK(Error, !autocast::is_on(DeviceType::kCUDA, input),
+              "binary_cross_entropy: torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to "
+              "autocast, because float16 holds no probability close to 1 (use "
+              "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what the sigmoid gets)");
   if (autocast::is_active())
     return autocast::call<autocast::kFull>(binary_cross_entropy, input, target, weight, reduction);
   constexpr const char* kName = "binary_cross_entropy";
   check_same_shape(input, target, kName);
-  const Tensor x = input.detach();
-  OPSIN_CHECK(
-      Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
-      ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for scores)");
+  // A GPU is not waited for: there, what lies outside gives NaN, as the logarithm of a negative number does.
+  if (const Tensor x = input.detach(); x.device().is_cpu()) {
+    OPSIN_CHECK(Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
+                ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for "
+                "scores)");
+  }
   const Tensor least = wrap_number(-100.0), one = wrap_number(1.0);
   const Tensor yes = maximum(log(input), least), no = maximum(log(sub(one, input)), least);
   const Tensor loss = sub(mul(sub(target, one), no), mul(target, yes));
@@ -213,6 +212,7 @@ Tensor huber_loss_call(const Tensor& input, const Tensor& target, std::string_vi
 }  // namespace
 
 void register_loss(Registry& registry) {
+  register_pair_cpu();
   register_cross_entropy(registry);
   registry.add<&mse_loss_call>(
       "nn.functional.mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "

@@ -3,9 +3,25 @@
 
 #include <opsin/dtype.h>
 
+#include "core/kernel.h"
 #include "cpu/dispatch.h"
 
-namespace opsin::cpu {
+namespace opsin {
+
+/// y = scale times the sum of (a - b)^2 over n pairs of neighbours.
+struct PairParams {
+  const void* a;
+  const void* b;
+  void* y;
+  int64_t n;
+  double scale;
+  DType dtype;
+};
+extern OPSIN_API KernelSlot<void (*)(const PairParams&)> squared_error;
+
+void register_pair_cpu();
+
+namespace cpu {
 
 struct PairTable {
   /// The sum of (x - y)^2 over n elements; floating dtypes only.
@@ -13,4 +29,6 @@ struct PairTable {
 };
 OPSIN_ISA_TABLE(PairTable, pair_table)
 
-}  // namespace opsin::cpu
+}  // namespace cpu
+
+}  // namespace opsin

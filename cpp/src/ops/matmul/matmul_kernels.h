@@ -8,7 +8,7 @@ namespace opsin {
 
 /// y[b, m, n] = a[b, m, k] x b[b, k, n] (+ bias[n]); a batch stride of 0 repeats an operand.
 using MatmulParams = cpu::GemmParams;
-extern KernelSlot<void (*)(const MatmulParams&)> matmul_forward;
+extern OPSIN_API KernelSlot<void (*)(const MatmulParams&)> matmul_forward;
 
 void register_matmul_cpu();
 

@@ -1,11 +1,10 @@
 // Batch normalization.
-#include "channels.h"
+#include "norm_kernels.h"
 #include "parts.h"
-
-#include <cmath>
 
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/unary.h>
@@ -13,41 +12,37 @@
 
 #include "core/call.h"
 #include "core/dispatch.h"
+#include "core/same_device.h"
 
 namespace opsin {
 
+constinit KernelSlot<void (*)(const BatchNormParams&)> batch_norm_forward{"batch_norm"};
+constinit KernelSlot<void (*)(const BatchNormBackwardParams&)> batch_norm_backward{"batch_norm_backward"};
+
 namespace {
 
-using Numbers = std::vector<double>;
-
-/// A `[C]` tensor as numbers; `value` if it is absent.
-Numbers numbers_of(const Tensor& t, int64_t channels, double value) {
-  Numbers numbers(static_cast<size_t>(channels), value);
-  if (!t.defined()) return numbers;
-  const Tensor wide = contiguous(to(t.detach(), kFloat64));
-  std::copy_n(wide.data<double>(), channels, numbers.begin());
-  return numbers;
+ChannelShape shape_of(const Tensor& x) {
+  int64_t inner = 1;
+  for (int64_t d = 2; d < x.dim(); ++d) inner *= x.size(d);
+  return {x.size(0), x.size(1), inner, x.impl()->is_hidden() || inner == 1, x.dtype()};
 }
 
-Tensor tensor_of(const Numbers& numbers, DType dtype) {
-  const Tensor wide = empty(Dims{static_cast<int64_t>(numbers.size())}, kFloat64);
-  std::copy(numbers.begin(), numbers.end(), wide.mutable_data<double>());
-  return to(wide, dtype);
+Tensor empty_as(const Tensor& x) {
+  return x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
+                               : empty(x.sizes(), x.dtype(), x.device());
 }
 
-/// running = (1 - momentum) running + momentum value
-void move_running(const Tensor& running, const Numbers& values, double momentum) {
-  if (!running.defined()) return;
-  dispatch_floating(running.dtype(), "batch_norm", [&]<class T>() {
-    T* data = running.mutable_data<T>();
-    const int64_t stride = running.strides()[0];
-    for (size_t c = 0; c < values.size(); ++c) {
-      T& r = data[static_cast<int64_t>(c) * stride];
-      r = static_cast<T>(static_cast<compute_t<T>>(
-          (1 - momentum) * static_cast<double>(static_cast<compute_t<T>>(r)) + momentum * values[c]));
-    }
-  });
-  running.bump_version();
+/// `t` laid out as x, and dense.
+Tensor aligned(const Tensor& t, const Tensor& x) {
+  if (t.is_contiguous() && t.dtype() == x.dtype() && t.impl()->is_hidden() == x.impl()->is_hidden()) return t;
+  return copy_(empty_as(x), t);
+}
+
+Tensor floating(const Tensor& t) {
+  return !t.defined() || is_floating_point(t.dtype()) ? t : to(t, kFloat32);
+}
+ChannelNumbers numbers_of(const Tensor& t) {
+  return t.defined() ? ChannelNumbers{t.impl()->mutable_data(), t.strides()[0], t.dtype()} : ChannelNumbers{};
 }
 
 struct BatchNorm {
@@ -61,41 +56,27 @@ struct BatchNorm {
   static std::array<Tensor, 3> forward(const Params& p, const Tensor& input, const Tensor& weight,
                                        const Tensor& bias, const Tensor& running_mean,
                                        const Tensor& running_var) {
-    const Tensor x = contiguous(input);
-    const Channels channels(x);
-    const int64_t count = channels.channels();
-    Numbers mean, inverse(static_cast<size_t>(count));
+    const Tensor x = contiguous(input), y = empty_as(x);
+    const auto kernel = batch_norm_forward.get(x.device(), x.dtype());
+    const Dims per_channel{x.size(1)};
+    if (x.numel() == 0) {
+      return {y, zeros(per_channel, kFloat64, x.device()), zeros(per_channel, kFloat64, x.device())};
+    }
+    const Tensor mean = empty(per_channel, kFloat64, x.device());
+    const Tensor inverse = empty(per_channel, kFloat64, x.device());
     if (p.training) {
-      const Numbers shift = channels.first_elements(x);
-      Numbers sum, square, unbiased(inverse.size());
-      channels.sums(x, {}, shift, sum, square);
-      mean = shift;
-      const auto n = static_cast<double>(channels.per_channel());
-      for (size_t c = 0; c < inverse.size(); ++c) {
-        const double centre = sum[c] / n;
-        const double m2 = square[c] - sum[c] * centre, var = m2 > 0 || m2 != m2 ? m2 / n : 0;
-        mean[c] += centre;
-        inverse[c] = 1 / std::sqrt(var + p.eps);
-        unbiased[c] = var * (n / (n - 1));
+      for (const Tensor& running : {running_mean, running_var}) {
+        if (!running.defined()) continue;
+        if (!is_floating_point(running.dtype())) detail::raise_unsupported(kName, running.dtype());
+        running.bump_version();
       }
-      move_running(running_mean, mean, p.momentum);
-      move_running(running_var, unbiased, p.momentum);
-    } else {
-      mean = numbers_of(running_mean, count, 0);
-      inverse = numbers_of(running_var, count, 1);
-      for (double& v : inverse) v = 1 / std::sqrt(v + p.eps);
     }
-    // y = (x - m) a + b, with m rounded to the type of x and what that loses put into b.
-    Numbers scale = numbers_of(weight, count, 1), offset = numbers_of(bias, count, 0), rounded = mean;
-    for (size_t c = 0; c < mean.size(); ++c) {
-      scale[c] *= inverse[c];
-      if (x.dtype() != kFloat64) rounded[c] = static_cast<double>(static_cast<float>(mean[c]));
-      offset[c] += (rounded[c] - mean[c]) * scale[c];
-    }
-    const Tensor y = channels.empty_like_x();
-    channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(x.dtype())], x, {}, y,
-                   {rounded, scale, offset, scale});
-    return {y, tensor_of(mean, kFloat64), tensor_of(inverse, kFloat64)};
+    const Tensor w = floating(weight), b = floating(bias), m = floating(running_mean),
+                 v = floating(running_var);
+    kernel({shape_of(x), x.impl()->physical_data(), numbers_of(w), numbers_of(b), numbers_of(m),
+            numbers_of(v), p.training, p.momentum, p.eps, y.impl()->physical_data(),
+            mean.mutable_data<double>(), inverse.mutable_data<double>()});
+    return {y, mean, inverse};
   }
 
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& weight, const Tensor&,
@@ -115,33 +96,25 @@ struct BatchNorm {
       composed(ctx, p, input, weight);
       return;
     }
-    const Tensor x = contiguous(input);
-    const Channels channels(x);
-    const Tensor g = channels.aligned(ctx.grad());
-    const Numbers mean = numbers_of(ctx.saved(2), channels.channels(), 0);
-    const Numbers inverse = numbers_of(ctx.saved(3), channels.channels(), 0);
-    const size_t count = mean.size();
-    Numbers sum(count), product(count);
-    if (p.training || ctx.needs(1) || ctx.needs(2)) channels.sums(x, g, mean, sum, product);
-    if (ctx.needs(2)) ctx.set(2, tensor_of(sum, compute_type(x.dtype())));
-    if (ctx.needs(1)) {
-      Numbers grad_weight = product;
-      for (size_t c = 0; c < count; ++c) grad_weight[c] *= inverse[c];
-      ctx.set(1, tensor_of(grad_weight, compute_type(x.dtype())));
+    const Tensor x = contiguous(input), g = aligned(ctx.grad(), x), w = floating(weight);
+    const DType compute = compute_type(x.dtype());
+    const auto gradient = [&](size_t i) {
+      if (!ctx.needs(i)) return Tensor();
+      const Dims size{x.size(1)};
+      return x.numel() == 0 ? zeros(size, compute, x.device()) : empty(size, compute, x.device());
+    };
+    const Tensor grad_x = ctx.needs(0) ? empty_as(x) : Tensor();
+    const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
+    if (x.numel() > 0) {
+      const auto data_of = [](const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; };
+      batch_norm_backward.get(
+          x.device(), x.dtype())({shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
+                                  numbers_of(w), ctx.saved(2).data<double>(), ctx.saved(3).data<double>(),
+                                  p.training, data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
     }
-    if (!ctx.needs(0)) return;
-    Numbers scale = numbers_of(weight, channels.channels(), 1), offset(count), slope(count);
-    const auto n = static_cast<double>(std::max<int64_t>(1, channels.per_channel()));
-    for (size_t c = 0; c < count; ++c) {
-      scale[c] *= inverse[c];
-      if (!p.training) continue;
-      offset[c] = scale[c] * sum[c] / n;
-      slope[c] = scale[c] * inverse[c] * inverse[c] * product[c] / n;
-    }
-    const Tensor grad_x = channels.empty_like_x();
-    channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(x.dtype())], x, g,
-                   grad_x, {mean, scale, offset, slope});
     ctx.set(0, grad_x);
+    ctx.set(1, grad_weight);
+    ctx.set(2, grad_bias);
   }
 
  private:
@@ -183,6 +156,7 @@ Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor&
               str(input.sizes()));
   OPSIN_CHECK(Error, is_floating_point(input.dtype()), "batch_norm: expected a floating-point input, got ",
               name(input.dtype()));
+  for (const Tensor& t : {running_mean, running_var, weight, bias}) check_same_device("batch_norm", input, t);
   check_per_channel(running_mean, input, "running_mean");
   check_per_channel(running_var, input, "running_var");
   check_per_channel(weight, input, "weight");
@@ -200,6 +174,7 @@ Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor&
 }
 
 void register_batch_norm(Registry& registry) {
+  register_batch_norm_cpu();
   registry.add<&batch_norm>(
       "nn.functional.batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, Tensor? "
       "weight=None, "

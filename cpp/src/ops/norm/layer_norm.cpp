@@ -12,13 +12,14 @@
 
 #include "core/call.h"
 #include "core/dispatch.h"
-#include "cpu/thread_pool.h"
+#include "core/same_device.h"
 
 namespace opsin {
 
-namespace {
+constinit KernelSlot<void (*)(const LayerNormParams&)> layer_norm_forward{"layer_norm"};
+constinit KernelSlot<void (*)(const LayerNormBackwardParams&)> layer_norm_backward{"layer_norm_backward"};
 
-constexpr int64_t kWork = 32768;
+namespace {
 
 struct LayerNorm {
   static constexpr const char* kName = "layer_norm";
@@ -31,7 +32,7 @@ struct LayerNorm {
   static Tensor flat(const Tensor& t, DType dtype) {
     return t.defined() ? contiguous(to(t.detach(), dtype)) : Tensor();
   }
-  static const void* data_of(const Tensor& t) { return t.defined() ? t.impl()->data() : nullptr; }
+  static char* data_of(const Tensor& t) { return t.defined() ? t.impl()->mutable_data() : nullptr; }
 
   /// Also gives mean and 1 / sqrt(var + eps) per row in float64 for the gradient.
   static std::array<Tensor, 3> forward(const Params& p, const Tensor& input, const Tensor& weight,
@@ -39,27 +40,14 @@ struct LayerNorm {
     const Tensor x = contiguous(input);
     const Tensor y = empty(x.sizes(), x.dtype(), x.device());
     const int64_t rows = p.n == 0 ? 0 : x.numel() / p.n;
-    const Tensor mean = empty(Dims{rows}, kFloat64), inverse = empty(Dims{rows}, kFloat64);
+    const Tensor mean = empty(Dims{rows}, kFloat64, x.device()),
+                 inverse = empty(Dims{rows}, kFloat64, x.device());
     const DType compute = compute_type(x.dtype());
     const Tensor w = flat(weight, compute), b = flat(bias, compute);
-    const auto kernel = OPSIN_ISA_SELECT(cpu::norm_table).layer_forward[static_cast<int>(x.dtype())];
-    const auto row = p.n * static_cast<int64_t>(item_size(x.dtype()));
-    const char* xs = x.impl()->data();
-    char* ys = y.impl()->mutable_data();
-    cpu::parallel_for(rows, std::max<int64_t>(1, kWork / std::max<int64_t>(1, p.n)),
-                      [&](int64_t begin, int64_t end) {
-                        cpu::LayerNormParams k{};
-                        k.rows = end - begin;
-                        k.n = p.n;
-                        k.x = xs + begin * row;
-                        k.y = ys + begin * row;
-                        k.weight = data_of(w);
-                        k.bias = data_of(b);
-                        k.mean = mean.mutable_data<double>() + begin;
-                        k.inverse = inverse.mutable_data<double>() + begin;
-                        k.eps = p.eps;
-                        kernel(k);
-                      });
+    const auto kernel = layer_norm_forward.get(x.device(), x.dtype());
+    if (rows == 0) return {y, mean, inverse};
+    kernel({rows, p.n, x.dtype(), x.impl()->data(), data_of(w), data_of(b), p.eps, data_of(y),
+            mean.mutable_data<double>(), inverse.mutable_data<double>()});
     return {y, mean, inverse};
   }
 
@@ -82,40 +70,21 @@ struct LayerNorm {
     const Tensor x = contiguous(input), g = contiguous(to(ctx.grad(), input.dtype()));
     const int64_t rows = p.n == 0 ? 0 : x.numel() / p.n;
     const DType compute = compute_type(x.dtype());
-    const Tensor w = flat(weight, compute), mean = ctx.saved(2), inverse = ctx.saved(3);
+    const Tensor w = flat(weight, compute);
+    const auto gradient = [&](size_t i) {
+      if (!ctx.needs(i)) return Tensor();
+      return rows == 0 ? zeros(p.shape, compute, x.device()) : empty(p.shape, compute, x.device());
+    };
     const Tensor grad_x = ctx.needs(0) ? empty(x.sizes(), x.dtype(), x.device()) : Tensor();
-    const auto kernel = OPSIN_ISA_SELECT(cpu::norm_table).layer_backward[static_cast<int>(x.dtype())];
-    const auto row = p.n * static_cast<int64_t>(item_size(x.dtype()));
-    // Sums for weight and bias: one partial result per slice of rows.
-    const bool sums = ctx.needs(1) || ctx.needs(2);
-    const int64_t slices =
-        std::clamp<int64_t>(x.numel() / kWork, 1, std::min<int64_t>(64, std::max<int64_t>(rows, 1)));
-    const Tensor parts = sums ? zeros(Dims{slices, 2, p.n}, kFloat64) : Tensor();
-    cpu::parallel_for(slices, 1, [&](int64_t first, int64_t last) {
-      for (int64_t s = first; s < last; ++s) {
-        const int64_t begin = rows * s / slices;
-        cpu::LayerNormParams k{};
-        k.rows = rows * (s + 1) / slices - begin;
-        k.n = p.n;
-        k.x = x.impl()->data() + begin * row;
-        k.g = g.impl()->data() + begin * row;
-        k.y = grad_x.defined() ? grad_x.impl()->mutable_data() + begin * row : nullptr;
-        k.weight = data_of(w);
-        k.mean = mean.mutable_data<double>() + begin;
-        k.inverse = inverse.mutable_data<double>() + begin;
-        if (sums) {
-          double* part = parts.mutable_data<double>() + s * 2 * p.n;
-          k.weight_sum = ctx.needs(1) ? part : nullptr;
-          k.bias_sum = ctx.needs(2) ? part + p.n : nullptr;
-        }
-        kernel(k);
-      }
-    });
+    const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
+    if (rows > 0) {
+      layer_norm_backward.get(x.device(), x.dtype())(
+          {rows, p.n, x.dtype(), x.impl()->data(), g.impl()->data(), data_of(w), ctx.saved(2).data<double>(),
+           ctx.saved(3).data<double>(), data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
+    }
     ctx.set(0, grad_x);
-    if (!sums) return;
-    const Tensor total = sum(parts, Dims{0});
-    if (ctx.needs(1)) ctx.set(1, to(reshape(opsin::select(total, 0, 0), p.shape), compute));
-    if (ctx.needs(2)) ctx.set(2, to(reshape(opsin::select(total, 0, 1), p.shape), compute));
+    ctx.set(1, grad_weight);
+    ctx.set(2, grad_bias);
   }
 
  private:
@@ -141,6 +110,8 @@ struct LayerNorm {
 
 Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& weight, const Tensor& bias,
                   double eps) {
+  if (autocast::is_on(DeviceType::kCUDA, input))
+    return autocast::call<autocast::kFull>(layer_norm, input, normalized_shape, weight, bias, eps);
   const Dims shape(normalized_shape);
   OPSIN_CHECK(ShapeError, !shape.empty(),
               "layer_norm: expected normalized_shape to have at least one dimension, got []");
@@ -157,10 +128,12 @@ Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& w
               weight.defined() ? str(weight.sizes()) : "");
   OPSIN_CHECK(ShapeError, !bias.defined() || bias.sizes() == shape, "layer_norm: expected bias of shape ",
               str(shape), ", got ", bias.defined() ? str(bias.sizes()) : "");
+  for (const Tensor& t : {weight, bias}) check_same_device("layer_norm", input, t);
   return call<LayerNorm>({shape, count_elements(shape), eps}, input, weight, bias)[0];
 }
 
 void register_layer_norm(Registry& registry) {
+  register_layer_norm_cpu();
   registry.add<&layer_norm>(
       "nn.functional.layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? "
       "bias=None, "

@@ -138,7 +138,7 @@ void apply_backward(const ChannelParams& p) {
 }
 
 template <class S>
-void layer_forward(const LayerNormParams& p) {
+void layer_forward(const LayerNormPart& p) {
   using T = Compute<S>;
   const auto* weight = static_cast<const T*>(p.weight);
   const auto* bias = static_cast<const T*>(p.bias);
@@ -170,7 +170,7 @@ void layer_forward(const LayerNormParams& p) {
 
 /// With h = g weight and xhat = (x - mean) inverse: dx = inverse (h - mean(h) - xhat mean(h xhat)).
 template <class S>
-void layer_backward(const LayerNormParams& p) {
+void layer_backward(const LayerNormPart& p) {
   using T = Compute<S>;
   const auto* weight = static_cast<const T*>(p.weight);
   const auto n = static_cast<double>(p.n);

@@ -4,9 +4,93 @@
 
 #include <opsin/dtype.h>
 
+#include "core/kernel.h"
 #include "cpu/dispatch.h"
 
-namespace opsin::cpu {
+namespace opsin {
+
+/// How the values of channels lie. `columns`: batch * inner rows of `channels` neighbours. Otherwise
+/// batch * channels rows of `inner` neighbours. No size is 0.
+struct ChannelShape {
+  int64_t batch, channels, inner;
+  bool columns;
+  DType dtype;
+};
+
+/// A number for each channel, of any floating-point dtype, `stride` elements apart; null if absent.
+struct ChannelNumbers {
+  void* data;
+  int64_t stride;
+  DType dtype;
+};
+
+/// y = (x - mean) inverse weight + bias, where inverse = 1 / sqrt(variance + eps). In training mean and
+/// variance are those of x, and the running ones, if there are any, move towards them: running = (1 -
+/// momentum) running + momentum value, with the unbiased variance.
+struct BatchNormParams {
+  ChannelShape shape;
+  const void* x;
+  ChannelNumbers weight, bias, running_mean, running_var;
+  bool training;
+  double momentum, eps;
+  void* y;
+  double* mean;  ///< Per channel: what was subtracted and multiplied, for the gradient.
+  double* inverse;
+};
+
+/// With g the gradient of y and xhat = (x - mean) inverse: grad_bias = sum(g), grad_weight = sum(g xhat), in
+/// the compute type of x; grad_x = inverse weight (g - mean(g) - xhat mean(g xhat)), without the means unless
+/// `training`. Any of them may be null.
+struct BatchNormBackwardParams {
+  ChannelShape shape;
+  const void* x;
+  const void* g;
+  ChannelNumbers weight;
+  const double* mean;
+  const double* inverse;
+  bool training;
+  void* grad_x;
+  void* grad_weight;
+  void* grad_bias;
+};
+
+/// `rows` rows of n neighbours, each normalised by its own mean and variance. Weight and bias, per element of
+/// a row and of the compute type, may be null.
+struct LayerNormParams {
+  int64_t rows, n;
+  DType dtype;
+  const void* x;
+  const void* weight;
+  const void* bias;
+  double eps;
+  void* y;
+  double* mean;  ///< Per row, for the gradient.
+  double* inverse;
+};
+
+/// The gradients, of which any may be null; those of weight and bias are of the compute type.
+struct LayerNormBackwardParams {
+  int64_t rows, n;
+  DType dtype;
+  const void* x;
+  const void* g;
+  const void* weight;
+  const double* mean;
+  const double* inverse;
+  void* grad_x;
+  void* grad_weight;
+  void* grad_bias;
+};
+
+extern OPSIN_API KernelSlot<void (*)(const BatchNormParams&)> batch_norm_forward;
+extern OPSIN_API KernelSlot<void (*)(const BatchNormBackwardParams&)> batch_norm_backward;
+extern OPSIN_API KernelSlot<void (*)(const LayerNormParams&)> layer_norm_forward;
+extern OPSIN_API KernelSlot<void (*)(const LayerNormBackwardParams&)> layer_norm_backward;
+
+void register_batch_norm_cpu();
+void register_layer_norm_cpu();
+
+namespace cpu {
 
 /// Values of channels. `columns`: rows of `channels` neighbours each, `rows` of them. Otherwise one row of
 /// `rows` neighbours of a single channel, and `channels` is 1.
@@ -25,8 +109,8 @@ struct ChannelParams {
   const void* slope;
 };
 
-/// `rows` rows of n neighbours, each normalised by its own mean and variance.
-struct LayerNormParams {
+/// Some of the rows of a layer norm.
+struct LayerNormPart {
   int64_t rows, n;
   const void* x;
   const void* g;
@@ -46,9 +130,11 @@ struct NormTable {
   void (*apply[kNumDTypes])(const ChannelParams&);
   /// y = g scale - offset - (x - mean) slope
   void (*apply_backward[kNumDTypes])(const ChannelParams&);
-  void (*layer_forward[kNumDTypes])(const LayerNormParams&);
-  void (*layer_backward[kNumDTypes])(const LayerNormParams&);
+  void (*layer_forward[kNumDTypes])(const LayerNormPart&);
+  void (*layer_backward[kNumDTypes])(const LayerNormPart&);
 };
 OPSIN_ISA_TABLE(NormTable, norm_table)
 
-}  // namespace opsin::cpu
+}  // namespace cpu
+
+}  // namespace opsin

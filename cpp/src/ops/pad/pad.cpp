@@ -1,5 +1,7 @@
 // Padding. With a constant, the gradient is the crop by the same numbers, which is padding by their
 // negatives; the other modes join parts of the input, so their gradient is that of joining.
+#include "pad_kernels.h"
+
 #include <opsin/ops/cat.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
@@ -8,11 +10,64 @@
 #include <opsin/ops/view.h>
 
 #include "core/call.h"
+#include "core/elementwise.h"
 #include "core/registry.h"
 
 namespace opsin {
 
+constinit KernelSlot<void (*)(const PadParams&)> pad_forward("pad"), pad_backward("pad_backward");
+
 namespace {
+
+/// One launch on a GPU: `sizes` become `padded`, or the other way for gradients; `x` has the shape that is
+/// read. Undefined if there are too many dimensions for the kernel. The result is channels-last if `x` is.
+Tensor padded_on_device(const KernelSlot<void (*)(const PadParams&)>& slot, const Tensor& x, PadMode mode,
+                        const Dims& sizes, const Dims& padded, const Dims& before, const Scalar& value) {
+  const bool hidden = x.impl()->is_hidden();
+  const Dims& shape = &slot == &pad_backward ? sizes : padded;
+  const Dims strides = x.impl()->physical_strides();
+  PadParams p{};
+  p.mode = mode;
+  p.dtype = x.dtype();
+  // Complex numbers are added as pairs of real ones.
+  const bool pairs = is_complex(x.dtype()) && &slot == &pad_backward;
+  const auto add = [&](int64_t size, int64_t size_padded, int64_t offset, int64_t stride) {
+    const int last = p.rank - 1;
+    // Dimensions that lie and stay behind each other are one.
+    if (p.rank > 0 && size == size_padded && p.sizes[last] == p.padded[last] && p.before[last] == 0 &&
+        offset == 0 && p.strides[last] == stride * size) {
+      p.sizes[last] *= size;
+      p.padded[last] *= size;
+      p.strides[last] = stride;
+      return true;
+    }
+    if (p.rank == PadParams::kMaxRank) return false;
+    p.sizes[p.rank] = size;
+    p.padded[p.rank] = size_padded;
+    p.before[p.rank] = offset;
+    p.strides[p.rank++] = stride;
+    return true;
+  };
+  bool fits = true;
+  const auto add_dimension = [&](size_t d) {
+    fits &= add(sizes[d], padded[d], before[d], strides[d] * (pairs ? 2 : 1));
+  };
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (!hidden || d != 1) add_dimension(d);
+  }
+  if (hidden) add_dimension(1);
+  if (pairs) fits &= add(2, 2, 0, 1);
+  if (sizes.empty()) fits &= add(1, 1, 0, 1);
+  if (!fits) return {};
+  if (pairs) p.dtype = x.dtype() == kComplex64 ? kFloat32 : kFloat64;
+  const Tensor y =
+      hidden ? empty_channels_last(shape, x.dtype(), x.device()) : empty(shape, x.dtype(), x.device());
+  p.from = x.impl()->physical_data();
+  p.to = y.impl()->physical_data();
+  store_scalar(value, x.dtype(), p.value);
+  if (y.numel() > 0) slot.get(x.device(), p.dtype)(p);
+  return y;
+}
 
 struct Pad {
   static constexpr const char* kName = "pad";
@@ -23,6 +78,11 @@ struct Pad {
   static Tensor forward(const Params& p, const Tensor& x) {
     Dims sizes = x.sizes();
     for (size_t i = 0; i < sizes.size(); ++i) sizes[i] += p.before[i] + p.after[i];
+    if (!x.device().is_cpu()) {
+      const Tensor y =
+          padded_on_device(pad_forward, x, PadMode::kConstant, x.sizes(), sizes, p.before, p.value);
+      if (y.defined()) return y;
+    }
     const Tensor y = full(sizes, p.value, x.dtype(), x.device());
     Tensor from = x.detach(), to = y;
     for (size_t i = 0; i < sizes.size(); ++i) {
@@ -46,6 +106,47 @@ struct Pad {
   }
 };
 
+/// The modes that repeat the input, on a GPU.
+struct PadRepeatParams {
+  PadMode mode;
+  Dims sizes, padded, before;
+};
+struct PadRepeatBackward {
+  static constexpr const char* kName = "pad_backward";
+  using Params = PadRepeatParams;
+  static Tensor forward(const Params& p, const Tensor& grad) {
+    return padded_on_device(pad_backward, grad, p.mode, p.sizes, p.padded, p.before, 0);
+  }
+  static void backward(Backward& ctx, const Params& p);
+};
+struct PadRepeat {
+  static constexpr const char* kName = "pad";
+  using Params = PadRepeatParams;
+  static Tensor forward(const Params& p, const Tensor& x) {
+    return padded_on_device(pad_forward, x, p.mode, p.sizes, p.padded, p.before, 0);
+  }
+  static void backward(Backward& ctx, const Params& p) { ctx.set(0, call<PadRepeatBackward>(p, ctx.grad())); }
+};
+void PadRepeatBackward::backward(Backward& ctx, const Params& p) {
+  ctx.set(0, call<PadRepeat>(p, ctx.grad()));
+}
+
+void check_repeat(const Tensor& x, int64_t d, int64_t before, int64_t after, std::string_view mode) {
+  const int64_t size = x.size(d);
+  if (mode == "reflect") {
+    OPSIN_CHECK(ShapeError, before < size && after < size,
+                "pad: Padding size should be less than the corresponding input dimension, but got: padding (",
+                before, ", ", after, ") at dimension ", d, " of input ", str(x.sizes()));
+  } else if (mode == "replicate") {
+    OPSIN_CHECK(ShapeError, size > 0, "pad: expected a non-empty dimension ", d, ", got input ",
+                str(x.sizes()));
+  } else {
+    OPSIN_CHECK(ShapeError, before <= size && after <= size,
+                "pad: Padding value causes wrapping around more than once, got (", before, ", ", after,
+                ") at dimension ", d, " of input ", str(x.sizes()));
+  }
+}
+
 /// One dimension in a mode that repeats the input; `before` and `after` are not negative.
 Tensor pad_dimension(const Tensor& x, int64_t d, int64_t before, int64_t after, std::string_view mode) {
   const int64_t size = x.size(d);
@@ -54,15 +155,10 @@ Tensor pad_dimension(const Tensor& x, int64_t d, int64_t before, int64_t after, 
     if (count > 0) parts.push_back(slice(x, d, start, start + count));
   };
   if (mode == "reflect") {
-    OPSIN_CHECK(ShapeError, before < size && after < size,
-                "pad: Padding size should be less than the corresponding input dimension, but got: padding (",
-                before, ", ", after, ") at dimension ", d, " of input ", str(x.sizes()));
     if (before > 0) parts.push_back(flip(slice(x, d, 1, before + 1), Dims{d}));
     parts.push_back(x);
     if (after > 0) parts.push_back(flip(slice(x, d, size - 1 - after, size - 1), Dims{d}));
   } else if (mode == "replicate") {
-    OPSIN_CHECK(ShapeError, size > 0, "pad: expected a non-empty dimension ", d, ", got input ",
-                str(x.sizes()));
     Dims sizes = x.sizes();
     const auto edge = [&](int64_t position, int64_t count) {
       sizes[static_cast<size_t>(d)] = count;
@@ -72,9 +168,6 @@ Tensor pad_dimension(const Tensor& x, int64_t d, int64_t before, int64_t after, 
     parts.push_back(x);
     edge(size - 1, after);
   } else {
-    OPSIN_CHECK(ShapeError, before <= size && after <= size,
-                "pad: Padding value causes wrapping around more than once, got (", before, ", ", after,
-                ") at dimension ", d, " of input ", str(x.sizes()));
     add_part(size - before, before);
     parts.push_back(x);
     add_part(0, after);
@@ -108,7 +201,7 @@ Tensor pad(const Tensor& input, IntSpan pad, std::string_view mode, std::optiona
   OPSIN_CHECK(ValueError, !value || *value == 0, "pad: Padding mode \"", mode,
               "\" doesn't take in value argument");
   // PyTorch casts what it has kernels for, and has none for reflection of three axes.
-  if (autocast::is_active() && (mode == "replicate" || (mode == "reflect" && pad.size() <= 4))) {
+  if (autocast::is_on(DeviceType::kCPU, input) && (mode == "replicate" || (mode == "reflect" && pad.size() <= 4))) {
     return autocast::call<autocast::kFull>(opsin::pad, input, pad, mode, value);
   }
   // Crops first, then repeats.
@@ -120,6 +213,19 @@ Tensor pad(const Tensor& input, IntSpan pad, std::string_view mode, std::optiona
     crops |= crop.before[d] < 0 || crop.after[d] < 0;
   }
   Tensor y = crops ? call<Pad>(crop, input) : input;
+  Dims padded = y.sizes(), starts(rank);
+  for (size_t d = 0; d < rank; ++d) {
+    const int64_t before = std::max<int64_t>(p.before[d], 0), after = std::max<int64_t>(p.after[d], 0);
+    if (before > 0 || after > 0) check_repeat(y, static_cast<int64_t>(d), before, after, mode);
+    padded[d] += before + after;
+    starts[d] = before;
+  }
+  if (!y.device().is_cpu() && rank < PadParams::kMaxRank && !(padded == y.sizes())) {
+    const PadMode repeat = mode == "reflect"     ? PadMode::kReflect
+                           : mode == "replicate" ? PadMode::kReplicate
+                                                 : PadMode::kCircular;
+    return call<PadRepeat>({repeat, y.sizes(), padded, starts}, y);
+  }
   for (size_t d = 0; d < rank; ++d) {
     const int64_t before = std::max<int64_t>(p.before[d], 0), after = std::max<int64_t>(p.after[d], 0);
     if (before > 0 || after > 0) y = pad_dimension(y, static_cast<int64_t>(d), before, after, mode);

@@ -1,7 +1,6 @@
 // Philox's words by the vector and what is made from them, compiled once per instruction set.
+#include "random_functors.h"
 #include "random_kernels.h"
-
-#include "core/philox.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -86,21 +85,13 @@ void words(uint64_t seed, uint64_t offset, int64_t blocks, uint32_t* out) {
 }
 
 void uniform_float(const uint32_t* words, int64_t n, int bits, double from, double range, float* y) {
-  const int shift = 32 - bits;
-  const double unit = 1.0 / static_cast<double>(1 << bits);
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) {
-    // At most 24 bits, which vectors convert faster as signed.
-    const auto value = static_cast<int32_t>(words[i] >> shift);
-    y[i] = static_cast<float>(static_cast<double>(value) * unit * range + from);
-  }
+  for (int64_t i = 0; i < n; ++i) y[i] = philox::uniform_in(words[i], bits, from, range);
 }
 
 void uniform_double(const uint32_t* words, int64_t n, double from, double range, double* y) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) {
-    y[i] = philox::uniform_double(philox::join(words[2 * i], words[2 * i + 1])) * range + from;
-  }
+  for (int64_t i = 0; i < n; ++i) y[i] = philox::uniform_in(words[2 * i], words[2 * i + 1], from, range);
 }
 
 void normal_float(const uint32_t* words, int64_t n, double mean, double std, float* y) {
@@ -108,12 +99,12 @@ void normal_float(const uint32_t* words, int64_t n, double mean, double std, flo
 #pragma GCC ivdep
   for (int64_t i = 0; i < pairs; ++i) {
     const auto pair = philox::normal_pair(words[2 * i], words[2 * i + 1]);
-    y[2 * i] = static_cast<float>(static_cast<double>(pair.first) * std + mean);
-    y[2 * i + 1] = static_cast<float>(static_cast<double>(pair.second) * std + mean);
+    y[2 * i] = philox::normal_with(pair.first, mean, std);
+    y[2 * i + 1] = philox::normal_with(pair.second, mean, std);
   }
   if (n % 2 != 0) {
     const auto pair = philox::normal_pair(words[n - 1], words[n]);
-    y[n - 1] = static_cast<float>(static_cast<double>(pair.first) * std + mean);
+    y[n - 1] = philox::normal_with(pair.first, mean, std);
   }
 }
 
@@ -126,10 +117,10 @@ void normal_double(const uint32_t* words, int64_t n, double mean, double std, do
 #pragma GCC ivdep
   for (int64_t i = 0; i < pairs; ++i) {
     const auto pair = pair_at(i);
-    y[2 * i] = pair.first * std + mean;
-    y[2 * i + 1] = pair.second * std + mean;
+    y[2 * i] = philox::normal_with(pair.first, mean, std);
+    y[2 * i + 1] = philox::normal_with(pair.second, mean, std);
   }
-  if (n % 2 != 0) y[n - 1] = pair_at(pairs).first * std + mean;
+  if (n % 2 != 0) y[n - 1] = philox::normal_with(pair_at(pairs).first, mean, std);
 }
 
 template <class T, class C>

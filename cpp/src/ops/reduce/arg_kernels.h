@@ -2,11 +2,22 @@
 // kernels.
 #pragma once
 
-#include <opsin/dtype.h>
+#include "fold_kernels.h"
 
-#include "cpu/dispatch.h"
+namespace opsin {
 
-namespace opsin::cpu {
+/// The first extremum (the first NaN if there is one) of each output, in the dtype of what is folded, and its
+/// int64 position. One dimension is reduced, which has elements.
+struct ArgParams {
+  FoldShape shape;
+  bool max;
+  char* values;
+  int64_t* positions;
+};
+/// By the dtype of what is folded.
+extern OPSIN_API KernelSlot<void (*)(const ArgParams&)> arg_forward;
+
+namespace cpu {
 
 /// Values and int64 positions of the first extremum (the first NaN if there is one) of `count` outputs with n
 /// >= 1 elements each. `rows`: elements are neighbours and outputs `step` bytes apart; `columns`: the other
@@ -22,4 +33,6 @@ struct ArgTable {
 };
 OPSIN_ISA_TABLE(ArgTable, arg_table)
 
-}  // namespace opsin::cpu
+}  // namespace cpu
+
+}  // namespace opsin

@@ -16,6 +16,8 @@
 
 namespace opsin {
 
+constinit KernelSlot<void (*)(const ArgParams&)> arg_forward{"argmax"};
+
 namespace {
 
 void check_not_empty(const Tensor& x, uint64_t mask, const char* op, bool all) {
@@ -41,7 +43,7 @@ struct Extremum {
   };
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
-    return plan.settle(plan.run(kMax ? Fold::Max : Fold::Min, kName, x.dtype()));
+    return plan.settle(plan.run(kMax ? Fold::Max : Fold::Min, x.dtype()));
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& y) {
     saver.save(0, x);
@@ -63,18 +65,13 @@ struct Extremum {
 /// Values and positions along one dimension, in the layout of x without it.
 std::array<Tensor, 2> find_along(const Tensor& x, int64_t dim, bool keepdim, bool max, const char* op) {
   const FoldPlan plan(x, uint64_t{1} << dim, keepdim);
-  const cpu::ArgTable& table = OPSIN_ISA_SELECT(cpu::arg_table);
-  const cpu::ArgKernel& kernel = (max ? table.max : table.min)[static_cast<int>(x.dtype())];
-  if (!kernel.rows) detail::raise_unsupported(op, x.dtype());
+  if (is_complex(x.dtype())) detail::raise_unsupported(op, x.dtype());
+  const auto kernel = arg_forward.get(x.device(), x.dtype());
   const Tensor values = plan.make_output(x.dtype()), positions = plan.make_output(kInt64);
-  char* value = values.impl()->physical_data();
-  auto* position = reinterpret_cast<int64_t*>(positions.impl()->physical_data());
-  const auto item = static_cast<int64_t>(item_size(x.dtype()));
-  const auto run = plan.is_rows() ? kernel.rows : kernel.columns;
-  const int64_t step = plan.is_rows() ? plan.step() : plan.reduced_step();
-  plan.for_blocks([&](int64_t first, int64_t count, const char* from) {
-    run(value + first * item, position + first, from, count, step, plan.reduced());
-  });
+  if (values.numel() > 0) {
+    kernel({plan.shape(), max, values.impl()->physical_data(),
+            reinterpret_cast<int64_t*>(positions.impl()->physical_data())});
+  }
   return {plan.settle(values), plan.settle(positions)};
 }
 

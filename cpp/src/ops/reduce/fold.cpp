@@ -1,13 +1,16 @@
 #include "fold.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include <opsin/ops/copy.h>
 
-#include "core/dispatch.h"
-
 namespace opsin {
+
+constinit KernelSlot<void (*)(const FoldParams&)> fold_forward[kFolds] = {
+#define OPSIN_ROW(Name, dtypes) KernelSlot<void (*)(const FoldParams&)>("fold_" #Name),
+    OPSIN_FOLDS(OPSIN_ROW)
+#undef OPSIN_ROW
+};
 
 namespace {
 
@@ -52,6 +55,21 @@ void merge_dims(Dims& sizes, Dims& strides) {
   }
 }
 
+/// x with the reduced elements of each output side by side, and outputs in row-major order.
+Tensor grouped(const Tensor& x, uint64_t mask) {
+  Dims strides(x.sizes().size());
+  int64_t stride = 1;
+  for (const bool reduced : {true, false}) {
+    for (size_t d = strides.size(); d-- > 0;) {
+      if (static_cast<bool>(mask >> d & 1) != reduced) continue;
+      strides[d] = stride;
+      stride *= x.sizes()[d];
+    }
+  }
+  const Tensor y = empty_strided(x.sizes(), strides, x.dtype(), x.device());
+  return copy_(y, x);
+}
+
 }  // namespace
 
 uint64_t reduced_mask(const Tensor& x, IntSpan dims, const char* op) {
@@ -84,32 +102,24 @@ int64_t reduced_count(const Tensor& x, uint64_t mask) {
 }
 
 FoldPlan::FoldPlan(const Tensor& x, uint64_t mask, bool keepdim) : x_(x) {
-  if (!has_unit_stride(x)) {
+  if (x.device().is_cpu() && !has_unit_stride(x)) {
     x_ = empty(x.sizes(), x.dtype(), x.device());
     copy_(x_, x);
   }
-  const auto item = static_cast<int64_t>(item_size(x.dtype()));
-  const Dims strides = x_.impl()->physical_strides();
-  data_ = x_.impl()->physical_data();
+  merge(mask);
+  if (!x.device().is_cpu() && std::max(kept_sizes_.size(), reduced_sizes_.size()) > kMaxFoldRank) {
+    x_ = grouped(x, mask);
+    merge(mask);
+  }
   std::vector<std::pair<int64_t, size_t>> order;  // Kept dimensions of the output by input stride.
+  const Dims strides = x_.impl()->physical_strides();
   for (size_t d = 0; d < strides.size(); ++d) {
     const int64_t size = x_.sizes()[d];
     const bool reduced = mask >> d & 1;
-    (reduced ? reduced_sizes_ : kept_sizes_).push_back(size);
-    (reduced ? reduced_strides_ : kept_strides_).push_back(strides[d] * item);
-    (reduced ? reduced_ : outputs_) *= size;
     if (reduced && !keepdim) continue;
     if (!reduced && size != 1) order.emplace_back(strides[d], out_sizes_.size());
     out_sizes_.push_back(reduced ? 1 : size);
   }
-  if (is_complex(x.dtype())) {
-    kept_sizes_.push_back(2);
-    kept_strides_.push_back(item / 2);
-  }
-  merge_dims(kept_sizes_, kept_strides_);
-  merge_dims(reduced_sizes_, reduced_strides_);
-  const auto part = static_cast<int64_t>(item_size(part_type(x.dtype())));
-  rows_ = reduced_strides_[0] == part || (kept_strides_[0] != part && reduced_strides_[0] == 0);
 
   // A kept channels-last order stays hidden; otherwise the output lies in the order of the plan.
   hidden_output_ = x_.impl()->is_hidden() && (keepdim || mask == 0);
@@ -121,7 +131,33 @@ FoldPlan::FoldPlan(const Tensor& x, uint64_t mask, bool keepdim) : x_(x) {
     out_strides_[d] = stride;
     stride *= out_sizes_[d];
   }
-  if (is_complex(x.dtype())) outputs_ *= 2;
+}
+
+void FoldPlan::merge(uint64_t mask) {
+  const auto item = static_cast<int64_t>(item_size(x_.dtype()));
+  const Dims strides = x_.impl()->physical_strides();
+  kept_sizes_.clear();
+  kept_strides_.clear();
+  reduced_sizes_.clear();
+  reduced_strides_.clear();
+  outputs_ = reduced_ = 1;
+  for (size_t d = 0; d < strides.size(); ++d) {
+    const int64_t size = x_.sizes()[d];
+    const bool reduced = mask >> d & 1;
+    (reduced ? reduced_sizes_ : kept_sizes_).push_back(size);
+    (reduced ? reduced_strides_ : kept_strides_).push_back(strides[d] * item);
+    (reduced ? reduced_ : outputs_) *= size;
+  }
+  if (is_complex(x_.dtype())) {
+    kept_sizes_.push_back(2);
+    kept_strides_.push_back(item / 2);
+    outputs_ *= 2;
+  }
+  merge_dims(kept_sizes_, kept_strides_);
+  merge_dims(reduced_sizes_, reduced_strides_);
+  const auto part = static_cast<int64_t>(item_size(part_type(x_.dtype())));
+  rows_ = reduced_strides_[0] == part ||
+          (kept_strides_[0] != part && (kept_strides_[0] == 0 || reduced_strides_[0] <= kept_strides_[0]));
 }
 
 Tensor FoldPlan::make_output(DType dtype) const {
@@ -131,100 +167,24 @@ Tensor FoldPlan::make_output(DType dtype) const {
 
 Tensor FoldPlan::settle(const Tensor& y) const { return x_.is_contiguous() ? contiguous(y) : y; }
 
-int64_t FoldPlan::block_size() const {
-  // Several outputs when the elements of one come in short runs, which for neighbouring outputs are
-  // neighbours in memory.
-  const int64_t most =
-      rows_ ? std::clamp<int64_t>(16384 / std::max<int64_t>(1, reduced_sizes_[0]), 1, kMaxBlock) : kMaxBlock;
-  return std::max<int64_t>(1, std::min(most, kept_sizes_[0]));
+FoldShape FoldPlan::shape() const {
+  return {x_.impl()->physical_data(),
+          part_type(x_.dtype()),
+          outputs_,
+          reduced_,
+          rows_,
+          kept_sizes_,
+          kept_strides_,
+          reduced_sizes_,
+          reduced_strides_};
 }
 
-const char* FoldPlan::start_of(int64_t row) const {
-  const char* x = data_;
-  for (size_t d = 1; d < kept_sizes_.size(); ++d) {
-    x += row % kept_sizes_[d] * kept_strides_[d];
-    row /= kept_sizes_[d];
-  }
-  return x;
-}
-
-void FoldPlan::fold_slice(const cpu::FoldKernel& kernel, void* state, const char* x, int64_t count,
-                          int64_t begin, int64_t end, const void* shift, const FoldArgs& args) const {
-  if (begin >= end) return;
-  Dims index(reduced_sizes_.size());
-  int64_t rest = begin;
-  for (size_t d = 0; d < index.size(); ++d) {
-    index[d] = rest % reduced_sizes_[d];
-    rest /= reduced_sizes_[d];
-    x += index[d] * reduced_strides_[d];
-  }
-  while (begin < end) {
-    const int64_t n = std::min(reduced_sizes_[0] - index[0], end - begin);
-    if (rows_) {
-      kernel.rows(state, x, count, kept_strides_[0], n, shift, args);
-    } else {
-      kernel.columns(state, x, count, reduced_strides_[0], n, shift, args);
-    }
-    begin += n;
-    index[0] += n;
-    x += n * reduced_strides_[0];
-    for (size_t d = 0; d + 1 < index.size() && index[d] == reduced_sizes_[d]; ++d) {
-      x += reduced_strides_[d + 1] - index[d] * reduced_strides_[d];
-      index[d] = 0;
-      ++index[d + 1];
-    }
-  }
-}
-
-Tensor FoldPlan::run(Fold fold, const char* op, DType dtype, const FoldArgs& args, const Tensor& shift,
-                     bool wide) const {
-  const cpu::FoldKernel& kernel =
-      OPSIN_ISA_SELECT(cpu::fold_table)
-          .kernel[static_cast<int>(fold)][static_cast<int>(part_type(x_.dtype()))];
-  if (!kernel.init) detail::raise_unsupported(op, x_.dtype());
+Tensor FoldPlan::run(Fold fold, DType dtype, const FoldArgs& args, const Tensor& shift) const {
+  const auto kernel = fold_forward[static_cast<int>(fold)].get(x_.device(), part_type(x_.dtype()));
   const Tensor y = make_output(dtype);
   if (outputs_ == 0) return y;
-  const auto finish = wide ? kernel.finish_wide : kernel.finish;
-  const auto y_item = static_cast<int64_t>(item_size(part_type(dtype)));
-  const auto shift_item = shift.defined() ? static_cast<int64_t>(item_size(shift.dtype())) : 0;
-  char* to = y.impl()->physical_data();
-  const char* shifts = shift.defined() ? shift.impl()->physical_data() : nullptr;
-  constexpr size_t kStateBytes = kMaxBlock * sizeof(int64_t);
-
-  const int64_t block = block_size();
-  const int64_t blocks = outputs_ / kept_sizes_[0] * ((kept_sizes_[0] + block - 1) / block);
-  // Few outputs of many elements: slices of the reduction, which no longer fit beside each other in one
-  // block.
-  constexpr int64_t kSliceWork = 32768, kMostTasks = 64;
-  const int64_t slices = std::clamp<int64_t>(std::min(kMostTasks / blocks, reduced_ * block / kSliceWork), 1,
-                                             std::max<int64_t>(1, reduced_));
-  if (slices == 1) {
-    for_blocks([&](int64_t first, int64_t count, const char* x) {
-      alignas(64) char state[kStateBytes];
-      const char* from = shifts + first * shift_item;
-      kernel.init(state, count);
-      fold_slice(kernel, state, x, count, 0, reduced_, from, args);
-      finish(state, to + first * y_item, count, from, args);
-    });
-    return y;
-  }
-  const Tensor parts = empty(Dims{slices, outputs_, kernel.state_size}, kUInt8);
-  char* states = parts.impl()->physical_data();
-  const int64_t per_row = (kept_sizes_[0] + block - 1) / block;
-  cpu::parallel_for(blocks * slices, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task / slices, s = task % slices;
-      const int64_t from = i % per_row * block, count = std::min(block, kept_sizes_[0] - from);
-      const int64_t first = i / per_row * kept_sizes_[0] + from;
-      char* state = states + (s * outputs_ + first) * kernel.state_size;
-      kernel.init(state, count);
-      fold_slice(kernel, state, start_of(i / per_row) + from * kept_strides_[0], count, reduced_ * s / slices,
-                 reduced_ * (s + 1) / slices, shifts + first * shift_item, args);
-    }
-  });
-  for (int64_t s = 1; s < slices; ++s)
-    kernel.merge(states, states + s * outputs_ * kernel.state_size, outputs_);
-  finish(states, to, outputs_, shifts, args);
+  kernel({shape(), fold, args, y.impl()->physical_data(), part_type(dtype),
+          shift.defined() ? shift.impl()->physical_data() : nullptr});
   return y;
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <opsin/dtype.h>
+#include <opsin/shape.h>
 
+#include "core/kernel.h"
 #include "cpu/dispatch.h"
 
 namespace opsin {
@@ -41,11 +43,41 @@ struct FoldArgs {
   double root = 1;
 };
 
+/// Most dimensions of each kind on a GPU.
+inline constexpr size_t kMaxFoldRank = 8;
+
+/// Which elements go into which output. Dimensions are sorted by stride and merged, the fastest first; there
+/// is at least one of each kind. Strides are in bytes.
+struct FoldShape {
+  const char* x;
+  DType dtype;  ///< Of what is folded; never complex.
+  int64_t outputs, reduced;
+  /// Whether the reduced elements of an output follow each other in memory; otherwise outputs do.
+  bool rows;
+  IntSpan kept_sizes, kept_strides, reduced_sizes, reduced_strides;
+};
+
+/// One fold. Outputs follow each other at `y`, in the order of the kept dimensions.
+struct FoldParams {
+  FoldShape shape;
+  Fold fold;
+  FoldArgs args;
+  char* y;
+  DType y_dtype;
+  /// Per output: for CenteredSquares the means as float64, for LogSumExp the maxima in the dtype, else null.
+  const char* shift;
+};
+
+inline constexpr int kFolds = static_cast<int>(Fold::kCount);
+/// By Fold and the dtype of what is folded. At least one output.
+extern OPSIN_API KernelSlot<void (*)(const FoldParams&)> fold_forward[kFolds];
+
+void register_fold_cpu();
+
 namespace cpu {
 
 /// The steps of a fold over one dtype. `state` holds one accumulator of `state_size` bytes for each of
-/// `count` outputs; `shift` (for CenteredSquares the means as float64, for LogSumExp the maxima in the dtype,
-/// else null) runs along.
+/// `count` outputs; `shift` runs along.
 struct FoldKernel {
   int state_size;
   void (*init)(void* state, int64_t count);
@@ -62,7 +94,7 @@ struct FoldKernel {
 };
 
 struct FoldTable {
-  FoldKernel kernel[static_cast<int>(Fold::kCount)][kNumDTypes];
+  FoldKernel kernel[kFolds][kNumDTypes];
 };
 OPSIN_ISA_TABLE(FoldTable, fold_table)
 

@@ -1,4 +1,5 @@
 // Sums, products, counts and tests over dimensions.
+#include "along_kernels.h"
 #include "fold.h"
 #include "parts.h"
 
@@ -40,7 +41,7 @@ struct Sum {
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
     return plan.settle(
-        plan.run(Fold::Sum, kName, is_integral(x.dtype()) ? kInt64 : x.dtype(), {.divisor = p.divisor}));
+        plan.run(Fold::Sum, is_integral(x.dtype()) ? kInt64 : x.dtype(), {.divisor = p.divisor}));
   }
   static void backward(Backward& ctx, const Params& p) {
     // Nothing was divided where there was nothing to sum.
@@ -55,7 +56,7 @@ struct NanSum {
   using Params = ReduceParams;
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
-    return plan.settle(plan.run(Fold::NanSum, kName, x.dtype()));
+    return plan.settle(plan.run(Fold::NanSum, x.dtype()));
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor&) { saver.save(0, x); }
   static void backward(Backward& ctx, const Params& p) {
@@ -90,7 +91,7 @@ struct Prod {
   using Params = ReduceParams;
   static Tensor forward(const Params& p, const Tensor& x) {
     const FoldPlan plan(x, p.mask, p.keepdim);
-    return plan.settle(plan.run(Fold::Prod, kName, is_integral(x.dtype()) ? kInt64 : x.dtype()));
+    return plan.settle(plan.run(Fold::Prod, is_integral(x.dtype()) ? kInt64 : x.dtype()));
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor&) { saver.save(0, x); }
   static void backward(Backward& ctx, const Params& p) {
@@ -111,10 +112,10 @@ struct Prod {
   }
 };
 
-Tensor test(const Tensor& self, uint64_t mask, bool keepdim, Fold fold, const char* op) {
+Tensor test(const Tensor& self, uint64_t mask, bool keepdim, Fold fold) {
   const Tensor x = is_complex(self.dtype()) ? ne(self.detach(), wrap_number(0)) : self.detach();
   const FoldPlan plan(x, mask, keepdim);
-  return plan.settle(plan.run(fold, op, self.dtype() == kUInt8 ? kUInt8 : kBool));
+  return plan.settle(plan.run(fold, self.dtype() == kUInt8 ? kUInt8 : kBool));
 }
 
 /// The dtype that sum() and prod() give.
@@ -129,7 +130,7 @@ Tensor sum_input(const Tensor& self, DType dtype) {
 }  // namespace
 
 Tensor sum(const Tensor& self, IntSpan dim, bool keepdim, std::optional<DType> dtype) {
-  const DType result = sum_type(self, dtype);
+  const DType result = sum_type(self, autocast::full_dtype(self, dtype));
   const Tensor x = sum_input(self, result);
   return to(call<Sum>(params_of(x, dim, keepdim, "sum"), x), result);
 }
@@ -167,16 +168,16 @@ Tensor prod(const Tensor& self, IntSpan dim, bool keepdim, std::optional<DType> 
 }
 
 Tensor all(const Tensor& self, IntSpan dim, bool keepdim) {
-  return test(self, reduced_mask(self, dim, "all"), keepdim, Fold::All, "all");
+  return test(self, reduced_mask(self, dim, "all"), keepdim, Fold::All);
 }
 Tensor any(const Tensor& self, IntSpan dim, bool keepdim) {
-  return test(self, reduced_mask(self, dim, "any"), keepdim, Fold::Any, "any");
+  return test(self, reduced_mask(self, dim, "any"), keepdim, Fold::Any);
 }
 
 Tensor count_nonzero(const Tensor& self, IntSpan dim) {
   const Tensor x = is_complex(self.dtype()) ? ne(self.detach(), wrap_number(0)) : self.detach();
   const FoldPlan plan(x, reduced_mask(x, dim, "count_nonzero"), false);
-  return plan.settle(plan.run(Fold::CountNonzero, "count_nonzero", kInt64));
+  return plan.settle(plan.run(Fold::CountNonzero, kInt64));
 }
 
 Tensor sum_to_size(const Tensor& self, IntSpan size) {
@@ -206,7 +207,7 @@ template <Fold kFold>
 Tensor test_over(const Tensor& self, std::optional<IntSpan> dim, bool keepdim) {
   constexpr const char* kName = kFold == Fold::All ? "all" : "any";
   const uint64_t mask = dim && dim->empty() ? 0 : reduced_mask(self, dim.value_or(IntSpan{}), kName);
-  return test(self, mask, keepdim, kFold, kName);
+  return test(self, mask, keepdim, kFold);
 }
 Tensor prod_all(const Tensor& self, std::optional<DType> dtype) { return prod(self, {}, false, dtype); }
 }  // namespace
@@ -221,6 +222,8 @@ Tensor all_or_elements(const Tensor& self, std::optional<IntSpan> dim, bool keep
 }  // namespace
 
 void register_reduce(Registry& registry) {
+  register_fold_cpu();
+  register_along_cpu();
   registry.add<with_dims<&sum>>(
       "sum(Tensor self, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
       "The sum over the given dimensions, all if none are given; integers are summed as int64.");

@@ -9,9 +9,11 @@
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/registry.h"
-#include "cpu/thread_pool.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const SoftmaxParams&)> softmax_forward{"softmax"};
+constinit KernelSlot<void (*)(const SoftmaxBackwardParams&)> softmax_backward{"softmax_backward"};
 
 namespace {
 
@@ -36,28 +38,6 @@ struct Vectors {
       }
     }
   }
-
-  /// Calls body(offset, count, step, stride) over parts of all vectors.
-  template <class Body>
-  void run(Body&& body) const {
-    if (outer * n * inner == 0) return;
-    constexpr int64_t kWork = 16384;
-    if (inner == 1) {
-      cpu::parallel_for(outer, std::max<int64_t>(1, kWork / n),
-                        [&](int64_t begin, int64_t end) { body(begin * n, end - begin, n, 1); });
-      return;
-    }
-    // n = 1 steps by rows too, so that the stride tells the two cases apart.
-    const int64_t width = std::min<int64_t>(inner, std::max<int64_t>(64, kWork / n / 64 * 64));
-    const int64_t parts = (inner + width - 1) / width;
-    cpu::parallel_for(outer * parts, std::max<int64_t>(1, kWork / (width * n)),
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t i = begin; i < end; ++i) {
-                          const int64_t from = i % parts * width;
-                          body(i / parts * n * inner + from, std::min(width, inner - from), 1, inner);
-                        }
-                      });
-  }
 };
 
 /// A tensor laid out as `model`, and dense.
@@ -80,15 +60,12 @@ struct Softmax {
   };
   static Tensor forward(const Params& p, const Tensor& input) {
     const Tensor x = contiguous(input);
-    const auto kernel = OPSIN_ISA_SELECT(cpu::softmax_table).forward[static_cast<int>(x.dtype())];
-    if (!kernel) detail::raise_unsupported(kName, x.dtype());
+    if (!is_floating_point(x.dtype())) detail::raise_unsupported(kName, x.dtype());
+    const auto kernel = softmax_forward.get(x.device(), x.dtype());
     const Tensor y = empty_as(x);
-    const auto item = static_cast<int64_t>(item_size(x.dtype()));
-    const Vectors vectors(x, p.dim);
-    vectors.run([&](int64_t offset, int64_t count, int64_t step, int64_t stride) {
-      kernel({x.impl()->physical_data() + offset * item, y.impl()->physical_data() + offset * item, count,
-              step, vectors.n, stride, kLog});
-    });
+    if (x.numel() == 0) return y;
+    const Vectors v(x, p.dim);
+    kernel({x.impl()->physical_data(), y.impl()->physical_data(), v.outer, v.n, v.inner, x.dtype(), kLog});
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& y) { saver.save_output(0, y); }
@@ -107,14 +84,12 @@ struct Softmax {
     }
     const Tensor g = dense_like(grad_y, y);
     const Tensor grad_x = empty_as(y);
-    const auto kernel = OPSIN_ISA_SELECT(cpu::softmax_table).backward[static_cast<int>(y.dtype())];
-    const auto item = static_cast<int64_t>(item_size(y.dtype()));
-    const Vectors vectors(y, p.dim);
-    vectors.run([&](int64_t offset, int64_t count, int64_t step, int64_t stride) {
-      offset *= item;
-      kernel({g.impl()->physical_data() + offset, y.impl()->physical_data() + offset,
-              grad_x.impl()->physical_data() + offset, count, step, vectors.n, stride, kLog});
-    });
+    const auto kernel = softmax_backward.get(y.device(), y.dtype());
+    if (y.numel() > 0) {
+      const Vectors v(y, p.dim);
+      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer,
+              v.n, v.inner, y.dtype(), kLog});
+    }
     ctx.set(0, grad_x);
   }
 };
@@ -139,10 +114,12 @@ Tensor functional_softmin(const Tensor& input, std::optional<int64_t> dim, int64
 }  // namespace
 
 Tensor softmax(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
+  dtype = autocast::full_dtype(self, dtype);
   return call<Softmax<false>>({wrap_dim(dim, self.dim(), "softmax")}, to(self, dtype.value_or(self.dtype())));
 }
 
 Tensor log_softmax(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
+  dtype = autocast::full_dtype(self, dtype);
   return call<Softmax<true>>({wrap_dim(dim, self.dim(), "log_softmax")},
                              to(self, dtype.value_or(self.dtype())));
 }
@@ -152,6 +129,7 @@ Tensor softmin(const Tensor& input, int64_t dim, std::optional<DType> dtype) {
 }
 
 void register_softmax(Registry& registry) {
+  register_softmax_cpu();
   registry.add<&softmax>("softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor",
                          "exp(x) / sum(exp(x)) along a dimension.");
   registry.add<&log_softmax>("log_softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor",

@@ -183,7 +183,7 @@ void forward_few_rows(const S* x, S* y, int64_t count, int64_t n, int64_t stride
 }
 
 template <class S>
-void forward(const SoftmaxParams& p) {
+void forward(const SoftmaxPart& p) {
   const auto* x = static_cast<const S*>(p.x);
   auto* y = static_cast<S*>(p.y);
   if (p.stride == 1) {
@@ -257,7 +257,7 @@ void backward_columns(const S* grad_y, const S* y, S* grad_x, int64_t count, int
 }
 
 template <class S>
-void backward(const SoftmaxBackwardParams& p) {
+void backward(const SoftmaxBackwardPart& p) {
   const auto* grad_y = static_cast<const S*>(p.grad_y);
   const auto* y = static_cast<const S*>(p.y);
   auto* grad_x = static_cast<S*>(p.grad_x);

@@ -1,24 +1,20 @@
 // Sorting and selection along a dimension.
-#include <algorithm>
-#include <vector>
-
 #include <opsin/ops/copy.h>
 #include <opsin/ops/sort.h>
 #include <opsin/ops/view.h>
 
 #include "../reduce/along.h"
 #include "core/call.h"
-#include "core/dispatch.h"
 #include "core/registry.h"
-#include "cpu/thread_pool.h"
+#include "sort_kernels.h"
 
 namespace opsin {
 
+constinit KernelSlot<void (*)(const SortParams&)> sort_forward("sort");
+
 namespace {
 
-enum class Pick { kSort, kTop, kNth, kMedian };
-
-struct SortParams {
+struct AlongParams {
   Pick pick;
   int64_t dim;
   bool descending;
@@ -26,79 +22,9 @@ struct SortParams {
   int64_t size;  ///< Of the input along `dim`.
 };
 
-template <class T>
-struct Item {
-  T value;
-  int64_t position;
-};
-
-/// NaN is the largest value; of equals, the earlier comes first.
-template <class T>
-bool less_than(const Item<T>& a, const Item<T>& b) {
-  if (a.value < b.value || (b.value != b.value && a.value == a.value)) return true;
-  if (b.value < a.value || (a.value != a.value && b.value == b.value)) return false;
-  return a.position < b.position;
-}
-template <class T>
-bool greater_than(const Item<T>& a, const Item<T>& b) {
-  if (b.value < a.value || (a.value != a.value && b.value == b.value)) return true;
-  if (a.value < b.value || (b.value != b.value && a.value == a.value)) return false;
-  return a.position < b.position;
-}
-
-/// The first of items[0, results) are the `results` first of a row, in order: few, so that each new one is
-/// put in its place.
-template <class T, class C, class Before>
-void pick_few(const T* x, int64_t n, Item<C>* items, int64_t results, Before before) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const Item<C> item{static_cast<C>(x[i]), i};
-    if (found == results && !before(item, items[results - 1])) continue;
-    int64_t place = found < results ? found++ : results - 1;
-    for (; place > 0 && before(item, items[place - 1]); --place) items[place] = items[place - 1];
-    items[place] = item;
-  }
-}
-
-template <class C, class Before>
-void pick_row(std::vector<Item<C>>& items, const SortParams& p, int64_t results, Before before) {
-  const auto from = items.begin(), end = items.end();
-  switch (p.pick) {
-    case Pick::kSort:
-      std::sort(from, end, before);
-      return;
-    case Pick::kTop:
-      std::partial_sort(from, from + results, end, before);
-      return;
-    case Pick::kNth:
-      std::nth_element(from, from + p.k, end, before);
-      std::swap(items[0], items[static_cast<size_t>(p.k)]);
-      return;
-    case Pick::kMedian: {
-      const auto nan = std::find_if(from, end, [](const Item<C>& a) { return a.value != a.value; });
-      const auto middle = nan == end ? from + (p.size - 1) / 2 : nan;
-      if (nan == end) std::nth_element(from, middle, end, before);
-      std::swap(items[0], *middle);
-      return;
-    }
-  }
-}
-
-/// One row, whose results come to the front of `items`.
-template <class T, class C, class Before>
-void pick_from(const T* x, int64_t n, std::vector<Item<C>>& items, const SortParams& p, int64_t results,
-               Before before) {
-  constexpr int64_t kFew = 16;
-  if (p.pick == Pick::kTop && results > 0 && results <= kFew) {
-    return pick_few(x, n, items.data(), results, before);
-  }
-  for (int64_t i = 0; i < n; ++i) items[static_cast<size_t>(i)] = {static_cast<C>(x[i]), i};
-  pick_row(items, p, results, before);
-}
-
 struct Sort {
   static constexpr const char* kName = "sort";
-  using Params = SortParams;
+  using Params = AlongParams;
 
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& input) {
     const int64_t last = input.dim() - 1;
@@ -106,31 +32,12 @@ struct Sort {
     const int64_t results = p.pick == Pick::kSort || p.pick == Pick::kTop ? p.k : 1;
     Dims sizes = x.sizes();
     if (!sizes.empty()) sizes.back() = results;
-    const Tensor values = empty(sizes, x.dtype()), positions = empty(sizes, kInt64);
-    const int64_t n = p.size, rows = n == 0 ? 0 : x.numel() / n;
-    dispatch_real(x.dtype(), kName, [&]<class T>() {
-      using C = compute_t<T>;
-      const T* xs = x.data<T>();
-      T* value = values.mutable_data<T>();
-      int64_t* position = positions.mutable_data<int64_t>();
-      cpu::parallel_for(
-          rows, std::max<int64_t>(1, 2048 / std::max<int64_t>(1, n)), [&](int64_t begin, int64_t end) {
-            std::vector<Item<C>> items(static_cast<size_t>(n));
-            for (int64_t r = begin; r < end; ++r) {
-              if (p.descending) {
-                pick_from(xs + r * n, n, items, p, results,
-                          [](const Item<C>& a, const Item<C>& b) { return greater_than(a, b); });
-              } else {
-                pick_from(xs + r * n, n, items, p, results,
-                          [](const Item<C>& a, const Item<C>& b) { return less_than(a, b); });
-              }
-              for (int64_t i = 0; i < results; ++i) {
-                value[r * results + i] = static_cast<T>(items[static_cast<size_t>(i)].value);
-                position[r * results + i] = items[static_cast<size_t>(i)].position;
-              }
-            }
-          });
-    });
+    const auto kernel = sort_forward.get(x.device(), x.dtype());
+    const Tensor values = empty(sizes, x.dtype(), x.device()), positions = empty(sizes, kInt64, x.device());
+    if (x.numel() > 0 && results > 0) {
+      kernel({x.impl()->data(), values.impl()->physical_data(), positions.mutable_data<int64_t>(),
+              x.numel() / p.size, p.size, results, p.k, p.pick, p.descending, x.dtype()});
+    }
     if (input.dim() == 0) return {values, positions};
     return {contiguous(transpose(values, p.dim, last)), contiguous(transpose(positions, p.dim, last))};
   }
@@ -202,6 +109,7 @@ std::array<Tensor, 2> median(const Tensor& self, int64_t dim, bool keepdim) {
 }
 
 void register_sort(Registry& registry) {
+  register_sort_cpu();
   registry.add<&sort>(
       "sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)",
       "Sorted values along a dimension and where they were; equal values keep their order.");

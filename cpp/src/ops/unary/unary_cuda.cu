@@ -20,18 +20,49 @@ unary::Args<T> read_args(const void* params) {
   }
 }
 
+/// What networks spend their time in is compiled into the loops, several elements side by side; of the rest there is
+/// one copy that is called, which keeps the plug-in small.
+template <class F, class... Hot>
+inline constexpr bool is_one_of = (std::is_same_v<F, Hot> || ...);
+template <class F>
+inline constexpr bool is_hot =
+    is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Sqrt, unary::Rsqrt, unary::Reciprocal, unary::Exp,
+              unary::Log, unary::Tanh, unary::Sigmoid, unary::Relu, unary::Clamp, unary::LeakyRelu, unary::Elu,
+              unary::Gelu, unary::GeluTanh, unary::Silu, unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh>;
+
+template <class F, class T>
+__host__ __device__ OPSIN_NOINLINE auto value_of(T x, unary::Args<T> args) {
+  return F::value(x, args);
+}
+template <class F, class T>
+__host__ __device__ OPSIN_NOINLINE T gradient_of(T g, T x, T y, unary::Args<T> args) {
+  return g * F::derivative(x, y, args);
+}
+
 template <class F, class T>
 struct Value {
   unary::Args<T> args;
-  __host__ __device__ auto operator()(T x) const { return F::value(x, args); }
+  __host__ __device__ auto operator()(T x) const {
+    if constexpr (is_hot<F>) {
+      return F::value(x, args);
+    } else {
+      return value_of<F>(x, args);
+    }
+  }
 };
 
-/// The derivative times the incoming gradient; `kBoth` when it reads x and y, which then differ.
+/// The derivative times the incoming gradient, from x and y where both are read, else from the one that is.
 template <class F, class T>
 struct Gradient {
   unary::Args<T> args;
-  __host__ __device__ T operator()(T g, T x) const { return g * F::derivative(x, x, args); }
-  __host__ __device__ T operator()(T g, T x, T y) const { return g * F::derivative(x, y, args); }
+  __host__ __device__ T operator()(T g, T x) const { return (*this)(g, x, x); }
+  __host__ __device__ T operator()(T g, T x, T y) const {
+    if constexpr (is_hot<F>) {
+      return g * F::derivative(x, y, args);
+    } else {
+      return gradient_of<F>(g, x, y, args);
+    }
+  }
 };
 
 template <class F, class T>

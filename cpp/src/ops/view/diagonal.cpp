@@ -1,15 +1,15 @@
 // Diagonals and triangles of matrices.
 #include "parts.h"
-
-#include <cstring>
+#include "view_kernels.h"
 
 #include <opsin/ops/rearrange.h>
 
 #include "core/call.h"
 #include "core/registry.h"
-#include "cpu/thread_pool.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const TriangularParams&)> triangle_keep("tril");
 
 namespace {
 
@@ -69,7 +69,12 @@ struct Triangle {
   static void forward_into(Tensor& y, const Params& p, const Tensor& x) {
     const Tensor source = contiguous(x.detach());
     const Tensor target = y.defined() && y.is_contiguous() ? y : empty(x.sizes(), x.dtype(), x.device());
-    if (x.numel() > 0) keep(source, target, p.diagonal);
+    if (x.numel() > 0) {
+      const int64_t rows = x.size(-2), columns = x.size(-1);
+      triangle_keep.get(
+          x.device(), x.dtype())({source.impl()->data(), target.impl()->mutable_data(),
+                                  x.numel() / rows / columns, rows, columns, p.diagonal, kUpper, x.dtype()});
+    }
     if (!y.defined()) {
       y = target;
     } else if (!target.is_same(y)) {
@@ -78,37 +83,6 @@ struct Triangle {
   }
   static void backward(Backward& ctx, const Params& p) {
     ctx.set(0, kUpper ? triu(ctx.grad(), p.diagonal) : tril(ctx.grad(), p.diagonal));
-  }
-
- private:
-  static void keep(const Tensor& source, const Tensor& target, int64_t diagonal) {
-    const int64_t rows = source.size(-2), columns = source.size(-1);
-    const size_t item = item_size(source.dtype());
-    const char* from = source.impl()->data();
-    char* to = target.impl()->mutable_data();
-    const auto copy = [&](int64_t row, int64_t first, int64_t last) {
-      const size_t at = static_cast<size_t>(row * columns + first) * item;
-      if (last > first && from != to)
-        std::memcpy(to + at, from + at, static_cast<size_t>(last - first) * item);
-    };
-    const auto clear = [&](int64_t row, int64_t first, int64_t last) {
-      const size_t at = static_cast<size_t>(row * columns + first) * item;
-      if (last > first) std::memset(to + at, 0, static_cast<size_t>(last - first) * item);
-    };
-    const int64_t grain = std::max<int64_t>(1, 32768 / columns);
-    cpu::parallel_for(source.numel() / columns, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        // Where the row meets the diagonal; its element belongs to both triangles.
-        const int64_t middle = std::clamp<int64_t>(row % rows + diagonal + (kUpper ? 0 : 1), 0, columns);
-        if constexpr (kUpper) {
-          clear(row, 0, middle);
-          copy(row, middle, columns);
-        } else {
-          copy(row, 0, middle);
-          clear(row, middle, columns);
-        }
-      }
-    });
   }
 };
 

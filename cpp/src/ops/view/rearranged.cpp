@@ -1,5 +1,6 @@
 // Copies with the elements in other places.
 #include "parts.h"
+#include "view_kernels.h"
 
 #include <opsin/ops/cat.h>
 #include <opsin/ops/index.h>
@@ -9,6 +10,9 @@
 #include "core/registry.h"
 
 namespace opsin {
+
+constinit KernelSlot<void (*)(const RepeatParams&)> repeat_count("repeat_interleave"),
+    repeat_write("repeat_interleave");
 
 namespace {
 
@@ -48,32 +52,53 @@ Tensor roll_one(const Tensor& x, int64_t shift, int64_t dim) {
   return cat(TensorList{slice(x, dim, start, size), slice(x, dim, 0, start)}, dim);
 }
 
-Tensor repeat_interleave_int(const Tensor& self, int64_t repeats, std::optional<int64_t> dim,
-                             std::optional<int64_t>) {
-  return repeat_interleave(self, repeats, dim);
-}
-Tensor repeat_interleave_tensor(const Tensor& self, const Tensor& repeats, std::optional<int64_t> dim,
-                                std::optional<int64_t>) {
-  return repeat_interleave(self, repeats, dim);
-}
-
-/// Index i repeats[i] times.
-Tensor repeated_indices(const Tensor& repeats) {
+/// Index i repeats[i] times; `total` is their sum if it is known, so that a GPU need not be asked.
+Tensor repeated_indices(const Tensor& repeats, std::optional<int64_t> total = std::nullopt) {
   OPSIN_CHECK(Error, repeats.dim() == 1 && (repeats.dtype() == kInt64 || repeats.dtype() == kInt32),
               "repeat_interleave: repeats must be a vector of int64 or int32, got ", name(repeats.dtype()),
               " ", str(repeats.sizes()));
   const Tensor counts = contiguous(to(repeats.detach(), kInt64));
+  const Device device = counts.device();
   const auto* count = counts.data<int64_t>();
-  int64_t total = 0;
-  for (int64_t i = 0; i < counts.numel(); ++i) {
-    OPSIN_CHECK(Error, count[i] >= 0, "repeat_interleave: repeats can not be negative, got ", count[i]);
-    total += count[i];
+  const int64_t n = counts.numel();
+  if (!device.is_cpu()) {
+    const Tensor starts = empty(Dims{n + 1}, kInt64, device);
+    RepeatParams p{count, n, starts.mutable_data<int64_t>(), nullptr, 0};
+    repeat_count.get(device, kInt64)(p);
+    p.total = n == 0 ? 0 : total ? *total : select(starts, 0, n).item<int64_t>();
+    const Tensor result = empty(Dims{p.total}, kInt64, device);
+    p.out = result.mutable_data<int64_t>();
+    if (p.total > 0) repeat_write.get(device, kInt64)(p);
+    return result;
   }
-  const Tensor result = empty(Dims{total}, kInt64, repeats.device());
+  int64_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    OPSIN_CHECK(Error, count[i] >= 0, "repeat_interleave: repeats can not be negative, got ", count[i]);
+    sum += count[i];
+  }
+  const Tensor result = empty(Dims{sum}, kInt64, device);
   auto* out = result.mutable_data<int64_t>();
-  for (int64_t i = 0; i < counts.numel(); ++i) out = std::fill_n(out, count[i], i);
+  for (int64_t i = 0; i < n; ++i) out = std::fill_n(out, count[i], i);
   return result;
 }
+
+Tensor repeated(const Tensor& self, const Tensor& repeats, std::optional<int64_t> dim,
+                std::optional<int64_t> total) {
+  const Tensor x = dim && self.dim() > 0 ? self : reshape(self, Dims{-1});
+  const int64_t d = wrap_dim(dim.value_or(0), x.dim(), "repeat_interleave");
+  Tensor counts = repeats.dim() == 0 ? reshape(repeats, Dims{1}) : repeats;
+  if (counts.numel() == 1) counts = expand(counts, Dims{x.size(d)});
+  OPSIN_CHECK(ShapeError, counts.dim() == 1 && counts.numel() == x.size(d),
+              "repeat_interleave: repeats must have the same size as input along dim ", d,
+              ", but got repeats of ", str(repeats.sizes()), " for ", str(x.sizes()));
+  return index_select(x, d, repeated_indices(counts, total));
+}
+
+Tensor repeat_interleave_int(const Tensor& self, int64_t repeats, std::optional<int64_t> dim,
+                             std::optional<int64_t>) {
+  return repeat_interleave(self, repeats, dim);
+}
+Tensor repeat_interleave_indices(const Tensor& repeats) { return repeated_indices(repeats); }
 
 Tensor fliplr(const Tensor& self) {
   OPSIN_CHECK(ShapeError, self.dim() >= 2, "fliplr: input must be >= 2-d, got ", str(self.sizes()));
@@ -123,14 +148,7 @@ Tensor repeat_interleave(const Tensor& self, int64_t repeats, std::optional<int6
 }
 
 Tensor repeat_interleave(const Tensor& self, const Tensor& repeats, std::optional<int64_t> dim) {
-  const Tensor x = dim && self.dim() > 0 ? self : reshape(self, Dims{-1});
-  const int64_t d = wrap_dim(dim.value_or(0), x.dim(), "repeat_interleave");
-  Tensor counts = repeats.dim() == 0 ? reshape(repeats, Dims{1}) : repeats;
-  if (counts.numel() == 1) counts = expand(counts, Dims{x.size(d)});
-  OPSIN_CHECK(ShapeError, counts.dim() == 1 && counts.numel() == x.size(d),
-              "repeat_interleave: repeats must have the same size as input along dim ", d,
-              ", but got repeats of ", str(repeats.sizes()), " for ", str(x.sizes()));
-  return index_select(x, d, repeated_indices(counts));
+  return repeated(self, repeats, dim, std::nullopt);
 }
 
 Tensor flip(const Tensor& self, IntSpan dims) {
@@ -189,10 +207,11 @@ void register_view_rearranged(Registry& registry) {
   registry.add<&repeat_interleave_int>(
       "repeat_interleave(Tensor self, int repeats, int? dim=None, *, int? output_size=None) -> Tensor",
       "Each element `repeats` times in place, along `dim` or flat.");
-  registry.add<&repeat_interleave_tensor>(
+  registry.add<&repeated>(
       "repeat_interleave(Tensor self, Tensor repeats, int? dim=None, *, int? output_size=None) -> Tensor",
       "Element i repeats[i] times in place, along `dim` or flat.");
-  registry.add<&repeated_indices>("repeat_interleave(Tensor repeats) -> Tensor", "Index i repeats[i] times.");
+  registry.add<&repeat_interleave_indices>("repeat_interleave(Tensor repeats) -> Tensor",
+                                           "Index i repeats[i] times.");
   registry.add<&flip>("flip(Tensor self, int[]... dims) -> Tensor",
                       "A copy with the order of the dimensions reversed.");
   registry.add<&fliplr>("fliplr(Tensor self) -> Tensor", "A copy with the order of dimension 1 reversed.");

@@ -99,7 +99,7 @@ TensorList tensor_split_at(const Tensor& self, const Tensor& indices, int64_t di
               "tensor_split: expected an int64 tensor of 0 or 1 dimensions, got ", name(indices.dtype()), " ",
               str(indices.sizes()));
   if (indices.dim() == 0) return tensor_split(self, indices.item<int64_t>(), dim);
-  const Tensor dense = contiguous(indices.detach());
+  const Tensor dense = contiguous(to(indices.detach(), kCPU));
   return tensor_split(self, IntSpan(dense.data<int64_t>(), static_cast<size_t>(dense.numel())), dim);
 }
 

@@ -2,6 +2,7 @@
 // where elements were left out, a write of the gradient into zeros.
 #include "overlap.h"
 #include "parts.h"
+#include "view_kernels.h"
 
 #include <opsin/ops/view.h>
 
@@ -369,6 +370,7 @@ Tensor squeeze(const Tensor& self) {
 }
 
 void register_view(Registry& registry) {
+  register_view_cpu();
   registry.add<&as_strided>(
       "as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None) -> Tensor",
       "Any geometry over the storage of `self`.");

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from opsin import tensor
-from opsin._C import Tensor
+from opsin._C import Tensor, _cuda
 from opsin.utils.data._collate import default_collate
 from opsin.utils.data.dataset import IterableDataset, Subset, TensorDataset
 from opsin.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
@@ -46,8 +46,11 @@ class DataLoader:
     expected, and leaving the loop stops the threads. A stream (IterableDataset) is read ahead by one
     thread whatever `num_workers` is.
 
+    With `pin_memory`, and where there is a GPU, the tensors of a batch are put in page-locked memory, so that
+    `batch.to("cuda", non_blocking=True)` doesn't wait; objects of other kinds may have a `pin_memory()` method.
+
     Unlike PyTorch, workers are threads of this process: nothing is copied or pickled, random numbers that
-    a dataset draws from a global generator come in no fixed order, and `pin_memory`, `persistent_workers`
+    a dataset draws from a global generator come in no fixed order, and `persistent_workers`
     and `multiprocessing_context` change nothing.
     """
 
@@ -174,6 +177,9 @@ class DataLoader:
         return iter(source)
 
     def _stream_batches(self) -> Iterator[Any]:
+        return map(_pin, self._collated_stream()) if self._pins() else self._collated_stream()
+
+    def _collated_stream(self) -> Iterator[Any]:
         samples = iter(self.dataset)
         if not self._batched:
             yield from map(self.collate_fn, samples)
@@ -183,7 +189,15 @@ class DataLoader:
                 return
             yield self.collate_fn(batch)
 
+    def _pins(self) -> bool:
+        return self.pin_memory and _cuda.is_available()
+
     def _fetcher(self) -> Callable[[Any], Any]:
+        """The function from the sampler's output to a batch in the right memory."""
+        fetch = self._collator()
+        return (lambda index: _pin(fetch(index))) if self._pins() else fetch
+
+    def _collator(self) -> Callable[[Any], Any]:
         """The function from the sampler's output to a batch."""
         dataset, collate = self.dataset, self.collate_fn
         if not self._batched:
@@ -252,6 +266,22 @@ def _check(condition: bool, rule: str, value: Any, fix: str) -> None:
 
 def _keep(sample: Any) -> Any:
     return sample
+
+
+def _pin(batch: Any) -> Any:
+    """The same lists, tuples and dicts with their tensors in page-locked memory."""
+    if isinstance(batch, Tensor):
+        return batch if batch.is_cuda else batch.pin_memory()
+    if isinstance(batch, Mapping):
+        return {key: _pin(item) for key, item in batch.items()}
+    if isinstance(batch, tuple):
+        items = [_pin(item) for item in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else tuple(items)
+    if isinstance(batch, list):
+        return [_pin(item) for item in batch]
+    if hasattr(batch, "pin_memory"):
+        return batch.pin_memory()
+    return batch
 
 
 def _row_reader(dataset: Any) -> Callable[[list[int]], list[Tensor]] | None:

@@ -1,0 +1,43 @@
+#include "cat_kernels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/thread_pool.h"
+
+namespace opsin {
+
+namespace {
+
+void copy(const BlockParams& p) {
+  constexpr int64_t kGrain = int64_t{1} << 17;
+  if (p.outer == 1) {
+    for (int64_t i = 0; i < p.count; ++i) {
+      const BlockPiece& piece = p.pieces[i];
+      cpu::parallel_for(piece.bytes, kGrain, [&](int64_t begin, int64_t end) {
+        std::memcpy(piece.to + begin, piece.from + begin, static_cast<size_t>(end - begin));
+      });
+    }
+    return;
+  }
+  int64_t block = 0;
+  for (int64_t i = 0; i < p.count; ++i) block += p.pieces[i].bytes;
+  cpu::parallel_for(p.outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(block, 1)),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = 0; i < p.count; ++i) {
+                        const BlockPiece& piece = p.pieces[i];
+                        for (int64_t o = begin; o < end; ++o) {
+                          std::memcpy(piece.to + o * piece.to_stride, piece.from + o * piece.from_stride,
+                                      static_cast<size_t>(piece.bytes));
+                        }
+                      }
+                    });
+}
+
+}  // namespace
+
+void register_cat_cpu() {
+  for (int i = 0; i < kNumDTypes; ++i) copy_blocks.set(DeviceType::kCPU, static_cast<DType>(i), copy);
+}
+
+}  // namespace opsin

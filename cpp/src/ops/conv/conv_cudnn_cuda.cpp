@@ -1,0 +1,243 @@
+// Convolution by cuDNN. Activations are channels-last there and here; weights are re-laid to
+// [K, kernel..., C / groups] for the length of a call, unless that is the same order. What has no plan runs
+// with the engine's own kernels and is counted.
+#include "conv_cuda.h"
+
+#include <array>
+#include <bit>
+#include <limits>
+
+#include "core/backend.h"
+#include "core/backend_settings.h"
+#include "cuda/api.h"
+#include "cuda/current_stream.h"
+#include "cuda/lru_cache.h"
+#include "cuda/nvidia/cudnn_conv.h"
+#include "cuda/nvidia/cudnn_handle.h"
+#include "cuda/transpose.h"
+#include "cuda/workspace.h"
+
+namespace opsin {
+namespace cuda {
+namespace {
+
+using cudnn::ConvProblem;
+using cudnn::ConvProduct;
+using cudnn::Plan;
+
+/// Plans that a thread keeps.
+constexpr size_t kPlans = 1024;
+/// Plans that benchmark_algorithms() times, and how often each.
+constexpr size_t kTimedPlans = 8;
+constexpr int kTimedRuns = 4;
+
+int64_t volume(const int64_t (&size)[3]) { return size[0] * size[1] * size[2]; }
+
+/// The tensors of a call with their identifiers in the graph.
+struct Operands {
+  std::array<int64_t, 4> uids;
+  std::array<void*, 4> pointers;
+  size_t count = 0;
+
+  void add(int64_t uid, const void* pointer) {
+    uids[count] = uid;
+    pointers[count++] = const_cast<void*>(pointer);
+  }
+  /// Of all of them, in bytes.
+  int32_t alignment() const {
+    uintptr_t bits = cudnn::kMostAlignment;
+    for (size_t i = 0; i < count; ++i) bits |= reinterpret_cast<uintptr_t>(pointers[i]);
+    return int32_t{1} << std::countr_zero(bits);
+  }
+  void run(cudnnHandle_t handle, const Plan& plan, void* workspace) const {
+    cudnn::execute(handle, plan, {uids.data(), count}, {pointers.data(), count}, workspace);
+  }
+};
+
+bool is_capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(static_cast<cudaStream_t>(current_stream()), &status) == cudaSuccess &&
+         status != cudaStreamCaptureStatusNone;
+}
+
+/// Leaves only the plan that runs fastest on the operands of this call.
+void keep_fastest(cudnnHandle_t handle, const Operands& operands, std::vector<Plan>& plans) {
+  int64_t bytes = 0;
+  for (const Plan& plan : plans) bytes = std::max(bytes, plan.workspace);
+  const Workspace workspace(bytes);
+  const api::Event start = api::create_event(true), end = api::create_event(true);
+  size_t best = 0;
+  float best_time = std::numeric_limits<float>::infinity();
+  for (size_t i = 0; i < plans.size(); ++i) {
+    operands.run(handle, plans[i], workspace.get());
+    api::record_event(start, current_stream());
+    for (int run = 0; run < kTimedRuns; ++run) operands.run(handle, plans[i], workspace.get());
+    api::record_event(end, current_stream());
+    api::synchronize_event(end);
+    const float time = api::elapsed_time(start, end);
+    if (time < best_time) {
+      best_time = time;
+      best = i;
+    }
+  }
+  api::destroy_event(start);
+  api::destroy_event(end);
+  std::swap(plans[0], plans[best]);
+  while (plans.size() > 1) plans.pop_back();
+}
+
+/// One plan, or none where cuDNN refuses the graph or has no engine for it.
+std::vector<Plan> make_plan(const ConvProblem& problem, cudnnHandle_t handle, const Operands& operands) {
+  std::vector<Plan> plans;
+  try {
+    const cudnn::Target target(handle);
+    const cudnn::Graph graph = cudnn::make_graph(problem, target);
+    cudnn::PlanSearch search(target, graph, cudnn::engine_filter(problem));
+    const size_t wanted = problem.benchmark ? kTimedPlans : 1;
+    while (plans.size() < wanted && search.next(plans)) {
+    }
+  } catch (const Error&) {
+    return plans;
+  }
+  if (plans.size() > 1) keep_fastest(handle, operands, plans);
+  return plans;
+}
+
+/// Whether cuDNN has a plan; then it is launched.
+bool run(ConvProblem& problem, const Operands& operands) {
+  // Plans are not safe to share between threads, so each has its own.
+  thread_local LruCache<ConvProblem, std::vector<Plan>> known(kPlans);
+  const cudnnHandle_t handle = cudnn::handle();
+  problem.device = active_device();
+  problem.alignment = operands.alignment();
+  problem.tf32 = static_cast<DType>(problem.dtype) == kFloat32 && allow_tf32_convolution();
+  problem.deterministic = deterministic_algorithms();
+  problem.benchmark = benchmark_algorithms() && !is_capturing();
+  std::vector<Plan>* plans = known.find(problem);
+  if (!plans) [[unlikely]]
+    plans = &known.insert(problem, make_plan(problem, handle, operands));
+  if (plans->empty()) return false;
+  const Plan& plan = plans->front();
+  const Workspace workspace(plan.workspace);
+  operands.run(handle, plan, workspace.get());
+  return true;
+}
+
+/// How weights lie: [K, rows, columns] here, [K, columns, rows] for cuDNN.
+struct WeightOrder {
+  int64_t filters, rows, columns;
+
+  explicit WeightOrder(const ConvGeometry& g)
+      : filters(g.out_channels), rows(g.in_channels / g.groups), columns(volume(g.kernel)) {}
+  bool is_same() const { return rows == 1 || columns == 1; }
+  int64_t bytes(DType dtype) const {
+    return is_same() ? 0 : filters * rows * columns * static_cast<int64_t>(item_size(dtype));
+  }
+};
+
+/// Weights in cuDNN's order.
+class PackedWeight {
+ public:
+  PackedWeight(const ConvGeometry& g, DType dtype, const void* weight)
+      : order_(g), memory_(order_.bytes(dtype)), weight_(weight) {
+    if (order_.is_same()) return;
+    transpose(weight, memory_.get(), order_.filters, order_.rows, order_.columns, item_size(dtype));
+  }
+  const void* get() const { return order_.is_same() ? weight_ : memory_.get(); }
+
+ private:
+  WeightOrder order_;
+  Workspace memory_;
+  const void* weight_;
+};
+
+bool run_forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,
+                 void* y) {
+  ConvProblem problem;
+  if (!cudnn::make_problem(ConvProduct::kForward, g, dtype, problem)) return false;
+  const PackedWeight packed(g, dtype, weight);
+  Operands operands;
+  operands.add(cudnn::kX, x);
+  operands.add(cudnn::kWeight, packed.get());
+  operands.add(cudnn::kY, y);
+  if (bias) {
+    Operands fused = operands;
+    fused.add(cudnn::kBias, bias);
+    problem.bias = 1;
+    if (run(problem, fused)) return true;
+    problem.bias = 0;
+  }
+  if (!run(problem, operands)) {
+    count_fallback(cudnn::describe(problem));
+    return false;
+  }
+  if (bias) add_bias(dtype, bias, g.batch * volume(g.out), g.out_channels, y);
+  return true;
+}
+
+bool run_backward_input(const ConvGeometry& g, DType dtype, const void* grad_y, const void* weight,
+                        void* grad_x) {
+  ConvProblem problem;
+  if (!cudnn::make_problem(ConvProduct::kBackwardInput, g, dtype, problem)) return false;
+  const PackedWeight packed(g, dtype, weight);
+  Operands operands;
+  operands.add(cudnn::kY, grad_y);
+  operands.add(cudnn::kWeight, packed.get());
+  operands.add(cudnn::kX, grad_x);
+  if (run(problem, operands)) return true;
+  count_fallback(cudnn::describe(problem));
+  return false;
+}
+
+bool run_backward_weight(const ConvGeometry& g, DType dtype, const void* x, const void* grad_y,
+                         void* grad_weight) {
+  ConvProblem problem;
+  if (!cudnn::make_problem(ConvProduct::kBackwardWeight, g, dtype, problem)) return false;
+  const WeightOrder order(g);
+  const Workspace packed(order.bytes(dtype));
+  Operands operands;
+  operands.add(cudnn::kX, x);
+  operands.add(cudnn::kY, grad_y);
+  operands.add(cudnn::kWeight, order.is_same() ? grad_weight : packed.get());
+  if (!run(problem, operands)) {
+    count_fallback(cudnn::describe(problem));
+    return false;
+  }
+  if (!order.is_same()) {
+    transpose(packed.get(), grad_weight, order.filters, order.columns, order.rows, item_size(dtype));
+  }
+  return true;
+}
+
+void forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,
+             void* y) {
+  if (!run_forward(g, dtype, x, weight, bias, y)) cuda::conv_forward(g, dtype, x, weight, bias, y);
+}
+
+void backward_input(const ConvGeometry& g, DType dtype, const void* grad_y, const void* weight,
+                    void* grad_x) {
+  if (!run_backward_input(g, dtype, grad_y, weight, grad_x)) {
+    cuda::conv_backward_input(g, dtype, grad_y, weight, grad_x);
+  }
+}
+
+void backward_weight(const ConvGeometry& g, DType dtype, const void* x, const void* grad_y, void* grad_weight,
+                     void* grad_bias) {
+  const bool done = run_backward_weight(g, dtype, x, grad_y, grad_weight);
+  if (!done || grad_bias) {
+    cuda::conv_backward_weight(g, dtype, x, grad_y, done ? nullptr : grad_weight, grad_bias);
+  }
+}
+
+}  // namespace
+}  // namespace cuda
+
+void register_conv_cudnn_cuda() {
+  for (const DType dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
+    conv_forward.set(DeviceType::kCUDA, dtype, cuda::forward);
+    conv_backward_input.set(DeviceType::kCUDA, dtype, cuda::backward_input);
+    conv_backward_weight.set(DeviceType::kCUDA, dtype, cuda::backward_weight);
+  }
+}
+
+}  // namespace opsin

@@ -1,0 +1,121 @@
+// Fills the CPU slots of batch normalization.
+#include "channels_cpu.h"
+
+#include <cmath>
+
+#include "core/dispatch.h"
+
+namespace opsin {
+
+namespace {
+
+using cpu::Channels;
+using cpu::Numbers;
+
+/// `value` where there are none.
+Numbers read(const ChannelNumbers& from, int64_t channels, double value) {
+  Numbers numbers(static_cast<size_t>(channels), value);
+  if (!from.data) return numbers;
+  dispatch_floating(from.dtype, "batch_norm", [&]<class T>() {
+    const auto* data = static_cast<const T*>(from.data);
+    for (int64_t c = 0; c < channels; ++c) {
+      numbers[static_cast<size_t>(c)] = static_cast<double>(static_cast<compute_t<T>>(data[c * from.stride]));
+    }
+  });
+  return numbers;
+}
+
+void write(const Numbers& numbers, DType dtype, void* to) {
+  if (!to) return;
+  dispatch_floating(dtype, "batch_norm", [&]<class T>() {
+    auto* data = static_cast<T*>(to);
+    for (const double value : numbers) *data++ = static_cast<T>(static_cast<compute_t<T>>(value));
+  });
+}
+
+/// running = (1 - momentum) running + momentum value
+void move_running(const ChannelNumbers& running, const Numbers& values, double momentum) {
+  if (!running.data) return;
+  dispatch_floating(running.dtype, "batch_norm", [&]<class T>() {
+    auto* r = static_cast<T*>(running.data);
+    for (const double value : values) {
+      *r = static_cast<T>(static_cast<compute_t<T>>(
+          (1 - momentum) * static_cast<double>(static_cast<compute_t<T>>(*r)) + momentum * value));
+      r += running.stride;
+    }
+  });
+}
+
+void forward(const BatchNormParams& p) {
+  const Channels channels(p.shape);
+  const int64_t count = p.shape.channels;
+  Numbers mean, inverse(static_cast<size_t>(count));
+  if (p.training) {
+    const Numbers shift = channels.first_elements(p.x);
+    Numbers sum, square, unbiased(inverse.size());
+    channels.sums(p.x, nullptr, shift, sum, square);
+    mean = shift;
+    const auto n = static_cast<double>(channels.per_channel());
+    for (size_t c = 0; c < inverse.size(); ++c) {
+      const double centre = sum[c] / n;
+      const double m2 = square[c] - sum[c] * centre, var = m2 > 0 || m2 != m2 ? m2 / n : 0;
+      mean[c] += centre;
+      inverse[c] = 1 / std::sqrt(var + p.eps);
+      unbiased[c] = var * (n / (n - 1));
+    }
+    move_running(p.running_mean, mean, p.momentum);
+    move_running(p.running_var, unbiased, p.momentum);
+  } else {
+    mean = read(p.running_mean, count, 0);
+    inverse = read(p.running_var, count, 1);
+    for (double& v : inverse) v = 1 / std::sqrt(v + p.eps);
+  }
+  write(mean, kFloat64, p.mean);
+  write(inverse, kFloat64, p.inverse);
+  // y = (x - m) a + b, with m rounded to the type of x and what that loses put into b.
+  Numbers scale = read(p.weight, count, 1), offset = read(p.bias, count, 0), rounded = mean;
+  for (size_t c = 0; c < mean.size(); ++c) {
+    scale[c] *= inverse[c];
+    if (p.shape.dtype != kFloat64) rounded[c] = static_cast<double>(static_cast<float>(mean[c]));
+    offset[c] += (rounded[c] - mean[c]) * scale[c];
+  }
+  channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(p.shape.dtype)], p.x, nullptr, p.y,
+                 {rounded, scale, offset, scale});
+}
+
+void backward(const BatchNormBackwardParams& p) {
+  const Channels channels(p.shape);
+  const auto count = static_cast<size_t>(p.shape.channels);
+  const Numbers mean(p.mean, p.mean + count), inverse(p.inverse, p.inverse + count);
+  const DType compute = compute_type(p.shape.dtype);
+  Numbers sum(count), product(count);
+  if (p.training || p.grad_weight || p.grad_bias) channels.sums(p.x, p.g, mean, sum, product);
+  write(sum, compute, p.grad_bias);
+  if (p.grad_weight) {
+    Numbers grad_weight = product;
+    for (size_t c = 0; c < count; ++c) grad_weight[c] *= inverse[c];
+    write(grad_weight, compute, p.grad_weight);
+  }
+  if (!p.grad_x) return;
+  Numbers scale = read(p.weight, p.shape.channels, 1), offset(count), slope(count);
+  const auto n = static_cast<double>(channels.per_channel());
+  for (size_t c = 0; c < count; ++c) {
+    scale[c] *= inverse[c];
+    if (!p.training) continue;
+    offset[c] = scale[c] * sum[c] / n;
+    slope[c] = scale[c] * inverse[c] * inverse[c] * product[c] / n;
+  }
+  channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(p.shape.dtype)], p.x, p.g,
+                 p.grad_x, {mean, scale, offset, slope});
+}
+
+}  // namespace
+
+void register_batch_norm_cpu() {
+  for (const DType dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
+    batch_norm_forward.set(DeviceType::kCPU, dtype, forward);
+    batch_norm_backward.set(DeviceType::kCPU, dtype, backward);
+  }
+}
+
+}  // namespace opsin

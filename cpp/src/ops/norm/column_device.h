@@ -1,0 +1,169 @@
+// Matrices whose rows are neighbours in memory, and sums down their columns, on a GPU: what the
+// normalizations share.
+#pragma once
+
+#include "cuda/vectors.h"
+
+namespace opsin::cuda {
+
+/// How blocks cover a matrix [rows, columns] in vectors of `vector` neighbours: tiles of x * vector columns,
+/// and y rows at a time. Threads keep their columns.
+struct ColumnTiles {
+  static constexpr unsigned kThreads = 256;
+  int64_t rows, columns;
+  unsigned x, y, tiles;
+
+  ColumnTiles(int64_t rows_, int64_t columns_, int vector) : rows(rows_), columns(columns_), x(1) {
+    const int64_t vectors = (columns + vector - 1) / vector;
+    while (x < kWarpThreads && x < vectors) x *= 2;
+    y = kThreads / x;
+    tiles = static_cast<unsigned>((vectors + x - 1) / x);
+  }
+  dim3 block() const { return dim3(x, y); }
+  /// Parts that the rows are cut into, so that every GPU is busy but threads have some rows each.
+  int64_t slices() const {
+    return std::clamp<int64_t>(std::min<int64_t>(1024 / tiles, rows / (int64_t{y} * 16)), 1, 1024);
+  }
+};
+
+/// Two sums down the columns, of f and of f d, where d is x around a centre.
+enum class ColumnSum {
+  kMoments,      ///< f = d, around a number per column.
+  kGradients,    ///< f = g, around a number per column.
+  kRowGradients  ///< f = g, around a number per row and times another.
+};
+
+struct ColumnSumParams {
+  const void* x;
+  const void* g;
+  const double* centre;
+  const double* factor;
+  int64_t rows, columns, slices;
+  DType dtype;
+  double* parts;  ///< [slice][2][columns]
+};
+
+/// Threads sum in what x is computed in, blocks in float64.
+template <class S, int V, ColumnSum kSum>
+__global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(const ColumnSumParams p) {
+  using T = Computed<S>;
+  constexpr bool kByRow = kSum == ColumnSum::kRowGradients, kGrad = kSum != ColumnSum::kMoments;
+  constexpr int kLoads = 4;
+  OPSIN_SHARED(double, shared);
+  const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const bool inside = column < p.columns;
+  T first[V] = {}, second[V] = {};
+  if (inside) {
+    const S* x = static_cast<const S*>(p.x) + column;
+    const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
+    // What rounding took from the centre comes back apart.
+    T centre[V], rest[V];
+    OPSIN_UNROLL
+    for (int v = 0; v < V; ++v) {
+      if constexpr (kSum == ColumnSum::kMoments) {
+        // Any element does, if it is near the others.
+        T own[1];
+        widen(own, pack_at<S, 1>(x + v), p.dtype);
+        centre[v] = own[0];
+        rest[v] = 0;
+      } else if constexpr (kSum == ColumnSum::kGradients) {
+        centre[v] = static_cast<T>(p.centre[column + v]);
+        rest[v] = static_cast<T>(static_cast<double>(centre[v]) - p.centre[column + v]);
+      }
+    }
+    const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, int64_t r) {
+      T xs[V], gs[V];
+      widen(xs, x_pack, p.dtype);
+      if constexpr (kGrad) widen(gs, g_pack, p.dtype);
+      T row_centre = 0, row_rest = 0, row_factor = 1;
+      if constexpr (kByRow) {
+        row_centre = static_cast<T>(p.centre[r]);
+        row_rest = static_cast<T>(static_cast<double>(row_centre) - p.centre[r]);
+        row_factor = static_cast<T>(p.factor[r]);
+      }
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) {
+        T d;
+        if constexpr (kByRow) {
+          d = ((xs[v] - row_centre) + row_rest) * row_factor;
+        } else {
+          d = (xs[v] - centre[v]) + rest[v];
+        }
+        T f = d;
+        if constexpr (kGrad) f = gs[v];
+        first[v] += f;
+        second[v] += f * d;
+      }
+    };
+    const int64_t end = p.rows * (blockIdx.y + 1) / p.slices;
+    int64_t r = p.rows * blockIdx.y / p.slices + threadIdx.y;
+    for (; r + (kLoads - 1) * static_cast<int64_t>(blockDim.y) < end;
+         r += kLoads * static_cast<int64_t>(blockDim.y)) {
+      Pack<S, V> xs[kLoads], gs[kLoads];
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) {
+        const int64_t at = (r + k * static_cast<int64_t>(blockDim.y)) * p.columns;
+        xs[k] = pack_at<S, V>(x + at);
+        if constexpr (kGrad) gs[k] = pack_at<S, V>(g + at);
+      }
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k], r + k * static_cast<int64_t>(blockDim.y));
+    }
+    for (; r < end; r += blockDim.y) {
+      Pack<S, V> g_pack{};
+      if constexpr (kGrad) g_pack = pack_at<S, V>(g + r * p.columns);
+      add(pack_at<S, V>(x + r * p.columns), g_pack, r);
+    }
+  }
+  // [row of threads][2 V][thread of the row]
+  double* own = shared + threadIdx.y * 2 * V * blockDim.x + threadIdx.x;
+  OPSIN_UNROLL
+  for (int v = 0; v < V; ++v) {
+    own[2 * v * blockDim.x] = static_cast<double>(first[v]);
+    own[(2 * v + 1) * blockDim.x] = static_cast<double>(second[v]);
+  }
+  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y >= half) continue;
+    OPSIN_UNROLL
+    for (int v = 0; v < 2 * V; ++v) own[v * blockDim.x] += own[(half * 2 * V + v) * blockDim.x];
+  }
+  if (threadIdx.y != 0 || !inside) return;
+  double* part = p.parts + 2 * blockIdx.y * p.columns + column;
+  OPSIN_UNROLL
+  for (int v = 0; v < V; ++v) {
+    part[v] = own[2 * v * blockDim.x];
+    part[p.columns + v] = own[(2 * v + 1) * blockDim.x];
+  }
+}
+
+/// p.parts and p.slices as `tiles` says.
+template <class S, int V, ColumnSum kSum>
+void launch_column_sums(const ColumnTiles& tiles, const ColumnSumParams& p) {
+  const size_t bytes = sizeof(double) * 2 * V * ColumnTiles::kThreads;
+  OPSIN_LAUNCH((column_sums_kernel<S, V, kSum>), dim3(tiles.tiles, static_cast<unsigned>(p.slices)),
+               tiles.block(), bytes, p);
+}
+
+/// Threads that merge the slices of 32 columns.
+inline constexpr unsigned kMergeShares = 8;
+
+/// The total of `parts` for the column of this thread, all of whose block, (32, kMergeShares), must call it.
+__device__ __forceinline__ Pair<double> merge_parts(const double* parts, int64_t slices, int64_t columns,
+                                                    int64_t column) {
+  __shared__ Pair<double> shared[kMergeShares][kWarpThreads];
+  Pair<double> total{0, 0};
+  if (column < columns) {
+    for (int64_t s = threadIdx.y; s < slices; s += kMergeShares) {
+      const double* part = parts + 2 * s * columns + column;
+      total = Sum{}(total, Pair<double>{part[0], part[columns]});
+    }
+  }
+  shared[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  total = shared[0][threadIdx.x];
+  for (unsigned y = 1; y < kMergeShares; ++y) total = Sum{}(total, shared[y][threadIdx.x]);
+  return total;
+}
+
+}  // namespace opsin::cuda

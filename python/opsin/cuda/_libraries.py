@@ -1,0 +1,47 @@
+"""Makes NVIDIA's libraries known to the loader before the plug-in asks for them.
+
+They come as wheels (`pip install 'opsin[cuda]'`), wherever those are installed; the loader then finds a library that
+is already loaded by its name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+# In the order of their needs, each below the folder of the namespace package `nvidia`.
+_LIBRARIES = (
+    "cu13/lib/libnvrtc.so.13",
+    "cu13/lib/libcublasLt.so.13",
+    "cu13/lib/libcublas.so.13",
+    "cudnn/lib/libcudnn.so.9",
+)
+_loaded: list[ctypes.CDLL] = []
+
+
+def preload() -> None:
+    """Loads what is there; RuntimeError if no driver is, because then half a second would be for nothing."""
+    if os.environ.get("OPSIN_CUDA_PLUGIN") == "emulated" or _loaded:
+        return
+    try:
+        _loaded.append(ctypes.CDLL("libcuda.so.1"))
+    except OSError as error:
+        raise RuntimeError(f"no NVIDIA driver is installed ({error})") from None
+    for folder in _wheel_folders():
+        for name in _LIBRARIES:
+            path = folder / name
+            if path.exists():
+                try:
+                    _loaded.append(ctypes.CDLL(str(path)))
+                except OSError:
+                    # What the plug-in misses because of it, the loader names then.
+                    continue
+
+
+def _wheel_folders() -> list[Path]:
+    try:
+        import nvidia
+    except ImportError:
+        return []
+    return [Path(folder) for folder in nvidia.__path__]
