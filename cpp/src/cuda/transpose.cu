@@ -1,10 +1,9 @@
 // A tile of 32 x 32 elements goes through shared memory, so that both sides are read and written in rows.
 // A tile's row is one element longer than it holds: the elements of a column lie in different banks.
-#include "cuda/transpose.h"
-
 #include <algorithm>
 
 #include "cuda/launch.h"
+#include "cuda/transpose.h"
 
 namespace opsin::cuda {
 
