@@ -178,7 +178,11 @@ class StreamContext:
 
 
 def stream(stream: Stream | None) -> StreamContext:
-    """For `with`: sends work to a stream, and makes its GPU the current one; None changes nothing."""
+    """For `with`: sends work to a stream, and makes its GPU the current one; None changes nothing.
+
+    A backward pass runs on the stream that is current when it is called; let that one wait for the stream of
+    the forward pass.
+    """
     return StreamContext(stream)
 
 
