@@ -160,9 +160,9 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
   check_same_shape(input, target, kName);
   // A GPU is not waited for: there, what lies outside gives NaN, as the logarithm of a negative number does.
   if (const Tensor x = input.detach(); x.device().is_cpu()) {
-    OPSIN_CHECK(
-        Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
-        ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for scores)");
+    OPSIN_CHECK(Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
+                ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for "
+                "scores)");
   }
   const Tensor least = wrap_number(-100.0), one = wrap_number(1.0);
   const Tensor yes = maximum(log(input), least), no = maximum(log(sub(one, input)), least);
