@@ -23,6 +23,7 @@ using GraphExec = void*;
 
 using opsin::cuda::CaptureMode;
 using opsin::cuda::DeviceProperties;
+inline constexpr int kMaxDevices = kMaxCudaDevices;
 
 /// How many devices there are; when there are none, `why_not` says what is missing. Never raises.
 int device_count(std::string& why_not) noexcept;

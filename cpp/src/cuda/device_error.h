@@ -1,5 +1,5 @@
-// What kernels report: an index or a label out of range. The kernel skips or clamps the bad value and goes on; the
-// host raises IndexError at the next launch or wait after the report. The device stays usable.
+// What kernels report: an index or a label out of range. The kernel skips or clamps the bad value and goes
+// on; the host raises IndexError at the next launch or wait after the report. The device stays usable.
 //
 //   OPSIN_LAUNCH(gather, grid, block, 0, params, device_error());
 //   ...

@@ -5,8 +5,8 @@
 
 namespace opsin::cuda {
 
-/// Page-locked memory that a device and the host both see; one for each device. The first report stays until it
-/// was raised.
+/// Page-locked memory that a device and the host both see; one for each device. The first report stays until
+/// it was raised.
 struct DeviceError {
   int claimed;   ///< By the thread of a kernel that writes the rest.
   int complete;  ///< Everything is written.
