@@ -79,27 +79,54 @@ TensorList tensors_of(const py::handle& sequence) {
   return tensors;
 }
 
+/// A learning rate: a number, or a tensor of one.
+struct LearningRate {
+  double number = 0;
+  Tensor tensor;
+
+  explicit LearningRate(const py::object& lr) {
+    if (is_tensor(lr.ptr())) {
+      tensor = unwrap(lr.ptr());
+    } else {
+      number = lr.cast<double>();
+    }
+  }
+};
+
 void bind_optim(py::module_& module) {
   module.def("_sgd_step", [](const py::object& params, const py::object& grads, const py::object& buffers,
-                             double lr, double momentum, double dampening, double weight_decay, bool nesterov,
-                             bool maximize, bool first_step) {
+                             const py::object& lr, double momentum, double dampening, double weight_decay,
+                             bool nesterov, bool maximize, bool first_step) {
     const TensorList p = tensors_of(params), g = tensors_of(grads), b = tensors_of(buffers);
+    const LearningRate rate(lr);
     const py::gil_scoped_release release;
-    sgd_step(p, g, b, {lr, momentum, dampening, weight_decay, nesterov, maximize}, first_step);
+    sgd_step(p, g, b, {rate.number, momentum, dampening, weight_decay, nesterov, maximize}, first_step,
+             rate.tensor);
   });
   module.def("_adam_step", [](const py::object& params, const py::object& grads, const py::object& exp_avgs,
-                              const py::object& exp_avg_sqs, const py::object& max_exp_avg_sqs, int64_t step,
-                              double lr, double beta1, double beta2, double eps, double weight_decay,
-                              bool amsgrad, bool maximize, bool decoupled) {
+                              const py::object& exp_avg_sqs, const py::object& max_exp_avg_sqs,
+                              const py::object& step, const py::object& lr, double beta1, double beta2,
+                              double eps, double weight_decay, bool amsgrad, bool maximize, bool decoupled) {
     const TensorList p = tensors_of(params), g = tensors_of(grads), m = tensors_of(exp_avgs),
                      v = tensors_of(exp_avg_sqs), top = tensors_of(max_exp_avg_sqs);
+    // One number, or a tensor for each parameter.
+    const bool counts = !py::isinstance<py::int_>(step);
+    const TensorList steps = counts ? tensors_of(step) : TensorList();
+    const auto number = counts ? int64_t{0} : step.cast<int64_t>();
+    const LearningRate rate(lr);
     const py::gil_scoped_release release;
-    adam_step(p, g, m, v, top, step, {lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled});
+    adam_step(p, g, m, v, top, number,
+              {rate.number, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled}, rate.tensor, steps);
   });
-  module.def("_unscale", [](const py::object& grads, double factor) {
+  module.def("_unscale", [](const py::object& grads, const Tensor& scale, const Tensor& found_inf) {
     const TensorList g = tensors_of(grads);
     const py::gil_scoped_release release;
-    return unscale_grads(g, factor);
+    unscale_grads(g, scale, found_inf);
+  });
+  module.def("_update_scale", [](const Tensor& scale, const Tensor& growth_tracker, const Tensor& found_inf,
+                                 double growth_factor, double backoff_factor, int64_t growth_interval) {
+    const py::gil_scoped_release release;
+    update_scale_(scale, growth_tracker, found_inf, growth_factor, backoff_factor, growth_interval);
   });
 }
 

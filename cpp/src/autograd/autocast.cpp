@@ -95,6 +95,10 @@ bool is_active() {
   return std::any_of(std::begin(now.enabled), std::end(now.enabled), [](bool on) { return on; });
 }
 
+std::optional<DType> full_dtype(const Tensor& self, std::optional<DType> dtype) {
+  return !dtype && is_half(self.dtype()) && is_on(DeviceType::kCUDA, self) ? kFloat32 : dtype;
+}
+
 Suspend::Suspend() {
   State& now = state();
   std::copy(std::begin(now.enabled), std::end(now.enabled), previous_);

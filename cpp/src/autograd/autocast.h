@@ -3,7 +3,8 @@
 //
 //   if (autocast::is_active()) return autocast::call<autocast::kLower>(mm, self, mat2);
 //
-// which runs it once more on cast arguments and with autocast off. Ops without a policy pay nothing.
+// which runs it once more on cast arguments and with autocast off. Where the policies of CPU and GPU differ,
+// each has a line of its own, which asks is_on(). Ops without a policy pay nothing.
 #pragma once
 
 #include <tuple>
@@ -23,6 +24,16 @@ enum Policy : uint8_t {
 
 /// Whether autocast is on for any device.
 bool is_active();
+
+/// Whether autocast is on for `device` and one of the tensors is there.
+template <class... Tensors>
+bool is_on(DeviceType device, const Tensors&... tensors) {
+  return ((tensors.defined() && tensors.device().type == device) || ...) && Autocast::is_enabled(device);
+}
+
+/// The dtype that a function with a dtype argument is to take on a GPU: unless the caller says which, float32
+/// in place of 16-bit floats.
+std::optional<DType> full_dtype(const Tensor& self, std::optional<DType> dtype);
 
 /// Turns autocast off for all devices; the cached casts stay.
 class Suspend {

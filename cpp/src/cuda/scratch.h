@@ -21,7 +21,8 @@ class Scratch {
   explicit Scratch(std::int64_t count)
       : storage_(Storage::allocate(static_cast<size_t>(count) * sizeof(T), kernel_device())) {}
 
-  T* data() const { return static_cast<T*>(storage_->data); }
+  /// Null for one that was not given a count.
+  T* data() const { return storage_ ? static_cast<T*>(storage_->data) : nullptr; }
 
  private:
   Ref<Storage> storage_;

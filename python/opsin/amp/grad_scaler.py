@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import enum
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import opsin
-from opsin._C import Tensor, _unscale
+from opsin._C import Tensor, _unscale, _update_scale, device
 
 if TYPE_CHECKING:
     from opsin.optim import Optimizer
@@ -30,7 +29,8 @@ class _OptimizerState:
     """What happened to an optimizer since the last update()."""
 
     stage: _Stage = _Stage.READY
-    found_inf: bool | None = None
+    # For each device of its gradients a number there that is not 0 if one of them was infinite or NaN.
+    found_inf: list[Tensor] = field(default_factory=list)
 
 
 class GradScaler:
@@ -40,6 +40,8 @@ class GradScaler:
     step if one of them is infinite or NaN, then `scaler.update()`, which multiplies the scale by
     `backoff_factor` after a skipped step and by `growth_factor` after `growth_interval` good ones in a row.
     Call `unscale_(optimizer)` before `step` to look at gradients or clip them.
+
+    Scale and checks stay on the device of the losses; only `step` waits for it, to know whether to step.
 
     `device` is "cpu" or "cuda"; without a GPU "cuda" warns and turns the scaler off. With `enabled=False`
     every method passes through what it gets and `step` only calls `optimizer.step()`.
@@ -66,12 +68,14 @@ class GradScaler:
         if backoff_factor >= 1.0:
             raise AssertionError(f"GradScaler: The backoff factor must be < 1.0, got {backoff_factor}")
         self._init_scale = init_scale
-        # A tensor from the first scale() on, so that products promote to float32.
+        self._init_growth_tracker = 0
+        # Tensors from the first scale() on, on the device of what is scaled, and changed in place: a CUDA graph
+        # may hold them.
         self._scale: Tensor | None = None
+        self._growth_tracker: Tensor | None = None
         self._growth_factor = growth_factor
         self._backoff_factor = backoff_factor
         self._growth_interval = growth_interval
-        self._growth_tracker = 0
         self._states: dict[int, _OptimizerState] = defaultdict(_OptimizerState)
 
     @overload
@@ -88,8 +92,11 @@ class GradScaler:
             return outputs
         if isinstance(outputs, Tensor):
             if self._scale is None:
-                self._scale = self._scale_of(self._init_scale)
-            return outputs * self._scale
+                self._scale = opsin.tensor(self._init_scale, dtype=opsin.float32, device=outputs.device)
+                self._growth_tracker = opsin.tensor(
+                    self._init_growth_tracker, dtype=opsin.int32, device=outputs.device
+                )
+            return outputs * self._scale.to(outputs.device)
         if not isinstance(outputs, Iterable):
             raise ValueError(
                 "GradScaler.scale: outputs must be a Tensor or an iterable of Tensors, got "
@@ -120,8 +127,13 @@ class GradScaler:
             raise ValueError(
                 "Attempting to unscale FP16 gradients. (keep the parameters in float32 and use autocast)"
             )
-        inverse = self._scale_of(1.0 / scale.item()).item()
-        state.found_inf = _unscale(gradients, inverse) if gradients else None
+        by_device: dict[device, list[Tensor]] = defaultdict(list)
+        for gradient in gradients:
+            by_device[gradient.device].append(gradient)
+        for where, those in by_device.items():
+            found = opsin.zeros((), dtype=opsin.float32, device=where)
+            _unscale(those, scale.to(where), found)
+            state.found_inf.append(found)
         state.stage = _Stage.UNSCALED
 
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
@@ -139,12 +151,13 @@ class GradScaler:
             raise RuntimeError("step() has already been called since the last update().")
         if state.stage is _Stage.READY:
             self.unscale_(optimizer)
-        if state.found_inf is None:
+        if not state.found_inf:
             raise AssertionError(
                 "GradScaler.step: No inf checks were recorded for this optimizer. (none of its parameters "
                 "has a gradient)"
             )
-        result = None if state.found_inf else optimizer.step(*args, **kwargs)
+        is_lost = any(found.item() for found in state.found_inf)
+        result = None if is_lost else optimizer.step(*args, **kwargs)
         state.stage = _Stage.STEPPED
         return result
 
@@ -159,21 +172,24 @@ class GradScaler:
                     "GradScaler.update: new_scale should be a float or a 1-element tensor with "
                     "requires_grad=False"
                 )
-            self._scale = self._scale_of(float(new_scale))
+            if isinstance(new_scale, Tensor):
+                scale.copy_(new_scale.reshape(()))
+            else:
+                scale.fill_(new_scale)
         else:
-            found = [state.found_inf for state in self._states.values() if state.found_inf is not None]
+            found = [each.to(scale.device) for state in self._states.values() for each in state.found_inf]
             if not found:
                 raise AssertionError("GradScaler.update: No inf checks were recorded prior to update.")
-            if any(found):
-                self._scale = self._scale_of(scale.item() * self._backoff_factor)
-                self._growth_tracker = 0
-            else:
-                self._growth_tracker += 1
-                if self._growth_tracker == self._growth_interval:
-                    grown = self._scale_of(scale.item() * self._growth_factor)
-                    if math.isfinite(grown.item()):
-                        self._scale = grown
-                    self._growth_tracker = 0
+            for other in found[1:]:
+                found[0] = found[0] + other
+            _update_scale(
+                scale,
+                self._growth_tracker,
+                found[0],
+                self._growth_factor,
+                self._backoff_factor,
+                self._growth_interval,
+            )
         self._states.clear()
 
     def get_scale(self) -> float:
@@ -181,6 +197,9 @@ class GradScaler:
         if not self._enabled:
             return 1.0
         return self._init_scale if self._scale is None else self._scale.item()
+
+    def _get_growth_tracker(self) -> int:
+        return self._init_growth_tracker if self._growth_tracker is None else int(self._growth_tracker.item())
 
     def get_growth_factor(self) -> float:
         """What the scale is multiplied by to grow."""
@@ -219,7 +238,7 @@ class GradScaler:
             "growth_factor": self._growth_factor,
             "backoff_factor": self._backoff_factor,
             "growth_interval": self._growth_interval,
-            "_growth_tracker": self._growth_tracker,
+            "_growth_tracker": self._get_growth_tracker(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -232,12 +251,13 @@ class GradScaler:
                 "GradScaler."
             )
         self._init_scale = state_dict["scale"]
-        if self._scale is not None:
-            self._scale = self._scale_of(state_dict["scale"])
+        self._init_growth_tracker = state_dict["_growth_tracker"]
+        if self._scale is not None and self._growth_tracker is not None:
+            self._scale.fill_(self._init_scale)
+            self._growth_tracker.fill_(self._init_growth_tracker)
         self._growth_factor = state_dict["growth_factor"]
         self._backoff_factor = state_dict["backoff_factor"]
         self._growth_interval = state_dict["growth_interval"]
-        self._growth_tracker = state_dict["_growth_tracker"]
 
     def __getstate__(self) -> dict[str, Any]:
         if self._enabled and self._states:
@@ -245,11 +265,13 @@ class GradScaler:
                 "A GradScaler instance may only be pickled at the beginning of an iteration, or at the end "
                 "after scaler.update()."
             )
-        return self.__dict__
-
-    @staticmethod
-    def _scale_of(value: float) -> Tensor:
-        return opsin.tensor(value, dtype=opsin.float32)
+        state = self.__dict__.copy()
+        if self._enabled:
+            # Numbers, which do not depend on a device.
+            state["_init_scale"] = self.get_scale()
+            state["_init_growth_tracker"] = self._get_growth_tracker()
+            state["_scale"] = state["_growth_tracker"] = None
+        return state
 
     def _started(self, method: str) -> Tensor:
         """The scale, which exists once something was scaled."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from opsin import zeros_like
-from opsin._C import Tensor, _adam_step
+from opsin import float32, tensor, zeros_like
+from opsin._C import Tensor, _adam_step, device
 from opsin.optim.optimizer import Optimizer, check_at_least, check_not_differentiable, with_gradients
 
 __all__ = ["Adam", "AdamW"]
+
+_CPU = device("cpu")
 
 # Parameters, gradients, first and second moments, largest second moments.
 _Columns = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
@@ -22,7 +24,7 @@ class Adam(Optimizer):
     `decoupled_weight_decay`.
     `amsgrad` divides by the largest v so far. One fused pass over all parameters: `foreach`, `capturable`
     and `fused` are accepted and change nothing. State: `exp_avg`, `exp_avg_sq`, `max_exp_avg_sq` and the
-    number `step`.
+    number `step`, for parameters on a GPU a float32 tensor there, so that a CUDA graph can hold the step.
     """
 
     def __init__(
@@ -71,10 +73,10 @@ class Adam(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             group.setdefault("decoupled_weight_decay", self.defaults["decoupled_weight_decay"])
-        for values in self.state.values():
-            # PyTorch counts steps in a tensor.
-            if "step" in values:
-                values["step"] = int(values["step"])
+            for param in group["params"]:
+                values = self.state.get(param, {})
+                if "step" in values:
+                    values["step"] = _step_for(param, values["step"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update from the present gradients.
@@ -86,16 +88,24 @@ class Adam(Optimizer):
             amsgrad = group["amsgrad"]
             # The bias correction depends on the step, which differs for parameters that joined later.
             by_step: dict[int, _Columns] = {}
+            counters: list[Tensor] = []
             for param, grad in zip(*with_gradients(group["params"]), strict=True):
                 state = self._state_of(param)
                 if not state:
-                    state["step"] = 0
+                    state["step"] = _step_for(param, 0)
                     state["exp_avg"] = zeros_like(param.detach())
                     state["exp_avg_sq"] = zeros_like(param.detach())
                     if amsgrad:
                         state["max_exp_avg_sq"] = zeros_like(param.detach())
-                state["step"] += 1
-                columns = by_step.setdefault(state["step"], ([], [], [], [], []))
+                step = state["step"]
+                if (step.device if isinstance(step, Tensor) else _CPU) != param.device:
+                    step = state["step"] = _step_for(param, step)  # the model has moved
+                if isinstance(step, Tensor):
+                    counters.append(step)  # counted up where it lies
+                    step = 0
+                else:
+                    step = state["step"] = step + 1
+                columns = by_step.setdefault(step, ([], [], [], [], []))
                 columns[0].append(param)
                 columns[1].append(grad)
                 columns[2].append(state["exp_avg"])
@@ -106,8 +116,8 @@ class Adam(Optimizer):
             for step, columns in by_step.items():
                 _adam_step(
                     *columns,
-                    step,
-                    float(group["lr"]),
+                    step or counters,
+                    group["lr"],
                     float(beta1),
                     float(beta2),
                     float(group["eps"]),
@@ -117,6 +127,13 @@ class Adam(Optimizer):
                     group["decoupled_weight_decay"],
                 )
         return loss
+
+
+def _step_for(param: Tensor, step: Any) -> int | Tensor:
+    """A number of steps as the parameter counts them. PyTorch always counts them in a tensor."""
+    if param.device.type != "cuda":
+        return int(step)
+    return tensor(float(step), dtype=float32, device=param.device)
 
 
 class AdamW(Adam):

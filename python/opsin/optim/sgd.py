@@ -97,7 +97,7 @@ class SGD(Optimizer):
                 params,
                 grads,
                 buffers,
-                float(group["lr"]),
+                group["lr"],
                 float(group["momentum"]),
                 float(group["dampening"]),
                 float(group["weight_decay"]),

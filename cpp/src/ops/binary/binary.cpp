@@ -128,6 +128,8 @@ Tensor floor_divide_(const Tensor& self, const Tensor& other) {
   return apply_(BinaryOp::DivFloor, self, other);
 }
 Tensor pow(const Tensor& self, const Tensor& exponent) {
+  if (autocast::is_on(DeviceType::kCUDA, self, exponent))
+    return autocast::call<autocast::kFull>(opsin::pow, self, exponent);
   if (const Unary simple = simple_power(self, exponent, false)) return simple(self);
   check_power(self, exponent);
   return apply(BinaryOp::Pow, self, exponent);

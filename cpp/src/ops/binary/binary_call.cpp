@@ -103,6 +103,8 @@ struct Discrete {
 }  // namespace
 
 Tensor apply(BinaryOp op, const Tensor& a, const Tensor& b) {
+  if (op == BinaryOp::Atan2 && autocast::is_on(DeviceType::kCUDA, a, b))
+    return autocast::call<autocast::kWidest>(&apply, op, a, b);
   return info(op).gradients ? call<Smooth>(op, a, b) : call<Discrete>(op, a, b);
 }
 

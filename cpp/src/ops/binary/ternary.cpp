@@ -65,12 +65,16 @@ Tensor lerp_(const Tensor& self, const Tensor& end, const Tensor& weight) {
   return ternary::apply_(TernaryOp::Lerp, self, end, weight, 0);
 }
 Tensor addcmul(const Tensor& self, const Tensor& tensor1, const Tensor& tensor2, const Scalar& value) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(addcmul, self, tensor1, tensor2, value);
   return ternary::apply(TernaryOp::Addcmul, self, tensor1, tensor2, value);
 }
 Tensor addcmul_(const Tensor& self, const Tensor& tensor1, const Tensor& tensor2, const Scalar& value) {
   return ternary::apply_(TernaryOp::Addcmul, self, tensor1, tensor2, value);
 }
 Tensor addcdiv(const Tensor& self, const Tensor& tensor1, const Tensor& tensor2, const Scalar& value) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(addcdiv, self, tensor1, tensor2, value);
   check_addcdiv(tensor1, tensor2);
   return ternary::apply(TernaryOp::Addcdiv, self, tensor1, tensor2, value);
 }

@@ -7,6 +7,7 @@
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
+#include "autograd/autocast.h"
 #include "core/registry.h"
 
 namespace opsin {
@@ -160,6 +161,12 @@ int64_t ellipsis_rank(const std::vector<int>& subscripts, const Tensor& operand,
 
 Tensor einsum(std::string_view text, TensorSpan operands) {
   OPSIN_CHECK(ValueError, !operands.empty(), "einsum: must provide at least one operand");
+  if (autocast::is_on(DeviceType::kCUDA, operands[0])) {
+    TensorList lower;
+    for (const Tensor& operand : operands) lower.push_back(autocast::cast(operand, autocast::kLower));
+    const autocast::Suspend off;
+    return einsum(text, lower);
+  }
   const Equation equation = read_equation(text, operands.size());
   int64_t hidden = 0;
   for (size_t i = 0; i < operands.size(); ++i) {
@@ -249,6 +256,8 @@ Tensor einsum(std::string_view text, TensorSpan operands) {
 }
 
 Tensor tensordot(const Tensor& self, const Tensor& other, IntSpan dims_self, IntSpan dims_other) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(tensordot, self, other, dims_self, dims_other);
   OPSIN_CHECK(ShapeError, dims_self.size() == dims_other.size(),
               "tensordot: both dimension lists should have same length, got ", str(dims_self), " and ",
               str(dims_other));

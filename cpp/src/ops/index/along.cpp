@@ -101,6 +101,8 @@ Tensor scatter_add_(const Tensor& self, int64_t dim, const Tensor& index, const 
 }
 
 Tensor scatter_add(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(scatter_add, self, dim, index, src);
   return scatter_add_(clone(self), dim, index, src);
 }
 

@@ -253,6 +253,8 @@ Tensor index_put_(const Tensor& self, TensorSpan indices, const Tensor& values, 
 }
 
 Tensor index_put(const Tensor& self, TensorSpan indices, const Tensor& values, bool accumulate) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kWidest>(index_put, self, indices, values, accumulate);
   return index_put_(clone(self), indices, values, accumulate);
 }
 
@@ -289,7 +291,8 @@ Tensor index_copy_(const Tensor& self, int64_t dim, const Tensor& index, const T
 }
 
 Tensor index_copy(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source) {
-  if (autocast::is_active()) return autocast::call<autocast::kWidest>(index_copy, self, dim, index, source);
+  if (autocast::is_on(DeviceType::kCPU, self))
+    return autocast::call<autocast::kWidest>(index_copy, self, dim, index, source);
   return index_copy_(clone(self), dim, index, source);
 }
 

@@ -180,6 +180,7 @@ Tensor bmm(const Tensor& self, const Tensor& mat2) {
 }
 
 Tensor mv(const Tensor& self, const Tensor& vec) {
+  if (autocast::is_on(DeviceType::kCUDA, self)) return autocast::call<autocast::kLower>(mv, self, vec);
   if (autocast::is_active()) return autocast::call<autocast::kAsIs>(mv, self, vec);
   check_rank(self, 2, "mv", "self");
   check_rank(vec, 1, "mv", "vec");
@@ -188,6 +189,7 @@ Tensor mv(const Tensor& self, const Tensor& vec) {
 }
 
 Tensor dot(const Tensor& self, const Tensor& tensor) {
+  if (autocast::is_on(DeviceType::kCUDA, self)) return autocast::call<autocast::kWidest>(dot, self, tensor);
   if (autocast::is_active()) return autocast::call<autocast::kAsIs>(dot, self, tensor);
   check_dtypes(self, tensor, "dot");
   check_rank(self, 1, "dot", "self");
@@ -262,6 +264,8 @@ Tensor inner(const Tensor& self, const Tensor& other) {
 
 Tensor addr(const Tensor& self, const Tensor& vec1, const Tensor& vec2, const Scalar& beta,
             const Scalar& alpha) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kLower>(addr, self, vec1, vec2, beta, alpha);
   return blend(self, outer(vec1, vec2), beta, alpha, "addr");
 }
 Tensor addbmm(const Tensor& self, const Tensor& batch1, const Tensor& batch2, const Scalar& beta,
@@ -283,6 +287,8 @@ Tensor baddbmm(const Tensor& self, const Tensor& batch1, const Tensor& batch2, c
 }
 Tensor addmv(const Tensor& self, const Tensor& mat, const Tensor& vec, const Scalar& beta,
              const Scalar& alpha) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kLower>(addmv, self, mat, vec, beta, alpha);
   if (autocast::is_active()) return autocast::call<autocast::kAsIs>(addmv, self, mat, vec, beta, alpha);
   return blend(self, mv(mat, vec), beta, alpha, "addmv");
 }
@@ -310,6 +316,8 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
 
 /// y[n, o] = x1[n, i] W[o, i, j] x2[n, j] + b[o], as a matrix product with x1 and a weighted sum with x2.
 Tensor bilinear(const Tensor& input1, const Tensor& input2, const Tensor& weight, const Tensor& bias) {
+  if (autocast::is_on(DeviceType::kCUDA, input1))
+    return autocast::call<autocast::kWidest>(bilinear, input1, input2, weight, bias);
   if (autocast::is_active()) return autocast::call<autocast::kAsIs>(bilinear, input1, input2, weight, bias);
   OPSIN_CHECK(ShapeError,
               weight.dim() == 3 && input1.dim() > 0 && input2.dim() == input1.dim() &&

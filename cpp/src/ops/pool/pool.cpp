@@ -204,7 +204,7 @@ PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, Int
 }
 
 Tensor run_avg(const PoolParams& p, size_t axes, const Tensor& input) {
-  if (axes == 3 && autocast::is_active()) {
+  if (axes == 3 && autocast::is_on(DeviceType::kCPU, input)) {
     return autocast::call<autocast::kFull>(run_avg, p, axes, input);
   }
   if (input.dim() == static_cast<int64_t>(axes) + 2) return call<AvgPool>(p, input);
@@ -212,7 +212,7 @@ Tensor run_avg(const PoolParams& p, size_t axes, const Tensor& input) {
 }
 
 std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& input, bool wants_indices) {
-  if (axes == 3 && autocast::is_active()) {
+  if (axes == 3 && autocast::is_on(DeviceType::kCPU, input)) {
     return autocast::call<autocast::kFull>(run_max, p, axes, input, wants_indices);
   }
   const bool unbatched = input.dim() == static_cast<int64_t>(axes) + 1;

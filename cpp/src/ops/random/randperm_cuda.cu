@@ -8,10 +8,9 @@
 #include <bit>
 
 #include <opsin/error.h>
-#include <opsin/tensor.h>
 
-#include "core/backend.h"
 #include "cuda/block.h"
+#include "cuda/scratch.h"
 #include "random_functors.h"
 #include "random_kernels.h"
 
@@ -100,10 +99,8 @@ void fill_randperm(const FillParams& p) {
   OPSIN_CHECK(Error, p.count < int64_t{kDone}, "randperm: expected n below 2^32 - 1 on a GPU, got ", p.count);
   const auto n = static_cast<uint32_t>(p.count);
   if (n == 0) return;
-  const Device device{DeviceType::kCUDA, static_cast<int8_t>(active_device())};
-  const Tensor scratch = empty({2, p.count}, kInt32, device);
-  auto* words = reinterpret_cast<uint32_t*>(scratch.impl()->physical_data());
-  const Shuffle s{static_cast<int64_t*>(p.out), words, words + n, n};
+  const Scratch<uint32_t> words(2 * p.count);
+  const Shuffle s{static_cast<int64_t*>(p.out), words.data(), words.data() + n, n};
   const bool is_short = n <= kShort;
   if (!is_short) {
     const unsigned grid = grid_for(n, kThreads);

@@ -130,7 +130,7 @@ Tensor sum_input(const Tensor& self, DType dtype) {
 }  // namespace
 
 Tensor sum(const Tensor& self, IntSpan dim, bool keepdim, std::optional<DType> dtype) {
-  const DType result = sum_type(self, dtype);
+  const DType result = sum_type(self, autocast::full_dtype(self, dtype));
   const Tensor x = sum_input(self, result);
   return to(call<Sum>(params_of(x, dim, keepdim, "sum"), x), result);
 }

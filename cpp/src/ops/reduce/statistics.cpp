@@ -34,8 +34,8 @@ struct VarMean {
     const FoldPlan plan(x, p.mask, p.keepdim);
     const auto n = static_cast<double>(reduced_count(x, p.mask));
     const Tensor mean = plan.run(Fold::Sum, kFloat64, {.divisor = n});
-    const Tensor y = plan.run(Fold::CenteredSquares, x.dtype(),
-                              {.divisor = p.divisor, .root = p.root ? 2.0 : 1.0}, mean);
+    const Tensor y =
+        plan.run(Fold::CenteredSquares, x.dtype(), {.divisor = p.divisor, .root = p.root ? 2.0 : 1.0}, mean);
     return {plan.settle(y), to(plan.settle(mean), x.dtype())};
   }
   static void save(Saver& saver, const Params& p, const Tensor& x, const std::array<Tensor, 2>& y) {
@@ -151,7 +151,7 @@ double to_correction(std::optional<Scalar> correction) { return correction ? cor
 
 Tensor p_norm(const Tensor& self, double p, IntSpan dim, bool keepdim, std::optional<DType> dtype,
               const char* op) {
-  const Tensor x = to(self, dtype.value_or(self.dtype()));
+  const Tensor x = to(self, autocast::full_dtype(self, dtype).value_or(self.dtype()));
   OPSIN_CHECK(Error, is_floating_point(x.dtype()), op, ": Expected a floating point tensor as input, got ",
               name(x.dtype()), " (pass dtype=)");
   const uint64_t mask = reduced_mask(x, dim, op);
@@ -189,13 +189,15 @@ Tensor vector_norm(const Tensor& x, double ord, IntSpan dim, bool keepdim, std::
 }
 
 Tensor logsumexp(const Tensor& self, IntSpan dim, bool keepdim) {
+  if (autocast::is_on(DeviceType::kCUDA, self))
+    return autocast::call<autocast::kFull>(logsumexp, self, dim, keepdim);
   const Tensor x = to(self, floating_type(self.dtype()));
   const uint64_t mask = reduced_mask(x, dim, "logsumexp");
   return call<LogSumExp>({mask, keepdim, reduced_sizes(x, mask, true)}, x);
 }
 
 Tensor trace(const Tensor& self) {
-  if (autocast::is_active()) return autocast::call<autocast::kFull>(trace, self);
+  if (autocast::is_on(DeviceType::kCPU, self)) return autocast::call<autocast::kFull>(trace, self);
   OPSIN_CHECK(ShapeError, self.dim() == 2, "trace: expected a matrix, got input ", str(self.sizes()));
   const Dims& strides = contiguous(self).strides();
   const Tensor x = contiguous(self);

@@ -156,10 +156,10 @@ std::array<Tensor, 2> cumulative_extremum(const Tensor& self, int64_t dim) {
 }  // namespace
 
 Tensor cumsum(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
-  return call<CumSum>({wrap_dim(dim, self.dim(), "cumsum"), false}, to(self, sum_type(self, dtype)));
+  return call<CumSum>({wrap_dim(dim, self.dim(), "cumsum"), false}, to(self, sum_type(self, autocast::full_dtype(self, dtype))));
 }
 Tensor cumprod(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
-  return call<CumProd>({wrap_dim(dim, self.dim(), "cumprod"), false}, to(self, sum_type(self, dtype)));
+  return call<CumProd>({wrap_dim(dim, self.dim(), "cumprod"), false}, to(self, sum_type(self, autocast::full_dtype(self, dtype))));
 }
 Tensor logcumsumexp(const Tensor& self, int64_t dim) {
   return call<LogCumSumExp>({wrap_dim(dim, self.dim(), "logcumsumexp"), false},

@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include <opsin/tensor.h>
-
-#include "core/backend.h"
 #include "cuda/block.h"
+#include "cuda/scratch.h"
 #include "scan_ops.h"
 
 namespace opsin {
@@ -189,9 +187,8 @@ void run_passes(ScanArgs<State>& args, Pass pass) {
   args.is_final = true;
   if (args.chunks == 1) return pass(args);
   const ScanParams& p = args.source.p;
-  const int64_t bytes = p.outer * p.inner * args.chunks * static_cast<int64_t>(sizeof(State));
-  const Tensor memory = empty({bytes}, kUInt8, {DeviceType::kCUDA, static_cast<int8_t>(active_device())});
-  args.totals = reinterpret_cast<State*>(memory.impl()->physical_data());
+  const Scratch<State> totals(p.outer * p.inner * args.chunks);
+  args.totals = totals.data();
   args.is_final = false;
   pass(args);
   args.is_final = true;

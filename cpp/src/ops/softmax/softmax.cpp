@@ -87,8 +87,8 @@ struct Softmax {
     const auto kernel = softmax_backward.get(y.device(), y.dtype());
     if (y.numel() > 0) {
       const Vectors v(y, p.dim);
-      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer, v.n,
-              v.inner, y.dtype(), kLog});
+      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer,
+              v.n, v.inner, y.dtype(), kLog});
     }
     ctx.set(0, grad_x);
   }
@@ -114,10 +114,12 @@ Tensor functional_softmin(const Tensor& input, std::optional<int64_t> dim, int64
 }  // namespace
 
 Tensor softmax(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
+  dtype = autocast::full_dtype(self, dtype);
   return call<Softmax<false>>({wrap_dim(dim, self.dim(), "softmax")}, to(self, dtype.value_or(self.dtype())));
 }
 
 Tensor log_softmax(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
+  dtype = autocast::full_dtype(self, dtype);
   return call<Softmax<true>>({wrap_dim(dim, self.dim(), "log_softmax")},
                              to(self, dtype.value_or(self.dtype())));
 }

@@ -6,12 +6,11 @@
 #include <bit>
 
 #include <opsin/error.h>
-#include <opsin/tensor.h>
 
-#include "core/backend.h"
 #include "cuda/block.h"
+#include "cuda/scratch.h"
+#include "cuda/sort.h"
 #include "sort_keys.h"
-#include "sort_kernels.h"
 
 namespace opsin {
 
@@ -117,15 +116,11 @@ void launch_tiles(Tiles& t) {
   const unsigned slots = std::max(t.width, kFewSlots);
   const int64_t blocks = (t.rows * t.tiles + slots / t.width - 1) / (slots / t.width);
   const auto grid = static_cast<unsigned>(blocks);
-  if (has_wide_keys(t.source.dtype)) {
+  if (t.source.size == sizeof(uint64_t)) {
     OPSIN_LAUNCH(sort_tiles<uint64_t>, grid, kThreads, slots * (sizeof(uint64_t) + sizeof(uint32_t)), t, slots);
   } else {
     OPSIN_LAUNCH(sort_tiles<uint32_t>, grid, kThreads, slots * (sizeof(uint32_t) + sizeof(uint32_t)), t, slots);
   }
-}
-
-Tensor scratch(int64_t words) {
-  return empty({words}, kInt32, {DeviceType::kCUDA, static_cast<int8_t>(active_device())});
 }
 
 /// Rounds of tiles, each of which keeps `results` elements, until one tile is left.
@@ -137,11 +132,11 @@ void run_tiles(const SortParams& p, const SortSource& source) {
   t.k = p.k;
   t.pick = p.pick;
   t.kept = static_cast<unsigned>(p.results);
-  Tensor candidates, winners;
+  Scratch<uint32_t> candidates;
   while (t.count > kMostSlots) {
     const int64_t tiles = (t.count + kMostSlots - 1) / kMostSlots;
-    winners = scratch(p.rows * tiles * t.kept);
-    t.winners = reinterpret_cast<uint32_t*>(winners.impl()->physical_data());
+    Scratch<uint32_t> winners(p.rows * tiles * t.kept);
+    t.winners = winners.data();
     launch_tiles(t);
     t.candidates = t.winners;
     t.count = tiles * t.kept;
@@ -153,13 +148,47 @@ void run_tiles(const SortParams& p, const SortSource& source) {
   launch_tiles(t);
 }
 
-void sort_rows(const SortParams& p) {
+template <class Key>
+__global__ void __launch_bounds__(kThreads) make_keys(SortSource source, Key* keys, int64_t count) {
+  for (int64_t i = thread_rank(); i < count; i += thread_count()) keys[i] = key_at<Key>(source, 0, i);
+}
+
+/// The results, from the keys of whole rows in order and where they were.
+template <class Key>
+__global__ void __launch_bounds__(kThreads)
+    take_results(SortSource source, SortParams p, const Key* keys, const uint32_t* positions) {
+  for (int64_t e = thread_rank(); e < p.rows * p.results; e += thread_count()) {
+    const int64_t row = e / p.results;
+    int64_t place = e - row * p.results;
+    if (p.pick == Pick::kNth) place = p.k;
+    if (p.pick == Pick::kMedian) place = median_place(keys + row * p.n, p.n, source);
+    const uint32_t position = positions[row * p.n + place];
+    p.positions[e] = position;
+    copy_value(source, static_cast<char*>(p.values), e, row, position);
+  }
+}
+
+template <class Key>
+void sort_long_rows(const SortParams& p, const SortSource& source) {
+  const int64_t count = p.rows * p.n;
+  const Scratch<Key> keys(count);
+  OPSIN_LAUNCH(make_keys<Key>, grid_for(count, kThreads), kThreads, 0, source, keys.data(), count);
+  const SortedRows<Key> sorted = cuda::sort_rows(keys.data(), p.rows, p.n, static_cast<int>(8 * source.size));
+  OPSIN_LAUNCH(take_results<Key>, grid_for(p.rows * p.results, kThreads), kThreads, 0, source, p, sorted.keys,
+               sorted.positions);
+}
+
+void sort_any(const SortParams& p) {
   OPSIN_CHECK(Error, p.n < int64_t{kNowhere}, "sort: expected rows shorter than 2^32 - 1 on a GPU, got ", p.n);
-  const SortSource source{static_cast<const char*>(p.x), p.n, p.dtype,
-                          static_cast<unsigned>(item_size(p.dtype)), p.descending};
+  const SortSource source = source_of(p);
   // A round must leave a quarter at most.
-  if (p.n <= kMostSlots || (p.pick == Pick::kTop && p.results <= kMostSlots / 4)) return run_tiles(p, source);
-  sort_long_rows(p, source);
+  if (p.n <= kMostSlots || (p.pick == Pick::kTop && p.results <= kMostSlots / 4)) {
+    run_tiles(p, source);
+  } else if (source.size == sizeof(uint64_t)) {
+    sort_long_rows<uint64_t>(p, source);
+  } else {
+    sort_long_rows<uint32_t>(p, source);
+  }
 }
 
 }  // namespace
@@ -169,7 +198,7 @@ void register_sort_cuda();
 void register_sort_cuda() {
   for (int i = 0; i < kNumDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
-    if (!is_complex(dtype)) sort_forward.set(DeviceType::kCUDA, dtype, sort_rows);
+    if (!is_complex(dtype)) sort_forward.set(DeviceType::kCUDA, dtype, sort_any);
   }
 }
 

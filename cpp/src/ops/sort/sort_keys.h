@@ -3,7 +3,7 @@
 
 #include <opsin/dtype.h>
 
-#include "cuda/access.h"
+#include "cuda/launch.h"
 #include "sort_kernels.h"
 
 namespace opsin {
@@ -12,41 +12,66 @@ namespace opsin {
 struct SortSource {
   const char* x;
   int64_t n;
-  DType dtype;
-  unsigned size;
+  unsigned size;      ///< Bytes of an element.
+  uint64_t infinity;  ///< The bits of the infinite value; 0 for integers.
+  bool is_signed;
   bool descending;
 };
 
-/// Whether keys have 64 bits; they have 32 otherwise.
-constexpr bool has_wide_keys(DType dtype) { return dtype == kFloat64 || dtype == kInt64; }
+inline SortSource source_of(const SortParams& p) {
+  uint64_t infinity = 0;
+  if (p.dtype == kFloat16) infinity = 0x7c00;
+  if (p.dtype == kBFloat16) infinity = 0x7f80;
+  if (p.dtype == kFloat32) infinity = 0x7f800000;
+  if (p.dtype == kFloat64) infinity = 0x7ff0000000000000;
+  return {static_cast<const char*>(p.x), p.n, static_cast<unsigned>(item_size(p.dtype)),
+          infinity, p.dtype != kBool && p.dtype != kUInt8, p.descending};
+}
 
-/// Equal elements have equal keys, zeros of both signs too; NaN has the largest (the smallest if descending).
+/// All bits that a key of elements of `size` bytes can have.
+template <class Key>
+OPSIN_FN Key key_mask(unsigned size) {
+  return static_cast<Key>(~Key(0)) >> (8 * (sizeof(Key) - size));
+}
+
+/// Equal elements have equal keys, zeros of both signs too; NaN has the largest (0 if descending).
 template <class Key>
 __device__ __forceinline__ Key key_at(const SortSource& s, int64_t row, int64_t position) {
-  constexpr Key kSign = Key(1) << (8 * sizeof(Key) - 1);
-  const char* from = s.x + (row * s.n + position) * s.size;
-  Key key;
-  if (is_floating_point(s.dtype)) {
-    using Real = std::conditional_t<sizeof(Key) == 8, double, float>;
-    const Real value = cuda::load<Real>(from, s.dtype);
-    const Key bits = __builtin_bit_cast(Key, value);
-    key = (bits & kSign) != 0 ? ~bits : bits | kSign;
-    if (value == 0) key = kSign;
-    if (value != value) key = ~Key(0);
+  const int64_t at = row * s.n + position;
+  Key bits;
+  if (sizeof(Key) == 8) {
+    bits = static_cast<Key>(reinterpret_cast<const uint64_t*>(s.x)[at]);
+  } else if (s.size == 4) {
+    bits = reinterpret_cast<const uint32_t*>(s.x)[at];
+  } else if (s.size == 2) {
+    bits = reinterpret_cast<const uint16_t*>(s.x)[at];
   } else {
-    key = static_cast<Key>(cuda::load<int64_t>(from, s.dtype)) ^ kSign;
+    bits = reinterpret_cast<const uint8_t*>(s.x)[at];
   }
-  return s.descending ? static_cast<Key>(~key) : key;
+  const Key mask = key_mask<Key>(s.size), sign = mask ^ (mask >> 1);
+  Key key = s.is_signed ? bits ^ sign : bits;
+  if (s.infinity != 0) {
+    const Key magnitude = bits & ~sign;
+    if (magnitude == 0) {
+      key = sign;
+    } else if (magnitude > static_cast<Key>(s.infinity)) {
+      key = mask;
+    } else if ((bits & sign) != 0) {
+      key = ~bits & mask;
+    }
+  }
+  return s.descending ? key ^ mask : key;
 }
 
 /// Where the median of n ascending keys is: the first NaN, or the lower of the two middle ones.
 template <class Key>
 __device__ __forceinline__ int64_t median_place(const Key* keys, int64_t n, const SortSource& s) {
-  if (!is_floating_point(s.dtype) || keys[n - 1] != ~Key(0)) return (n - 1) / 2;
+  const Key nan = key_mask<Key>(s.size);
+  if (s.infinity == 0 || keys[n - 1] != nan) return (n - 1) / 2;
   int64_t low = 0, high = n - 1;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (keys[middle] == ~Key(0)) {
+    if (keys[middle] == nan) {
       high = middle;
     } else {
       low = middle + 1;

@@ -116,7 +116,39 @@ struct Question {
 
 }  // namespace
 
+namespace {
+
+/// Functions that amplify errors or leave the range of float16.
+bool runs_in_float32_on_gpu(UnaryOp op) {
+  switch (op) {
+    case UnaryOp::Acos:
+    case UnaryOp::Asin:
+    case UnaryOp::Cosh:
+    case UnaryOp::Erfinv:
+    case UnaryOp::Exp:
+    case UnaryOp::Expm1:
+    case UnaryOp::Log:
+    case UnaryOp::Log10:
+    case UnaryOp::Log1p:
+    case UnaryOp::Log2:
+    case UnaryOp::Reciprocal:
+    case UnaryOp::Rsqrt:
+    case UnaryOp::Sinh:
+    case UnaryOp::Softplus:
+    case UnaryOp::Tan:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 Tensor apply(UnaryOp op, const Tensor& x, const UnaryArgs& args) {
+  if (autocast::is_on(DeviceType::kCUDA, x) && runs_in_float32_on_gpu(op)) {
+    const Tensor full = autocast::cast(x, autocast::kFull);
+    if (!full.is_same(x)) return apply(op, full, args);
+  }
   return info(op).derivative ? call<Smooth>({op, args}, x) : call<Question>({op, args}, x);
 }
 
