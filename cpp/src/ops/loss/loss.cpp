@@ -150,19 +150,20 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight,
                             std::string_view reduction) {
-  OPSIN_CHECK(Error, !autocast::is_on(DeviceType::kCUDA, input),
-              "binary_cross_entropy: torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to "
-              "autocast, because float16 holds no probability close to 1 (use "
-              "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what the sigmoid gets)");
+  OPSIN_CHECK(
+      Error, !autocast::is_on(DeviceType::kCUDA, input),
+      "binary_cross_entropy: torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to "
+      "autocast, because float16 holds no probability close to 1 (use "
+      "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what the sigmoid gets)");
   if (autocast::is_active())
     return autocast::call<autocast::kFull>(binary_cross_entropy, input, target, weight, reduction);
   constexpr const char* kName = "binary_cross_entropy";
   check_same_shape(input, target, kName);
   // A GPU is not waited for: there, what lies outside gives NaN, as the logarithm of a negative number does.
   if (const Tensor x = input.detach(); x.device().is_cpu()) {
-    OPSIN_CHECK(
-        Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
-        ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for scores)");
+    OPSIN_CHECK(Error, all(logical_and(ge(x, wrap_number(0.0)), le(x, wrap_number(1.0)))).item<bool>(), kName,
+                ": all elements of input should be between 0 and 1 (use binary_cross_entropy_with_logits for "
+                "scores)");
   }
   const Tensor least = wrap_number(-100.0), one = wrap_number(1.0);
   const Tensor yes = maximum(log(input), least), no = maximum(log(sub(one, input)), least);

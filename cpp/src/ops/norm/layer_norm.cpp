@@ -40,7 +40,8 @@ struct LayerNorm {
     const Tensor x = contiguous(input);
     const Tensor y = empty(x.sizes(), x.dtype(), x.device());
     const int64_t rows = p.n == 0 ? 0 : x.numel() / p.n;
-    const Tensor mean = empty(Dims{rows}, kFloat64, x.device()), inverse = empty(Dims{rows}, kFloat64, x.device());
+    const Tensor mean = empty(Dims{rows}, kFloat64, x.device()),
+                 inverse = empty(Dims{rows}, kFloat64, x.device());
     const DType compute = compute_type(x.dtype());
     const Tensor w = flat(weight, compute), b = flat(bias, compute);
     const auto kernel = layer_norm_forward.get(x.device(), x.dtype());

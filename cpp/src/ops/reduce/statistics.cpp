@@ -34,8 +34,8 @@ struct VarMean {
     const FoldPlan plan(x, p.mask, p.keepdim);
     const auto n = static_cast<double>(reduced_count(x, p.mask));
     const Tensor mean = plan.run(Fold::Sum, kFloat64, {.divisor = n});
-    const Tensor y = plan.run(Fold::CenteredSquares, x.dtype(),
-                              {.divisor = p.divisor, .root = p.root ? 2.0 : 1.0}, mean);
+    const Tensor y =
+        plan.run(Fold::CenteredSquares, x.dtype(), {.divisor = p.divisor, .root = p.root ? 2.0 : 1.0}, mean);
     return {plan.settle(y), to(plan.settle(mean), x.dtype())};
   }
   static void save(Saver& saver, const Params& p, const Tensor& x, const std::array<Tensor, 2>& y) {

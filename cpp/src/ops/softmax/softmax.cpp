@@ -87,8 +87,8 @@ struct Softmax {
     const auto kernel = softmax_backward.get(y.device(), y.dtype());
     if (y.numel() > 0) {
       const Vectors v(y, p.dim);
-      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer, v.n,
-              v.inner, y.dtype(), kLog});
+      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer,
+              v.n, v.inner, y.dtype(), kLog});
     }
     ctx.set(0, grad_x);
   }
