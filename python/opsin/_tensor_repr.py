@@ -118,7 +118,9 @@ def _corners(tensor: Tensor) -> Tensor:
         size = tensor.shape[dim]
         if size > 2 * keep:
             # On the CPU, where GPUs have no say in how their tensors print.
-            tensor = cat([tensor.narrow(dim, 0, keep).cpu(), tensor.narrow(dim, size - keep, keep).cpu()], dim)
+            tensor = cat(
+                [tensor.narrow(dim, 0, keep).cpu(), tensor.narrow(dim, size - keep, keep).cpu()], dim
+            )
     return tensor
 
 

@@ -99,7 +99,8 @@ def _place(
     if map_location is None and not devices:
         return tensors
     return {
-        name: _placed(tensor, devices.get(name, "cpu"), map_location, path) for name, tensor in tensors.items()
+        name: _placed(tensor, devices.get(name, "cpu"), map_location, path)
+        for name, tensor in tensors.items()
     }
 
 

@@ -59,7 +59,9 @@ def test_python_numbers() -> None:
 def test_indices_from_the_host() -> None:
     x = opsin.arange(12, device="cuda").reshape(3, 4)
     assert x[1, 2].item() == 6 and x[-1].tolist() == [8, 9, 10, 11] and x[:, 1::2].tolist()[0] == [1, 3]
-    assert x[[0, 2]].tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]] and x[np.array([1])].tolist() == [[4, 5, 6, 7]]
+    assert x[[0, 2]].tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]] and x[np.array([1])].tolist() == [
+        [4, 5, 6, 7]
+    ]
     assert x[opsin.tensor([2, 0]), 1].tolist() == [9, 1]
     assert x[opsin.tensor([True, False, True])].shape == (2, 4)
     assert x[opsin.tensor(1)].tolist() == [4, 5, 6, 7]
@@ -177,7 +179,10 @@ def test_state_made_before_the_model_moved_follows_it() -> None:
     for moves in (False, True):
         opsin.manual_seed(0)
         model = nn.Linear(3, 2)
-        for optimizer in (opsin.optim.Adam(model.parameters()), opsin.optim.SGD(model.parameters(), 0.1, 0.9)):
+        for optimizer in (
+            opsin.optim.Adam(model.parameters()),
+            opsin.optim.SGD(model.parameters(), 0.1, 0.9),
+        ):
             where = "cpu"
             for _ in range(3):
                 optimizer.zero_grad()

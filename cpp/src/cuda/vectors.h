@@ -1,5 +1,5 @@
-// What kernels that are limited by memory share: floating-point numbers read sixteen bytes at a time, and groups of
-// threads that hold the row of a matrix in their registers.
+// What kernels that are limited by memory share: floating-point numbers read sixteen bytes at a time, and
+// groups of threads that hold the row of a matrix in their registers.
 #pragma once
 
 #include <cmath>
@@ -9,8 +9,8 @@
 
 namespace opsin::cuda {
 
-/// What floating-point numbers stored as S are computed in. Both 16-bit types are stored as uint16_t; which of them
-/// it is, is told at run time.
+/// What floating-point numbers stored as S are computed in. Both 16-bit types are stored as uint16_t; which
+/// of them it is, is told at run time.
 template <class S>
 using Computed = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
@@ -57,8 +57,8 @@ __device__ __forceinline__ Pack<S, N>& pack_at(S* to) {
   return *reinterpret_cast<Pack<S, N>*>(to);
 }
 
-// The GPU has an instruction for powers of two, so its own exp() takes half as many instructions as math::exp();
-// kernels that take one per element are limited by it.
+// The GPU has an instruction for powers of two, so its own exp() takes half as many instructions as
+// math::exp(); kernels that take one per element are limited by it.
 template <class T>
 __device__ __forceinline__ T device_exp(T x) {
   return std::exp(x);
@@ -76,7 +76,8 @@ void dispatch_stored(DType dtype, Body&& body) {
   body.template operator()<uint16_t>();
 }
 
-/// Whether vectors of S can be read from every row of `n` elements at the given addresses, of which some may be null.
+/// Whether vectors of S can be read from every row of `n` elements at the given addresses, of which some may
+/// be null.
 template <class S, class... Data>
 bool fits_vectors(int64_t n, Data... data) {
   return sizeof(S) < 8 && n % kVector<S> == 0 && ((reinterpret_cast<uintptr_t>(data) % 16 == 0) && ...);
@@ -90,17 +91,22 @@ struct MaxNumber {
   }
 };
 
-inline constexpr int kHeld = 8;          ///< Elements that a thread holds.
-inline constexpr int kRowThreads = 128;  ///< Threads of a block that serves several rows.
+inline constexpr int kHeld = 8;                   ///< Elements that a thread holds.
+inline constexpr unsigned kRowThreads = 128;      ///< Threads of a block that serves several rows.
+inline constexpr unsigned kMostRowThreads = 512;  ///< Of a block that serves one.
+/// How many blocks a multiprocessor has room for at least: registers are kept back from kernels over 32-bit
+/// values.
+template <class S>
+inline constexpr unsigned kRowBlocks = sizeof(S) == 8 ? 1 : 2;
 
-/// Rows of n elements, each held by a group of `width` threads, a power of two: part of a warp, or a block. A row that
-/// is longer than what a whole block holds is gone through in parts.
+/// Rows of n elements, each held by a group of `width` threads, a power of two: part of a warp, or a block. A
+/// row that is longer than what a whole block holds is gone through in parts.
 struct RowGroups {
   int64_t rows, n;
   unsigned width;
 
   RowGroups(int64_t rows_, int64_t n_) : rows(rows_), n(n_), width(1) {
-    while (width < kMaxBlockThreads && int64_t{width} * kHeld < n) width *= 2;
+    while (width < kMostRowThreads && int64_t{width} * kHeld < n) width *= 2;
   }
   unsigned block() const { return width > kWarpThreads ? width : kRowThreads; }
   unsigned grid() const {
@@ -115,28 +121,34 @@ struct RowGroups {
   __device__ unsigned lane() const { return threadIdx.x & (width - 1); }
   __device__ bool held() const { return n <= static_cast<int64_t>(width) * kHeld; }
   __device__ int64_t part() const { return static_cast<int64_t>(width) * kHeld; }
-  /// Index in the row of element i of a thread, in the part that begins at `first`, for vectors of V.
+  /// How many elements there are in the part of a row that begins at `first`.
+  __device__ unsigned left(int64_t first) const {
+    return static_cast<unsigned>(n - first < part() ? n - first : part());
+  }
+  /// Where in a part element i of a thread is, for vectors of V.
   template <int V>
-  __device__ int64_t index(int64_t first, int i) const {
-    return first + static_cast<int64_t>((lane() + static_cast<unsigned>(i / V) * width) * V + i % V);
+  __device__ unsigned place(int i) const {
+    return (lane() + static_cast<unsigned>(i / V) * width) * V + static_cast<unsigned>(i % V);
   }
 };
 
-/// The elements of this thread in a part of a row; `missing` beyond its end, or without a row.
+/// The elements of this thread in the part of a row that begins at `first`; `missing` beyond its end, or
+/// without a row.
 template <class S, int V>
 __device__ __forceinline__ void load_part(Computed<S> (&to)[kHeld], const S* row, const RowGroups& groups,
                                           int64_t first, DType stored, Computed<S> missing) {
+  const unsigned left = row ? groups.left(first) : 0;
   Pack<S, V> packs[kHeld / V];
   OPSIN_UNROLL
   for (int k = 0; k < kHeld / V; ++k) {
-    const int64_t at = groups.index<V>(first, k * V);
-    if (row && at < groups.n) packs[k] = pack_at<S, V>(row + at);
+    const unsigned at = groups.place<V>(k * V);
+    if (at < left) packs[k] = pack_at<S, V>(row + first + at);
   }
   OPSIN_UNROLL
   for (int k = 0; k < kHeld / V; ++k) {
     Computed<S> values[V];
     widen(values, packs[k], stored);
-    const bool inside = row && groups.index<V>(first, k * V) < groups.n;
+    const bool inside = groups.place<V>(k * V) < left;
     OPSIN_UNROLL
     for (int v = 0; v < V; ++v) to[k * V + v] = inside ? values[v] : missing;
   }
@@ -145,14 +157,15 @@ __device__ __forceinline__ void load_part(Computed<S> (&to)[kHeld], const S* row
 template <class S, int V>
 __device__ __forceinline__ void store_part(const Computed<S> (&from)[kHeld], S* row, const RowGroups& groups,
                                            int64_t first, DType stored) {
+  const unsigned left = row ? groups.left(first) : 0;
   OPSIN_UNROLL
   for (int k = 0; k < kHeld / V; ++k) {
-    const int64_t at = groups.index<V>(first, k * V);
-    if (!row || at >= groups.n) continue;
+    const unsigned at = groups.place<V>(k * V);
+    if (at >= left) continue;
     Computed<S> values[V];
     OPSIN_UNROLL
     for (int v = 0; v < V; ++v) values[v] = from[k * V + v];
-    pack_at<S, V>(row + at) = narrow<S, V>(values, stored);
+    pack_at<S, V>(row + first + at) = narrow<S, V>(values, stored);
   }
 }
 

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 else:
 
     class _Settings(ModuleType):
-        allow_tf32 = property(lambda _: _C.allow_tf32_convolution(), lambda _, on: _C.set_allow_tf32_convolution(on))
-        benchmark = property(lambda _: _C.benchmark_algorithms(), lambda _, on: _C.set_benchmark_algorithms(on))
+        allow_tf32 = property(
+            lambda _: _C.allow_tf32_convolution(), lambda _, on: _C.set_allow_tf32_convolution(on)
+        )
+        benchmark = property(
+            lambda _: _C.benchmark_algorithms(), lambda _, on: _C.set_benchmark_algorithms(on)
+        )
         deterministic = property(
             lambda _: _C.deterministic_algorithms(), lambda _, on: _C.set_deterministic_algorithms(on)
         )

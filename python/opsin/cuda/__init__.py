@@ -221,7 +221,10 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
 
 def can_device_access_peer(device: Any, peer_device: Any) -> bool:
     """Whether tensors can be copied from one GPU to the other; all can, if need be through the CPU."""
-    first, second = _index_of(device, "can_device_access_peer"), _index_of(peer_device, "can_device_access_peer")
+    first, second = (
+        _index_of(device, "can_device_access_peer"),
+        _index_of(peer_device, "can_device_access_peer"),
+    )
     return first != second and max(first, second) < device_count()
 
 

@@ -49,17 +49,17 @@ void check_classes(const Tensor& input, const Tensor& target, const Tensor& weig
 struct Labels {
   Tensor index, weight;
 };
-Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_index, int64_t classes, DType dtype,
-                 const char* op) {
+Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_index, int64_t classes,
+                 DType dtype, const char* op) {
   if (!is_floating_point(dtype)) detail::raise_unsupported(op, dtype);
   const Tensor t = contiguous(to(target.detach(), kInt64));
   const Tensor class_weight = weight.defined() ? contiguous(to(weight.detach(), dtype)) : Tensor();
   const Labels labels{empty(t.sizes(), kInt64, t.device()), empty(t.sizes(), dtype, t.device())};
   if (t.numel() == 0) return labels;
-  class_labels.get(t.device(), dtype)(
-      {t.data<int64_t>(), class_weight.defined() ? class_weight.impl()->data() : nullptr,
-       labels.index.mutable_data<int64_t>(), labels.weight.impl()->mutable_data(), dtype, t.numel(), classes,
-       ignore_index, t.sizes(), op});
+  class_labels.get(t.device(),
+                   dtype)({t.data<int64_t>(), class_weight.defined() ? class_weight.impl()->data() : nullptr,
+                           labels.index.mutable_data<int64_t>(), labels.weight.impl()->mutable_data(), dtype,
+                           t.numel(), classes, ignore_index, t.sizes(), op});
   return labels;
 }
 
@@ -114,7 +114,8 @@ struct CrossEntropy {
     const Tensor scale = where(ne(weight, wrap_number(0.0)), mul(ctx.grad(), weight), wrap_number(0.0));
     if (ctx.create_graph()) {
       const int64_t dim = class_dim(input);
-      const Tensor at = unsqueeze(index, dim), one = ones(at.sizes(), compute_type(input.dtype()), at.device());
+      const Tensor at = unsqueeze(index, dim),
+                   one = ones(at.sizes(), compute_type(input.dtype()), at.device());
       const Tensor own = put_along(one, dim, at, input.size(dim));
       ctx.set(0, (softmax(input, dim, compute_type(input.dtype())) - own) * unsqueeze(scale, dim));
       return;
@@ -159,7 +160,8 @@ Tensor smoothed(const Tensor& input, const Tensor& target, const Tensor& weight,
                 Reduction reduction, double smoothing) {
   const int64_t dim = class_dim(input);
   const Tensor log_p = log_softmax(input, dim, compute_type(input.dtype()));
-  const Labels labels = labels_of(target, weight, ignore_index, input.size(dim), log_p.dtype(), "cross_entropy");
+  const Labels labels =
+      labels_of(target, weight, ignore_index, input.size(dim), log_p.dtype(), "cross_entropy");
   const Tensor weighted =
       weight.defined() ? mul(log_p, to(class_weights(weight, input), log_p.dtype())) : log_p;
   const Tensor counts = ne(target.detach(), wrap_number(ignore_index));

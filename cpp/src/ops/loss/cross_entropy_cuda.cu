@@ -1,7 +1,7 @@
 // Losses over classes on a GPU: log-softmax and the choice of a class in one pass.
-#include "../softmax/softmax_device.h"
 #include "cross_entropy_kernels.h"
 
+#include "../softmax/softmax_device.h"
 #include "cuda/device_error.h"
 
 namespace opsin {
@@ -12,8 +12,9 @@ namespace {
 constexpr unsigned kThreads = 256;
 
 template <class T>
-__global__ void label_kernel(const int64_t* target, const T* class_weight, int64_t* index, T* weight, int64_t count,
-                             int64_t classes, int64_t ignore_index, const char* op, DeviceError* error) {
+__global__ void label_kernel(const int64_t* target, const T* class_weight, int64_t* index, T* weight,
+                             int64_t count, int64_t classes, int64_t ignore_index, const char* op,
+                             DeviceError* error) {
   for (int64_t i = thread_rank(); i < count; i += thread_count()) {
     const int64_t t = target[i];
     const bool fits = t >= 0 && t < classes, counts = t != ignore_index && fits;
@@ -26,22 +27,25 @@ __global__ void label_kernel(const int64_t* target, const T* class_weight, int64
 void labels(const LabelParams& p) {
   const auto launch = [&]<class T>() {
     OPSIN_LAUNCH(label_kernel<T>, grid_for(p.count, kThreads), kThreads, 0, p.target,
-                 static_cast<const T*>(p.class_weight), p.index, static_cast<T*>(p.weight), p.count, p.classes,
-                 p.ignore_index, p.op, device_error());
+                 static_cast<const T*>(p.class_weight), p.index, static_cast<T*>(p.weight), p.count,
+                 p.classes, p.ignore_index, p.op, device_error());
   };
   p.dtype == kFloat64 ? launch.template operator()<double>() : launch.template operator()<float>();
 }
 
 /// Writes the loss of a position; `own` is the score of its class.
 template <class T>
-__device__ __forceinline__ void put_loss(const CrossEntropyParams& p, int64_t position, Powers<T> powers, T own) {
-  const T log_sum = device_log(powers.sum) + base_of(powers.max), scale = static_cast<const T*>(p.scale)[position];
+__device__ __forceinline__ void put_loss(const CrossEntropyParams& p, int64_t position, Powers<T> powers,
+                                         T own) {
+  const T log_sum = device_log(powers.sum) + base_of(powers.max),
+          scale = static_cast<const T*>(p.scale)[position];
   static_cast<T*>(p.log_sum)[position] = log_sum;
   static_cast<T*>(p.loss)[position] = scale == T(0) ? T(0) : scale * (log_sum - own);
 }
 
 template <class S, int V>
-__global__ void forward_rows(const CrossEntropyParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    forward_rows(const CrossEntropyParams p, const RowGroups groups) {
   const int64_t position = groups.row();
   const bool inside = position < groups.rows;
   const S* x = inside ? static_cast<const S*>(p.x) + position * groups.n : nullptr;
@@ -51,7 +55,8 @@ __global__ void forward_rows(const CrossEntropyParams p, const RowGroups groups)
 }
 
 template <class S>
-__global__ void forward_columns(const CrossEntropyParams p, const ColumnGroups groups) {
+__global__ void __launch_bounds__(256)
+    forward_columns(const CrossEntropyParams p, const ColumnGroups groups) {
   const S* x = static_cast<const S*>(p.x);
   const auto powers = column_powers(x, groups, p.dtype);
   if (!groups.inside() || threadIdx.y != 0) return;
@@ -75,7 +80,8 @@ struct Slope {
 };
 
 template <class S, int V>
-__global__ void backward_rows(const CrossEntropyParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    backward_rows(const CrossEntropyParams p, const RowGroups groups) {
   using T = Computed<S>;
   const int64_t position = groups.row();
   if (position >= groups.rows) return;
@@ -86,13 +92,14 @@ __global__ void backward_rows(const CrossEntropyParams p, const RowGroups groups
     T values[kHeld];
     load_part<S, V>(values, x, groups, first, p.dtype, T(0));
     OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) values[i] = slope(values[i], groups.index<V>(first, i));
+    for (int i = 0; i < kHeld; ++i) values[i] = slope(values[i], first + groups.place<V>(i));
     store_part<S, V>(values, grad_x, groups, first, p.dtype);
   }
 }
 
 template <class S>
-__global__ void backward_columns(const CrossEntropyParams p, const ColumnGroups groups) {
+__global__ void __launch_bounds__(256)
+    backward_columns(const CrossEntropyParams p, const ColumnGroups groups) {
   using T = Computed<S>;
   if (!groups.inside()) return;
   const Slope<T> slope(p, groups.column());

@@ -9,8 +9,8 @@
 
 namespace opsin {
 
-/// Classes that may be used as indices, and the weight of each position: 0 where the class is ignored. A label
-/// out of range is an IndexError that names it and, where it can, its place in `sizes`.
+/// Classes that may be used as indices, and the weight of each position: 0 where the class is ignored. A
+/// label out of range is an IndexError that names it and, where it can, its place in `sizes`.
 struct LabelParams {
   const int64_t* target;
   const void* class_weight;  ///< Per class, in `dtype`; null for ones.
@@ -44,8 +44,8 @@ void register_cross_entropy_cpu();
 
 namespace cpu {
 
-/// As CrossEntropyParams, for `count` positions. `inner` == 1: the classes of a position follow each other, and
-/// so do positions. Otherwise positions are neighbours and classes `inner` elements apart.
+/// As CrossEntropyParams, for `count` positions. `inner` == 1: the classes of a position follow each other,
+/// and so do positions. Otherwise positions are neighbours and classes `inner` elements apart.
 struct CrossEntropyPart {
   const void* x;
   const int64_t* target;

@@ -28,8 +28,8 @@ __device__ __forceinline__ double squares(const S* a, const S* b, DType stored) 
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) squared_error_kernel(const S* a, const S* b, int64_t n, bool vectors,
-                                                                 DType stored, double* parts) {
+__global__ void __launch_bounds__(kThreads)
+    squared_error_kernel(const S* a, const S* b, int64_t n, bool vectors, DType stored, double* parts) {
   __shared__ double shared[kBlockWarps];
   double sum = 0;
   if (vectors) {
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kThreads) squared_error_kernel(const S* a, con
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads) scaled_total(const double* parts, int64_t count, double scale, char* y,
-                                                         DType stored) {
+__global__ void __launch_bounds__(kThreads)
+    scaled_total(const double* parts, int64_t count, double scale, char* y, DType stored) {
   __shared__ double shared[kBlockWarps];
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += parts[i];
@@ -65,8 +65,8 @@ void run(const PairParams& p) {
     const int64_t blocks = grid_for(p.n, kThreads * 4 * (vectors ? kVector<S> : 1), kMostBlocks);
     const Workspace memory(blocks * static_cast<int64_t>(sizeof(double)));
     auto* parts = static_cast<double*>(memory.get());
-    OPSIN_LAUNCH(squared_error_kernel<S>, static_cast<unsigned>(blocks), kThreads, 0, a, b, p.n, vectors, p.dtype,
-                 parts);
+    OPSIN_LAUNCH(squared_error_kernel<S>, static_cast<unsigned>(blocks), kThreads, 0, a, b, p.n, vectors,
+                 p.dtype, parts);
     OPSIN_LAUNCH(scaled_total, 1, kThreads, 0, parts, blocks, p.scale, static_cast<char*>(p.y), p.dtype);
   });
 }

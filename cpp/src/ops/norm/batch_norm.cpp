@@ -71,10 +71,11 @@ struct BatchNorm {
         running.bump_version();
       }
     }
-    const Tensor w = floating(weight), b = floating(bias), m = floating(running_mean), v = floating(running_var);
-    kernel({shape_of(x), x.impl()->physical_data(), numbers_of(w), numbers_of(b), numbers_of(m), numbers_of(v),
-            p.training, p.momentum, p.eps, y.impl()->physical_data(), mean.mutable_data<double>(),
-            inverse.mutable_data<double>()});
+    const Tensor w = floating(weight), b = floating(bias), m = floating(running_mean),
+                 v = floating(running_var);
+    kernel({shape_of(x), x.impl()->physical_data(), numbers_of(w), numbers_of(b), numbers_of(m),
+            numbers_of(v), p.training, p.momentum, p.eps, y.impl()->physical_data(),
+            mean.mutable_data<double>(), inverse.mutable_data<double>()});
     return {y, mean, inverse};
   }
 
@@ -106,10 +107,10 @@ struct BatchNorm {
     const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
     if (x.numel() > 0) {
       const auto data_of = [](const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; };
-      batch_norm_backward.get(x.device(), x.dtype())(
-          {shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(), numbers_of(w),
-           ctx.saved(2).data<double>(), ctx.saved(3).data<double>(), p.training, data_of(grad_x),
-           data_of(grad_weight), data_of(grad_bias)});
+      batch_norm_backward.get(
+          x.device(), x.dtype())({shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
+                                  numbers_of(w), ctx.saved(2).data<double>(), ctx.saved(3).data<double>(),
+                                  p.training, data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
     }
     ctx.set(0, grad_x);
     ctx.set(1, grad_weight);

@@ -1,5 +1,5 @@
-// Batch normalization on a GPU: sums per channel, a small kernel that makes numbers per channel of them, and a pass
-// over all elements with these. Nothing is read on the host.
+// Batch normalization on a GPU: sums per channel, a small kernel that makes numbers per channel of them, and
+// a pass over all elements with these. Nothing is read on the host.
 #include "column_device.h"
 #include "norm_kernels.h"
 
@@ -103,7 +103,8 @@ __device__ __forceinline__ char* place_of(const ChannelNumbers& numbers, int64_t
   const int bytes = numbers.dtype == kFloat64 ? 8 : numbers.dtype == kFloat32 ? 4 : 2;
   return static_cast<char*>(numbers.data) + channel * numbers.stride * bytes;
 }
-__device__ __forceinline__ double read_number(const ChannelNumbers& numbers, int64_t channel, double missing) {
+__device__ __forceinline__ double read_number(const ChannelNumbers& numbers, int64_t channel,
+                                              double missing) {
   if (!numbers.data) return missing;
   const char* place = place_of(numbers, channel);
   if (numbers.dtype == kFloat64) return *reinterpret_cast<const double*>(place);
@@ -156,7 +157,8 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 /// dx = g scale - offset - (x - mean) slope
 template <class T>
 __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
-    prepare_backward(const BatchNormBackwardParams p, const double* parts, int64_t slices, const Table<T> table) {
+    prepare_backward(const BatchNormBackwardParams p, const double* parts, int64_t slices,
+                     const Table<T> table) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
   Pair<double> sums{0, 0};
   if (slices > 0) sums = merge_parts(parts, slices, p.shape.channels, c);
@@ -201,7 +203,8 @@ struct Applied {
 constexpr int kApplyRows = 8, kApplyLoads = 4;
 
 template <class S, int V, bool kGrad>
-__global__ void __launch_bounds__(kThreads) apply_columns(const ApplyParams p, const Table<Computed<S>> table) {
+__global__ void __launch_bounds__(kThreads)
+    apply_columns(const ApplyParams p, const Table<Computed<S>> table) {
   using T = Computed<S>;
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * V;
   if (column >= p.columns) return;
@@ -236,8 +239,8 @@ __global__ void __launch_bounds__(kThreads) apply_columns(const ApplyParams p, c
 }
 
 template <class S, bool kGrad>
-__global__ void __launch_bounds__(kThreads)
-    apply_rows(const ApplyParams p, const Table<Computed<S>> table, const ChannelIndex index, const ChannelIndex channel) {
+__global__ void __launch_bounds__(kThreads) apply_rows(const ApplyParams p, const Table<Computed<S>> table,
+                                                       const ChannelIndex index, const ChannelIndex channel) {
   using T = Computed<S>;
   for (int64_t i = thread_rank(); i < p.rows; i += thread_count()) {
     const int64_t row = index.divide(i), c = row - channel.divide(row) * channel.inner;
@@ -282,7 +285,8 @@ void launch_sums(const ChannelShape& shape, const ColumnSumParams& p) {
 }
 
 template <class S, int V, bool kGrad>
-void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, const void* x, const void* g, void* y) {
+void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, const void* x, const void* g,
+                  void* y) {
   const int64_t rows = shape.batch * shape.inner;
   if (shape.columns) {
     const ColumnTiles tiles(rows, shape.channels, V);
@@ -293,8 +297,8 @@ void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, co
   } else if constexpr (V == 1) {
     const int64_t count = rows * shape.channels;
     OPSIN_LAUNCH((apply_rows<S, kGrad>), grid_for(count, kThreads * 4), kThreads, 0,
-                 ApplyParams{x, g, y, count, shape.channels, shape.dtype}, table, ChannelIndex(shape.inner, count),
-                 ChannelIndex(shape.channels, count));
+                 ApplyParams{x, g, y, count, shape.channels, shape.dtype}, table,
+                 ChannelIndex(shape.inner, count), ChannelIndex(shape.channels, count));
   }
 }
 
@@ -307,11 +311,11 @@ void forward(const BatchNormParams& p) {
     auto* parts = static_cast<double*>(memory.get());
     const Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
     if (p.training) {
-      launch_sums<S, V, false>(p.shape, {p.x, nullptr, nullptr, nullptr, p.shape.batch * p.shape.inner, channels,
-                                         slices, p.shape.dtype, parts});
+      launch_sums<S, V, false>(p.shape, {p.x, nullptr, nullptr, nullptr, p.shape.batch * p.shape.inner,
+                                         channels, slices, p.shape.dtype, parts});
     }
-    OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares), 0, p,
-                 parts, slices, table);
+    OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
+                 0, p, parts, slices, table);
     launch_apply<S, V, false>(p.shape, table, p.x, nullptr, p.y);
   };
   dispatch_vectors(p.shape, run, p.x, p.y);
@@ -327,11 +331,11 @@ void backward(const BatchNormBackwardParams& p) {
     auto* parts = static_cast<double*>(memory.get());
     const Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
     if (sums) {
-      launch_sums<S, V, true>(p.shape, {p.x, p.g, p.mean, nullptr, p.shape.batch * p.shape.inner, channels, slices,
-                                        p.shape.dtype, parts});
+      launch_sums<S, V, true>(p.shape, {p.x, p.g, p.mean, nullptr, p.shape.batch * p.shape.inner, channels,
+                                        slices, p.shape.dtype, parts});
     }
-    OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares), 0, p,
-                 parts, slices, table);
+    OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
+                 0, p, parts, slices, table);
     if (p.grad_x) launch_apply<S, V, true>(p.shape, table, p.x, p.g, p.grad_x);
   };
   dispatch_vectors(p.shape, run, p.x, p.g, p.grad_x);

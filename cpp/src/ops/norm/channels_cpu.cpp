@@ -38,7 +38,8 @@ Numbers Channels::first_elements(const void* x) const {
   return first;
 }
 
-void Channels::sums(const void* x, const void* g, const Numbers& shift, Numbers& sum, Numbers& product) const {
+void Channels::sums(const void* x, const void* g, const Numbers& shift, Numbers& sum,
+                    Numbers& product) const {
   const int64_t batch = shape_.batch, channels = shape_.channels, inner = shape_.inner;
   const auto kernel = OPSIN_ISA_SELECT(norm_table).sums[static_cast<int>(shape_.dtype)];
   const auto item = static_cast<int64_t>(item_size(shape_.dtype));
@@ -155,23 +156,22 @@ void Channels::apply(void (*kernel)(const ChannelParams&), const void* x, const 
       kernel(p);
     };
     parallel_for(groups, std::max<int64_t>(1, kWork / width),
-                      [&](int64_t begin, int64_t end) { run(begin * times, end - begin, width); });
+                 [&](int64_t begin, int64_t end) { run(begin * times, end - begin, width); });
     if (groups * times < rows) run(groups * times, rows - groups * times, channels);
     return;
   }
-  parallel_for(batch * channels, std::max<int64_t>(1, kWork / inner),
-                    [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) {
-                        ChannelParams p{};
-                        p.rows = inner;
-                        p.channels = 1;
-                        set_numbers(p, i % channels);
-                        p.x = xs + i * inner * item;
-                        p.g = gs ? gs + i * inner * item : nullptr;
-                        p.y = ys + i * inner * item;
-                        kernel(p);
-                      }
-                    });
+  parallel_for(batch * channels, std::max<int64_t>(1, kWork / inner), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      ChannelParams p{};
+      p.rows = inner;
+      p.channels = 1;
+      set_numbers(p, i % channels);
+      p.x = xs + i * inner * item;
+      p.g = gs ? gs + i * inner * item : nullptr;
+      p.y = ys + i * inner * item;
+      kernel(p);
+    }
+  });
 }
 
 }  // namespace opsin::cpu

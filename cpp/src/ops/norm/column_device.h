@@ -1,12 +1,13 @@
-// Matrices whose rows are neighbours in memory, and sums down their columns, on a GPU: what the normalizations share.
+// Matrices whose rows are neighbours in memory, and sums down their columns, on a GPU: what the
+// normalizations share.
 #pragma once
 
 #include "cuda/vectors.h"
 
 namespace opsin::cuda {
 
-/// How blocks cover a matrix [rows, columns] in vectors of `vector` neighbours: tiles of x * vector columns, and y
-/// rows at a time. Threads keep their columns.
+/// How blocks cover a matrix [rows, columns] in vectors of `vector` neighbours: tiles of x * vector columns,
+/// and y rows at a time. Threads keep their columns.
 struct ColumnTiles {
   static constexpr unsigned kThreads = 256;
   int64_t rows, columns;
@@ -96,7 +97,8 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
     };
     const int64_t end = p.rows * (blockIdx.y + 1) / p.slices;
     int64_t r = p.rows * blockIdx.y / p.slices + threadIdx.y;
-    for (; r + (kLoads - 1) * static_cast<int64_t>(blockDim.y) < end; r += kLoads * static_cast<int64_t>(blockDim.y)) {
+    for (; r + (kLoads - 1) * static_cast<int64_t>(blockDim.y) < end;
+         r += kLoads * static_cast<int64_t>(blockDim.y)) {
       Pack<S, V> xs[kLoads], gs[kLoads];
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
@@ -139,8 +141,8 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
 template <class S, int V, ColumnSum kSum>
 void launch_column_sums(const ColumnTiles& tiles, const ColumnSumParams& p) {
   const size_t bytes = sizeof(double) * 2 * V * ColumnTiles::kThreads;
-  OPSIN_LAUNCH((column_sums_kernel<S, V, kSum>), dim3(tiles.tiles, static_cast<unsigned>(p.slices)), tiles.block(),
-               bytes, p);
+  OPSIN_LAUNCH((column_sums_kernel<S, V, kSum>), dim3(tiles.tiles, static_cast<unsigned>(p.slices)),
+               tiles.block(), bytes, p);
 }
 
 /// Threads that merge the slices of 32 columns.

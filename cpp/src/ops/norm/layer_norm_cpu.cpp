@@ -35,7 +35,8 @@ void forward(const LayerNormParams& p) {
 
 void write(const double* from, int64_t n, DType dtype, void* to) {
   dispatch_floating(dtype, "layer_norm", [&]<class T>() {
-    for (int64_t i = 0; i < n; ++i) static_cast<T*>(to)[i] = static_cast<T>(static_cast<compute_t<T>>(from[i]));
+    for (int64_t i = 0; i < n; ++i)
+      static_cast<T*>(to)[i] = static_cast<T>(static_cast<compute_t<T>>(from[i]));
   });
 }
 

@@ -9,19 +9,22 @@ namespace opsin {
 namespace cuda {
 namespace {
 
-/// The elements of this thread in a part of a vector per element of a row; `missing` beyond its end or without one.
+/// The elements of this thread in a part of a vector per element of a row; `missing` beyond its end or
+/// without one.
 template <int V, class T>
-__device__ __forceinline__ void load_weights(T (&to)[kHeld], const T* from, const RowGroups& groups, int64_t first,
-                                             T missing) {
+__device__ __forceinline__ void load_weights(T (&to)[kHeld], const T* from, const RowGroups& groups,
+                                             int64_t first, T missing) {
+  const unsigned left = from ? groups.left(first) : 0;
   OPSIN_UNROLL
   for (int i = 0; i < kHeld; ++i) {
-    const int64_t at = groups.index<V>(first, i);
-    to[i] = from && at < groups.n ? from[at] : missing;
+    const unsigned at = groups.place<V>(i);
+    to[i] = at < left ? from[first + at] : missing;
   }
 }
 
 template <class S, int V>
-__global__ void forward_rows(const LayerNormParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    forward_rows(const LayerNormParams p, const RowGroups groups) {
   using T = Computed<S>;
   __shared__ Pair<T> shared[kBlockWarps];
   const int64_t row = groups.row();
@@ -35,13 +38,15 @@ __global__ void forward_rows(const LayerNormParams p, const RowGroups groups) {
     for (int i = 0; i < kHeld; ++i) sum += values[i];
   }
   // A second pass around the mean corrects it and loses no digits.
-  const T near = group_reduce<Sum>(sum, groups.width, reinterpret_cast<T*>(shared)) / static_cast<T>(groups.n);
+  const T near =
+      group_reduce<Sum>(sum, groups.width, reinterpret_cast<T*>(shared)) / static_cast<T>(groups.n);
   Pair<T> sums{0, 0};
   for (int64_t first = 0; first < groups.n; first += groups.part()) {
     if (!held) load_part<S, V>(values, x, groups, first, p.dtype, T(0));
+    const unsigned left = groups.left(first);
     OPSIN_UNROLL
     for (int i = 0; i < kHeld; ++i) {
-      const T d = groups.index<V>(first, i) < groups.n ? values[i] - near : T(0);
+      const T d = groups.place<V>(i) < left ? values[i] - near : T(0);
       sums.first += d;
       sums.second += d * d;
     }
@@ -71,7 +76,8 @@ __global__ void forward_rows(const LayerNormParams p, const RowGroups groups) {
 
 /// With h = g weight and xhat = (x - mean) inverse: dx = inverse (h - mean(h) - xhat mean(h xhat)).
 template <class S, int V>
-__global__ void backward_rows(const LayerNormBackwardParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    backward_rows(const LayerNormBackwardParams p, const RowGroups groups) {
   using T = Computed<S>;
   __shared__ Pair<T> shared[kBlockWarps];
   const int64_t row = groups.row();
@@ -80,7 +86,8 @@ __global__ void backward_rows(const LayerNormBackwardParams p, const RowGroups g
   const S* g = inside ? static_cast<const S*>(p.g) + row * groups.n : nullptr;
   S* grad_x = inside ? static_cast<S*>(p.grad_x) + row * groups.n : nullptr;
   const double mean = inside ? p.mean[row] : 0, inverse = inside ? p.inverse[row] : 0;
-  const T m = static_cast<T>(mean), a = static_cast<T>(inverse), lost = static_cast<T>(static_cast<double>(m) - mean);
+  const T m = static_cast<T>(mean), a = static_cast<T>(inverse),
+          lost = static_cast<T>(static_cast<double>(m) - mean);
   T xs[kHeld], hs[kHeld];
   const auto load = [&](int64_t first) {
     T weight[kHeld];
@@ -116,7 +123,8 @@ __global__ void backward_rows(const LayerNormBackwardParams p, const RowGroups g
 }
 
 template <class T>
-__global__ void store_sums(const double* parts, int64_t slices, int64_t columns, T* grad_weight, T* grad_bias) {
+__global__ void store_sums(const double* parts, int64_t slices, int64_t columns, T* grad_weight,
+                           T* grad_bias) {
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
   const Pair<double> sums = merge_parts(parts, slices, columns, column);
   if (column >= columns || threadIdx.y != 0) return;
@@ -150,8 +158,8 @@ void backward_by(const LayerNormBackwardParams& p) {
   auto* parts = static_cast<double*>(memory.get());
   launch_column_sums<S, V, ColumnSum::kRowGradients>(
       tiles, {p.x, p.g, p.mean, p.inverse, p.rows, p.n, slices, p.dtype, parts});
-  OPSIN_LAUNCH(store_sums<T>, grid_for(p.n, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares), 0, parts, slices,
-               p.n, static_cast<T*>(p.grad_weight), static_cast<T*>(p.grad_bias));
+  OPSIN_LAUNCH(store_sums<T>, grid_for(p.n, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares), 0, parts,
+               slices, p.n, static_cast<T*>(p.grad_weight), static_cast<T*>(p.grad_bias));
 }
 
 void backward(const LayerNormBackwardParams& p) {

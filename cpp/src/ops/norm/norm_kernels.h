@@ -24,9 +24,9 @@ struct ChannelNumbers {
   DType dtype;
 };
 
-/// y = (x - mean) inverse weight + bias, where inverse = 1 / sqrt(variance + eps). In training mean and variance
-/// are those of x, and the running ones, if there are any, move towards them:
-/// running = (1 - momentum) running + momentum value, with the unbiased variance.
+/// y = (x - mean) inverse weight + bias, where inverse = 1 / sqrt(variance + eps). In training mean and
+/// variance are those of x, and the running ones, if there are any, move towards them: running = (1 -
+/// momentum) running + momentum value, with the unbiased variance.
 struct BatchNormParams {
   ChannelShape shape;
   const void* x;
@@ -38,8 +38,8 @@ struct BatchNormParams {
   double* inverse;
 };
 
-/// With g the gradient of y and xhat = (x - mean) inverse: grad_bias = sum(g), grad_weight = sum(g xhat), in the
-/// compute type of x; grad_x = inverse weight (g - mean(g) - xhat mean(g xhat)), without the means unless
+/// With g the gradient of y and xhat = (x - mean) inverse: grad_bias = sum(g), grad_weight = sum(g xhat), in
+/// the compute type of x; grad_x = inverse weight (g - mean(g) - xhat mean(g xhat)), without the means unless
 /// `training`. Any of them may be null.
 struct BatchNormBackwardParams {
   ChannelShape shape;
@@ -54,8 +54,8 @@ struct BatchNormBackwardParams {
   void* grad_bias;
 };
 
-/// `rows` rows of n neighbours, each normalised by its own mean and variance. Weight and bias, per element of a
-/// row and of the compute type, may be null.
+/// `rows` rows of n neighbours, each normalised by its own mean and variance. Weight and bias, per element of
+/// a row and of the compute type, may be null.
 struct LayerNormParams {
   int64_t rows, n;
   DType dtype;

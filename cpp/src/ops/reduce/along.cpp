@@ -18,7 +18,9 @@ AlongParams params_of(const Tensor& x, const Tensor& y, const Tensor& index, Int
                       int64_t large) {
   AlongParams p{x.impl()->data(), y.impl()->mutable_data(), index.data<int64_t>(), 1, large, 1, 1, x.dtype()};
   for (size_t d = 0; d < sizes.size(); ++d) {
-    (static_cast<int64_t>(d) < dim ? p.outer : static_cast<int64_t>(d) == dim ? p.small : p.inner) *= sizes[d];
+    (static_cast<int64_t>(d) < dim    ? p.outer
+     : static_cast<int64_t>(d) == dim ? p.small
+                                      : p.inner) *= sizes[d];
   }
   return p;
 }

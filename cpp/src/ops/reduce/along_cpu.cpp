@@ -39,8 +39,7 @@ void put(const AlongParams& p) {
   const auto* from = static_cast<const T*>(p.x);
   auto* to = static_cast<T*>(p.y);
   for_picks(p, [&](int64_t large, int64_t small) {
-    to[large] =
-        static_cast<T>(static_cast<compute_t<T>>(to[large]) + static_cast<compute_t<T>>(from[small]));
+    to[large] = static_cast<T>(static_cast<compute_t<T>>(to[large]) + static_cast<compute_t<T>>(from[small]));
   });
 }
 

@@ -51,13 +51,14 @@ __global__ void put_lines(const AlongParams p, int item) {
     const int64_t o = line / p.inner, k = line % p.inner;
     for (int64_t i = 0; i < p.small; ++i) {
       const int64_t at = (o * p.small + i) * p.inner + k;
-      add(to + ((o * p.large + p.index[at]) * p.inner + k) * item, load<T>(from + at * item, p.dtype), p.dtype);
+      add(to + ((o * p.large + p.index[at]) * p.inner + k) * item, load<T>(from + at * item, p.dtype),
+          p.dtype);
     }
   }
 }
 
-/// A block goes through a line, kThreads elements at a time. The first of those that go to one place adds up all of
-/// them in order.
+/// A block goes through a line, kThreads elements at a time. The first of those that go to one place adds up
+/// all of them in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads) put_line(const AlongParams p, int item) {
   __shared__ int64_t places[kThreads];

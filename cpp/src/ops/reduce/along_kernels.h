@@ -7,8 +7,8 @@
 
 namespace opsin {
 
-/// Blocks of `large` and of `small` rows of `inner` neighbours each, `outer` of them. Element (o, i, k) of the
-/// small blocks belongs to row index[o][i][k], which is in range, of the large one. No size is 0.
+/// Blocks of `large` and of `small` rows of `inner` neighbours each, `outer` of them. Element (o, i, k) of
+/// the small blocks belongs to row index[o][i][k], which is in range, of the large one. No size is 0.
 struct AlongParams {
   const void* x;
   void* y;

@@ -15,6 +15,7 @@ struct ProductFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Product;
+  static constexpr int kLoads = 1;
   __device__ static Acc identity() { return 1; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -27,8 +28,8 @@ struct ProductFold {
   __device__ static void finish(Acc acc, const FoldNumbers& p, int64_t output) { put_number(acc, p, output); }
 };
 
-/// The smallest element is the largest with its sign turned round. That of an integer has no negative for the lowest
-/// one, but its complement has the reversed order too.
+/// The smallest element is the largest with its sign turned round. That of an integer has no negative for the
+/// lowest one, but its complement has the reversed order too.
 template <class T>
 __device__ __forceinline__ T turned(T x, bool turn) {
   if (!turn) return x;
@@ -48,6 +49,7 @@ struct ExtremumFold {
   using T = Value;
   using Acc = T;
   using Merge = Max;
+  static constexpr int kLoads = 2;
   __device__ static Acc identity() { return lowest<T>(); }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -58,7 +60,8 @@ struct ExtremumFold {
     acc = Max{}(acc, tree<Max>(values));
   }
   __device__ static void finish(Acc acc, const FoldNumbers& p, int64_t output) {
-    put_number(static_cast<std::conditional_t<is_float<T>, double, int64_t>>(turned(acc, p.lowest)), p, output);
+    put_number(static_cast<std::conditional_t<is_float<T>, double, int64_t>>(turned(acc, p.lowest)), p,
+               output);
   }
 };
 
@@ -67,10 +70,12 @@ struct PositionFold {
   using T = Value;
   using Acc = Indexed<T>;
   using Merge = ArgMax;
+  static constexpr int kLoads = 1;
   __device__ static Acc identity() { return {lowest<T>(), std::numeric_limits<int64_t>::max()}; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
-  __device__ static void take(Acc& acc, const T (&x)[N], int64_t first, int64_t step, int, const FoldNumbers& p) {
+  __device__ static void take(Acc& acc, const T (&x)[N], int64_t first, int64_t step, int,
+                              const FoldNumbers& p) {
     OPSIN_UNROLL
     for (int i = 0; i < N; ++i) acc = ArgMax{}(acc, Acc{turned(x[i], p.lowest), first + i * step});
   }
@@ -88,8 +93,8 @@ void run_product(const FoldParams& p) {
 void run_extremum(const FoldParams& p) {
   const bool lowest = p.fold == Fold::Min || p.fold == Fold::MinAbs;
   const bool absolute = p.fold == Fold::MaxAbs || p.fold == Fold::MinAbs;
-  run_any_fold<ExtremumFold>(p.shape,
-                             {p.fold, p.args, p.shape.dtype, p.y_dtype, p.y, p.shift, nullptr, lowest, absolute});
+  run_any_fold<ExtremumFold>(
+      p.shape, {p.fold, p.args, p.shape.dtype, p.y_dtype, p.y, p.shift, nullptr, lowest, absolute});
 }
 
 void run_position(const ArgParams& p) {

@@ -1,7 +1,8 @@
 // Fills the CPU slots of folds and positions of extrema. The work is split by the shape alone and parts are
 // merged in a fixed order, so the bits of a result do not depend on the number of threads.
-#include "arg_kernels.h"
 #include "fold_cpu.h"
+
+#include "arg_kernels.h"
 
 #include <opsin/tensor.h>
 
@@ -106,8 +107,7 @@ void register_fold_cpu() {
       if (OPSIN_ISA_SELECT(cpu::fold_table).kernel[f][i].init)
         fold_forward[f].set(DeviceType::kCPU, dtype, fold);
     }
-    if (OPSIN_ISA_SELECT(cpu::arg_table).max[i].rows)
-      arg_forward.set(DeviceType::kCPU, dtype, find_extremum);
+    if (OPSIN_ISA_SELECT(cpu::arg_table).max[i].rows) arg_forward.set(DeviceType::kCPU, dtype, find_extremum);
   }
 }
 

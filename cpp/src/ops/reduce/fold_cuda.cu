@@ -9,13 +9,14 @@ namespace {
 template <class Value>
 inline constexpr bool is_float = std::is_floating_point_v<Value>;
 
-/// Groups of floats are added as floats, the groups as doubles: the error does not grow with the length, and few
-/// instructions are slow ones.
+/// Groups of floats are added as floats, the groups as doubles: the error does not grow with the length, and
+/// few instructions are slow ones.
 template <class Value>
 struct SumFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Sum;
+  static constexpr int kLoads = 4;
   __device__ static Acc identity() { return 0; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
   template <int N>
@@ -31,12 +32,16 @@ struct SumFold {
   }
 };
 
+/// Hundreds of instructions, which would be copied into every unrolled loop.
+__device__ __attribute__((noinline)) double power(double x, double y) { return std::pow(x, y); }
+
 /// The rarer sums: what is added is chosen at run time.
 template <class Value>
 struct MappedSum : SumFold<Value> {
   using T = Value;
   using Acc = typename SumFold<Value>::Acc;
   using Shift = std::conditional_t<is_float<T>, double, int>;
+  static constexpr int kLoads = is_float<T> ? 1 : 4;
 
   __device__ static Shift shift(const FoldNumbers& p, int64_t output) {
     if constexpr (is_float<T>) {
@@ -61,7 +66,8 @@ struct MappedSum : SumFold<Value> {
   }
 
   template <int N>
-  __device__ static void take(Acc& acc, const T (&x)[N], int64_t, int64_t, Shift shift, const FoldNumbers& p) {
+  __device__ static void take(Acc& acc, const T (&x)[N], int64_t, int64_t, Shift shift,
+                              const FoldNumbers& p) {
     if constexpr (is_float<T>) {
       switch (p.fold) {
         case Fold::NanSum:
@@ -71,7 +77,7 @@ struct MappedSum : SumFold<Value> {
         case Fold::SumSquares:
           return add<double>(acc, x, [](double v) { return v * v; });
         case Fold::SumPowers:
-          return add<double>(acc, x, [&](double v) { return std::pow(math::abs(v), p.args.power); });
+          return add<double>(acc, x, [&](double v) { return power(math::abs(v), p.args.power); });
         case Fold::CenteredSquares:
           return add<double>(acc, x, [&](double v) { return (v - shift) * (v - shift); });
         case Fold::LogSumExp:
@@ -105,7 +111,7 @@ struct MappedSum : SumFold<Value> {
       case Fold::SumSquares:
         return p.args.root == 2 ? std::sqrt(acc) : acc;
       case Fold::SumPowers:
-        return p.args.root == 1 ? acc : std::pow(acc, 1 / p.args.root);
+        return p.args.root == 1 ? acc : power(acc, 1 / p.args.root);
       case Fold::CenteredSquares:
         return p.args.root == 2 ? std::sqrt(acc / p.args.divisor) : acc / p.args.divisor;
       case Fold::LogSumExp:
@@ -117,8 +123,7 @@ struct MappedSum : SumFold<Value> {
 };
 
 void run(const FoldParams& p) {
-  const FoldNumbers numbers{p.fold,  p.args,  p.shape.dtype, p.y_dtype, p.y,
-                            p.shift, nullptr, false,         false};
+  const FoldNumbers numbers{p.fold, p.args, p.shape.dtype, p.y_dtype, p.y, p.shift, nullptr, false, false};
   if (p.fold == Fold::Sum) return run_any_fold<SumFold>(p.shape, numbers);
   run_any_fold<MappedSum>(p.shape, numbers);
 }
@@ -136,8 +141,9 @@ void register_fold_cuda() {
   };
   fill({Fold::Sum, Fold::All, Fold::Any, Fold::CountNonzero},
        {kBool, kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kBFloat16, kFloat32, kFloat64});
-  fill({Fold::NanSum, Fold::SumAbs, Fold::SumSquares, Fold::SumPowers, Fold::CenteredSquares, Fold::LogSumExp},
-       {kFloat16, kBFloat16, kFloat32, kFloat64});
+  fill(
+      {Fold::NanSum, Fold::SumAbs, Fold::SumSquares, Fold::SumPowers, Fold::CenteredSquares, Fold::LogSumExp},
+      {kFloat16, kBFloat16, kFloat32, kFloat64});
 }
 
 }  // namespace opsin

@@ -2,7 +2,9 @@
 //   T            what elements are computed in
 //   Acc          the state of an output
 //   identity()   the state of no elements
-//   take<N>(acc, x, first, step, shift, numbers)   merges N elements of one output into its state; they are the
+//   kLoads       how many vectors a thread reads at once: few where take() is long
+//   take<N>(acc, x, first, step, shift, numbers)   merges N elements of one output into its state; they are
+//   the
 //                reduced elements first, first + step, ...
 //   Merge        merges two states
 //   shift(numbers, output)     what take() gets per output
@@ -12,6 +14,7 @@
 
 #include "fold_kernels.h"
 
+#include "core/math.h"
 #include "cuda/vectors.h"
 #include "cuda/workspace.h"
 
@@ -55,7 +58,8 @@ struct FoldDims {
     return offset + rest * strides[rank - 1];
   }
 
-  /// Whether runs of `n` elements of `item` bytes, starting at multiples of n, are neighbours at aligned addresses.
+  /// Whether runs of `n` elements of `item` bytes, starting at multiples of n, are neighbours at aligned
+  /// addresses.
   bool has_runs(int64_t n, int64_t item) const {
     return strides[0] == item && sizes[0] % n == 0 && has_steps(n * item, 1);
   }
@@ -75,7 +79,7 @@ struct FoldNumbers {
   DType dtype, y_dtype;
   char* y;
   const char* shift;
-  int64_t* positions;  ///< For positions of extrema, else null.
+  int64_t* positions;     ///< For positions of extrema, else null.
   bool lowest, absolute;  ///< For extrema: the smallest, of absolute values.
 };
 
@@ -93,16 +97,17 @@ struct AnyInteger {};
 template <class S>
 struct Element {
   using type = Computed<S>;
-  static constexpr int kVector = cuda::kVector<S>;
+  static constexpr int kVector = sizeof(S) < 8 ? cuda::kVector<S> : 1;
 };
 template <>
 struct Element<AnyInteger> {
   using type = int64_t;
-  static constexpr int kVector = 8;
+  static constexpr int kVector = 1;
 };
 
 template <class S, int N>
-__device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N], const char* from, DType stored) {
+__device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N], const char* from,
+                                              DType stored) {
   if constexpr (std::is_same_v<S, AnyInteger>) {
     load(to, from, stored);
   } else {
@@ -110,8 +115,6 @@ __device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N]
   }
 }
 
-/// Several loads at once keep the memory busy.
-inline constexpr int kFoldLoads = 4;
 inline constexpr unsigned kFoldThreads = 256;
 
 template <class F>
@@ -127,6 +130,7 @@ __device__ __forceinline__ void put_state(const FoldLaunch& a, const typename F:
 template <class F, class S, int V>
 __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
   using T = typename F::T;
+  constexpr int kLoads = F::kLoads;
   __shared__ typename F::Acc shared[kBlockWarps];
   const int64_t output = static_cast<int64_t>(blockIdx.x) * (blockDim.x / a.width) + threadIdx.x / a.width;
   const unsigned lane = threadIdx.x & (a.width - 1);
@@ -137,14 +141,14 @@ __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
     const int64_t runs = a.reduced.count / V, step = static_cast<int64_t>(a.width) * V;
     const int64_t end = runs * (blockIdx.y + 1) / a.slices * V;
     int64_t r = runs * blockIdx.y / a.slices * V + static_cast<int64_t>(lane) * V;
-    for (; r + (kFoldLoads - 1) * step < end; r += kFoldLoads * step) {
-      T values[kFoldLoads][V];
+    for (; kLoads > 1 && r + (kLoads - 1) * step < end; r += kLoads * step) {
+      T values[kLoads][V];
       OPSIN_UNROLL
-      for (int k = 0; k < kFoldLoads; ++k) {
+      for (int k = 0; k < kLoads; ++k) {
         read_elements<S>(values[k], x + a.reduced.offset(r + k * step), a.numbers.dtype);
       }
       OPSIN_UNROLL
-      for (int k = 0; k < kFoldLoads; ++k) F::take(acc, values[k], r + k * step, 1, shift, a.numbers);
+      for (int k = 0; k < kLoads; ++k) F::take(acc, values[k], r + k * step, 1, shift, a.numbers);
     }
     for (; r < end; r += step) {
       T values[V];
@@ -156,10 +160,12 @@ __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
   if (lane == 0 && output < a.kept.count) put_state<F>(a, acc, output);
 }
 
-/// Outputs that are neighbours: a thread has V of them, and a block's rows of threads share the reduced elements.
+/// Outputs that are neighbours: a thread has V of them, and a block's rows of threads share the reduced
+/// elements.
 template <class F, class S, int V>
 __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
   using T = typename F::T;
+  constexpr int kLoads = F::kLoads;
   OPSIN_SHARED(typename F::Acc, shared);
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   const bool inside = first < a.kept.count;
@@ -173,17 +179,17 @@ __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
     for (int v = 0; v < V; ++v) shift[v] = F::shift(a.numbers, first + v);
     const int64_t end = a.reduced.count * (blockIdx.y + 1) / a.slices, step = blockDim.y;
     int64_t r = a.reduced.count * blockIdx.y / a.slices + threadIdx.y;
-    for (; r + (kFoldLoads - 1) * step < end; r += kFoldLoads * step) {
-      T values[kFoldLoads][V];
+    for (; kLoads > 1 && r + (kLoads - 1) * step < end; r += kLoads * step) {
+      T values[kLoads][V];
       OPSIN_UNROLL
-      for (int k = 0; k < kFoldLoads; ++k) {
+      for (int k = 0; k < kLoads; ++k) {
         read_elements<S>(values[k], x + a.reduced.offset(r + k * step), a.numbers.dtype);
       }
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
-        T column[kFoldLoads];
+        T column[kLoads];
         OPSIN_UNROLL
-        for (int k = 0; k < kFoldLoads; ++k) column[k] = values[k][v];
+        for (int k = 0; k < kLoads; ++k) column[k] = values[k][v];
         F::take(acc[v], column, r, step, shift[v], a.numbers);
       }
     }
@@ -216,26 +222,25 @@ __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
 
 template <class F, class S>
 __global__ void __launch_bounds__(kFoldThreads) fold_rows(const FoldLaunch a, bool vectors) {
-  if (vectors) {
-    fold_rows_by<F, S, Element<S>::kVector>(a);
-  } else {
-    fold_rows_by<F, S, 1>(a);
+  if constexpr (Element<S>::kVector > 1) {
+    if (vectors) return fold_rows_by<F, S, Element<S>::kVector>(a);
   }
+  fold_rows_by<F, S, 1>(a);
 }
 
 template <class F, class S>
 __global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a, bool vectors) {
-  if (vectors) {
-    fold_columns_by<F, S, Element<S>::kVector>(a);
-  } else {
-    fold_columns_by<F, S, 1>(a);
+  if constexpr (Element<S>::kVector > 1) {
+    if (vectors) return fold_columns_by<F, S, Element<S>::kVector>(a);
   }
+  fold_columns_by<F, S, 1>(a);
 }
 
 /// A warp merges the slices of an output.
 template <class F>
 __global__ void __launch_bounds__(kFoldThreads) fold_slices(const FoldLaunch a) {
-  const int64_t output = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
+  const int64_t output =
+      static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
   const unsigned lane = threadIdx.x % kWarpThreads;
   const auto* parts = static_cast<const typename F::Acc*>(a.parts) + output * a.slices;
   typename F::Acc acc = F::identity();
@@ -271,8 +276,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
                1,
                nullptr};
   const FoldDims &along = shape.rows ? a.reduced : a.kept, &across = shape.rows ? a.kept : a.reduced;
-  const bool vectors = reinterpret_cast<uintptr_t>(shape.x) % 16 == 0 && along.has_runs(kVectorWidth, item) &&
-                       across.has_steps(kVectorWidth * item, 0);
+  const bool vectors = kVectorWidth > 1 && reinterpret_cast<uintptr_t>(shape.x) % 16 == 0 &&
+                       along.has_runs(kVectorWidth, item) && across.has_steps(kVectorWidth * item, 0);
   const int width = vectors ? kVectorWidth : 1;
   const auto state = static_cast<int64_t>(sizeof(typename F::Acc));
 
@@ -299,8 +304,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-  OPSIN_LAUNCH((fold_columns<F, S>), grid, dim3(x, y), static_cast<size_t>(x * y * width) * sizeof(typename F::Acc),
-               a, vectors);
+  OPSIN_LAUNCH((fold_columns<F, S>), grid, dim3(x, y),
+               static_cast<size_t>(x * y * width) * sizeof(typename F::Acc), a, vectors);
   merge_slices<F>(a);
 }
 

@@ -46,8 +46,8 @@ struct FoldArgs {
 /// Most dimensions of each kind on a GPU.
 inline constexpr size_t kMaxFoldRank = 8;
 
-/// Which elements go into which output. Dimensions are sorted by stride and merged, the fastest first; there is
-/// at least one of each kind. Strides are in bytes.
+/// Which elements go into which output. Dimensions are sorted by stride and merged, the fastest first; there
+/// is at least one of each kind. Strides are in bytes.
 struct FoldShape {
   const char* x;
   DType dtype;  ///< Of what is folded; never complex.

@@ -22,13 +22,13 @@ void for_parts(const Params& p, Body&& body) {
   // n = 1 steps by rows too, so that the stride tells the two cases apart.
   const int64_t width = std::min<int64_t>(inner, std::max<int64_t>(64, kWork / n / 64 * 64));
   const int64_t parts = (inner + width - 1) / width;
-  cpu::parallel_for(
-      p.outer * parts, std::max<int64_t>(1, kWork / (width * n)), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t from = i % parts * width;
-          body(i / parts * n * inner + from, std::min(width, inner - from), int64_t{1}, inner);
-        }
-      });
+  cpu::parallel_for(p.outer * parts, std::max<int64_t>(1, kWork / (width * n)),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i) {
+                        const int64_t from = i % parts * width;
+                        body(i / parts * n * inner + from, std::min(width, inner - from), int64_t{1}, inner);
+                      }
+                    });
 }
 
 void forward(const SoftmaxParams& p) {

@@ -1,5 +1,5 @@
-// Softmax and its logarithm on a GPU. Vectors whose elements are neighbours are held by groups of threads; where the
-// vectors themselves are neighbours, threads go down their columns.
+// Softmax and its logarithm on a GPU. Vectors whose elements are neighbours are held by groups of threads;
+// where the vectors themselves are neighbours, threads go down their columns.
 #include "softmax_device.h"
 #include "softmax_kernels.h"
 
@@ -20,7 +20,8 @@ struct Finish {
 };
 
 template <class S, int V>
-__global__ void forward_rows(const SoftmaxParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    forward_rows(const SoftmaxParams p, const RowGroups groups) {
   using T = Computed<S>;
   const bool inside = groups.row() < groups.rows;
   const S* x = inside ? static_cast<const S*>(p.x) + groups.row() * groups.n : nullptr;
@@ -36,7 +37,7 @@ __global__ void forward_rows(const SoftmaxParams p, const RowGroups groups) {
 }
 
 template <class S>
-__global__ void forward_columns(const SoftmaxParams p, const ColumnGroups groups) {
+__global__ void __launch_bounds__(256) forward_columns(const SoftmaxParams p, const ColumnGroups groups) {
   using T = Computed<S>;
   const S* x = static_cast<const S*>(p.x);
   const Finish<T> finish(column_powers(x, groups, p.dtype), p.log);
@@ -59,7 +60,8 @@ __device__ __forceinline__ T slope(T g, T y, T sum, bool log) {
 }
 
 template <class S, int V>
-__global__ void backward_rows(const SoftmaxBackwardParams p, const RowGroups groups) {
+__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+    backward_rows(const SoftmaxBackwardParams p, const RowGroups groups) {
   using T = Computed<S>;
   __shared__ T shared[kBlockWarps];
   const bool inside = groups.row() < groups.rows;
@@ -87,7 +89,8 @@ __global__ void backward_rows(const SoftmaxBackwardParams p, const RowGroups gro
 }
 
 template <class S>
-__global__ void backward_columns(const SoftmaxBackwardParams p, const ColumnGroups groups) {
+__global__ void __launch_bounds__(256)
+    backward_columns(const SoftmaxBackwardParams p, const ColumnGroups groups) {
   using T = Computed<S>;
   __shared__ T shared[256];
   const S* g = static_cast<const S*>(p.grad_y);

@@ -1,4 +1,5 @@
-// The sum of exponentials along a vector, with its maximum taken out: what softmax and cross entropy share on a GPU.
+// The sum of exponentials along a vector, with its maximum taken out: what softmax and cross entropy share on
+// a GPU.
 #pragma once
 
 #include "cuda/vectors.h"
@@ -15,8 +16,8 @@ __device__ __forceinline__ Powers<T> no_powers() {
   return {-std::numeric_limits<T>::infinity(), 0};
 }
 
-/// A maximum of -inf takes no part, so that such elements add 0. Where it is that of a whole vector, the logarithm or
-/// the inverse of the sum, 0, gives the NaN that is due.
+/// A maximum of -inf takes no part, so that such elements add 0. Where it is that of a whole vector, the
+/// logarithm or the inverse of the sum, 0, gives the NaN that is due.
 template <class T>
 __device__ __forceinline__ T base_of(T max) {
   return max == -std::numeric_limits<T>::infinity() ? T(0) : max;
@@ -75,7 +76,7 @@ __device__ __forceinline__ Powers<Computed<S>> row_powers(Computed<S> (&x)[kHeld
 struct ColumnGroups {
   int64_t outer, n, inner;
 
-  int64_t count() const { return outer * inner; }
+  __host__ __device__ int64_t count() const { return outer * inner; }
   /// Threads of a block that share a column, where there are few columns.
   unsigned shares() const {
     unsigned y = 1;
@@ -120,7 +121,8 @@ __device__ __forceinline__ void write_one(Computed<S> value, S* to, DType stored
 
 /// Of a column, for all threads that share it.
 template <class S>
-__device__ __forceinline__ Powers<Computed<S>> column_powers(const S* x, const ColumnGroups& groups, DType stored) {
+__device__ __forceinline__ Powers<Computed<S>> column_powers(const S* x, const ColumnGroups& groups,
+                                                             DType stored) {
   using T = Computed<S>;
   __shared__ Powers<T> shared[256];
   constexpr int kLoads = 4;
