@@ -115,10 +115,10 @@ py::object to_dlpack(const Tensor& self, const py::object& stream, const py::obj
   if (!copy_.is_none() && copy_.cast<bool>()) tensor = clone(tensor);
   auto exported = std::make_unique<Export>(tensor);
   if (tensor.device().is_cuda()) hand_over(tensor.device(), stream);
-  PyObject* capsule = PyCapsule_New(&exported->managed, "dltensor", [](PyObject* self) {
+  PyObject* capsule = PyCapsule_New(&exported->managed, "dltensor", [](PyObject* owner) {
     // A consumer renames the capsule and takes over the tensor.
-    if (!PyCapsule_IsValid(self, "dltensor")) return;
-    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(self, "dltensor"));
+    if (!PyCapsule_IsValid(owner, "dltensor")) return;
+    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(owner, "dltensor"));
     managed->deleter(managed);
   });
   if (!capsule) throw py::error_already_set();

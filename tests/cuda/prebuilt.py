@@ -86,6 +86,8 @@ def build(args: argparse.Namespace, python: Path) -> None:
         f"-DOPSIN_DEPS_DIR={args.deps.absolute()}",
         "-DOPSIN_BUILD_PYTHON=ON",
         "-DOPSIN_BUILD_TESTS=OFF",
+        # The objects of the checks serve here too.
+        "-DOPSIN_WERROR=ON",
         *plugins,
     )
     run(tools / "ninja", "-C", args.build, *([f"-j{args.jobs}"] if args.jobs else []))

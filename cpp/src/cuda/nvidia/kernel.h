@@ -21,8 +21,14 @@ void end_launch(const char* name);
   extern __shared__ __align__(16) unsigned char name##_as_bytes[]; \
   T* name = reinterpret_cast<T*>(name##_as_bytes)
 
+// The host compiler, which sees the same functions, does not know these.
+#if defined(__CUDA_ARCH__)
 #define OPSIN_UNROLL _Pragma("unroll")
 #define OPSIN_NO_UNROLL _Pragma("unroll 1")
+#else
+#define OPSIN_UNROLL
+#define OPSIN_NO_UNROLL
+#endif
 #define OPSIN_NOINLINE __noinline__
 
 template <class... P>

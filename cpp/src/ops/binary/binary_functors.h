@@ -156,7 +156,7 @@ template <class T>
 OPSIN_FN T angle_of(T a, T b) {
   // Before the question, because a choice between calls would be a branch.
   const T angle = math::atan2(a, b);
-  return __builtin_isunordered(a, b) ? a + b : angle;
+  return (a != a) | (b != b) ? a + b : angle;
 }
 /// sqrt(a^2 + b^2) without overflow between; infinite as soon as one of both is.
 template <class T>
