@@ -12,6 +12,9 @@ struct DeviceError {
   int complete;  ///< Everything is written.
   /// A string literal of the host: only its address travels.
   const char* op;
+  /// Of a value that breaks a rule: what was expected; null for an index out of range.
+  const char* rule;
+  double value;
   int64_t index, low, high;
 };
 
