@@ -11,9 +11,6 @@
 
 namespace opsin::cuda::api {
 
-/// GPUs that one process can use.
-inline constexpr int kMaxDevices = 64;
-
 /// A cudaStream_t; null is the legacy default stream of the current device.
 using Stream = void*;
 /// A cudaEvent_t.
