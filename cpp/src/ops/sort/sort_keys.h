@@ -5,6 +5,7 @@
 
 #include <opsin/dtype.h>
 
+#include "core/math_parts.h"
 #include "cuda/launch.h"
 
 namespace opsin {
