@@ -1,5 +1,5 @@
-// Values in memory and in registers: 16-bit floats are computed in float32, and which of them lies in memory is
-// told at run time, so that one kernel serves all three.
+// Values in memory and in registers: 16-bit floats are computed in float32, and which of them lies in memory
+// is told at run time, so that one kernel serves all three.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,7 @@ struct ElementArgs {
   char* data[N];
   DType dtype[N];
   uint8_t size[N];  ///< Bytes of an element in memory.
-  T number[N];  ///< The value where data is null.
+  T number[N];      ///< The value where data is null.
   Divider sizes[DevicePlan::kMaxRank];
   int64_t strides[N][DevicePlan::kMaxRank];
 };
@@ -34,7 +34,9 @@ struct ElementArgs {
 inline constexpr int kElementThreads = 256;
 /// Neighbours that a thread takes at once: 16 bytes in registers, so that loads are as wide as they can be.
 template <class T>
-inline constexpr int kElementChunk = sizeof(T) <= 4 ? 4 : sizeof(T) == 8 ? 2 : 1;
+inline constexpr int kElementChunk = sizeof(T) <= 4   ? 4
+                                     : sizeof(T) == 8 ? 2
+                                                      : 1;
 /// Chunks of a thread, a block's width apart: several loads are on their way at once.
 inline constexpr int kElementChunks = 2;
 
@@ -89,7 +91,8 @@ __global__ void __launch_bounds__(kElementThreads)
     T in[kInputs];
     OPSIN_UNROLL
     for (int i = 0; i < kInputs; ++i) {
-      in[i] = args.data[i + 1] ? load<T>(args.data[i + 1] + offset[i + 1], args.dtype[i + 1]) : args.number[i + 1];
+      in[i] = args.data[i + 1] ? load<T>(args.data[i + 1] + offset[i + 1], args.dtype[i + 1])
+                               : args.number[i + 1];
     }
     store(f(in[I]...), args.data[0] + offset[0], args.dtype[0]);
   }
@@ -123,7 +126,8 @@ void run_elementwise(const DevicePlan& plan, const F& f) {
     if (!plan.data[i]) {
       args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
     } else {
-      args.dense &= reinterpret_cast<uintptr_t>(plan.data[i]) % (item_size(plan.dtype[i]) * kElementChunk<T>) == 0;
+      args.dense &=
+          reinterpret_cast<uintptr_t>(plan.data[i]) % (item_size(plan.dtype[i]) * kElementChunk<T>) == 0;
     }
     for (int d = 0; d < plan.rank; ++d) args.strides[i][d] = plan.strides[i][d];
   }

@@ -18,11 +18,14 @@ struct PoolParams {
 };
 
 /// params, dtype, x, y, indices or null
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)> max_pool_forward;
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)>
+    max_pool_forward;
 /// params, dtype, grad_y, indices, grad_x
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_backward;
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
+    max_pool_backward;
 /// params, dtype, x, indices, y
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_gather;
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
+    max_pool_gather;
 /// params, dtype, x, y
 extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_forward;
 /// params, dtype, grad_y, grad_x
