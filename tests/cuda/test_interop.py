@@ -197,13 +197,14 @@ def test_state_made_before_the_model_moved_follows_it() -> None:
 
 def test_settings_of_the_libraries() -> None:
     cudnn, matmul = opsin.backends.cudnn, opsin.backends.cuda.matmul
-    assert cudnn.allow_tf32 and not matmul.allow_tf32 and not cudnn.benchmark and cudnn.deterministic
+    # The tests compute without TF32 (conftest.py); by default convolutions may use it.
+    assert not cudnn.allow_tf32 and not matmul.allow_tf32 and not cudnn.benchmark and cudnn.deterministic
     try:
-        cudnn.allow_tf32, matmul.allow_tf32 = False, True
+        cudnn.allow_tf32, matmul.allow_tf32 = True, True
         cudnn.benchmark, cudnn.deterministic = True, False
-        assert not cudnn.allow_tf32 and matmul.allow_tf32 and cudnn.benchmark and not cudnn.deterministic
+        assert cudnn.allow_tf32 and matmul.allow_tf32 and cudnn.benchmark and not cudnn.deterministic
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = True, False
+        cudnn.allow_tf32, matmul.allow_tf32 = False, False
         cudnn.benchmark, cudnn.deterministic = False, True
     assert opsin.backends.cuda.is_built()
     assert cudnn.is_available() == (cudnn.version() is not None)
