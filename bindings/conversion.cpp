@@ -338,7 +338,8 @@ void bind_conversion(py::module_& module) {
   };
   method("numpy", &to_numpy, py::kw_only(), py::arg("force") = false,
          "The tensor as a NumPy array on the same memory.");
-  method("tolist", [](const Tensor& self) { return to_list(fetch(self)); }, "Nested lists of Python numbers.");
+  method(
+      "tolist", [](const Tensor& self) { return to_list(fetch(self)); }, "Nested lists of Python numbers.");
   method(
       "__array__",
       [](const py::object& self, const py::object& dtype, const py::object&) {

@@ -94,15 +94,18 @@ void bind_devices(py::module_& module) {
                               ", total_memory=", p.total_memory >> 20,
                               "MB, multi_processor_count=", p.multi_processor_count, ")");
       });
-  module.def("get_device_properties", &cuda::device_properties, py::return_value_policy::reference, Release());
+  module.def("get_device_properties", &cuda::device_properties, py::return_value_policy::reference,
+             Release());
 }
 
 void bind_streams(py::module_& module) {
   py::class_<cuda::Event> event(module, "Event");
   py::class_<cuda::Stream> stream(module, "Stream");
   event.def(py::init<bool>())
-      .def("record", [](cuda::Event& self) { self.record(); }, Release())
-      .def("record", [](cuda::Event& self, const cuda::Stream& on) { self.record(on); }, Release())
+      .def(
+          "record", [](cuda::Event& self) { self.record(); }, Release())
+      .def(
+          "record", [](cuda::Event& self, const cuda::Stream& on) { self.record(on); }, Release())
       .def("query", &cuda::Event::query, Release())
       .def("synchronize", &cuda::Event::synchronize, Release())
       .def("elapsed_time", &cuda::Event::elapsed_time, Release())

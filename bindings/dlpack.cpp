@@ -87,9 +87,10 @@ constexpr int64_t kNoSync = -1, kLegacyStream = 1, kPerThreadStream = 2;
 void hand_over(Device device, const py::object& stream) {
   const int64_t number = stream.is_none() ? kLegacyStream : stream.cast<int64_t>();
   if (number == kNoSync) return;
-  OPSIN_CHECK(ValueError, number > 0 && number != kPerThreadStream,
-              "__dlpack__: stream must be None, -1, 1 (the legacy default stream) or the address of a stream, got ",
-              number);
+  OPSIN_CHECK(
+      ValueError, number > 0 && number != kPerThreadStream,
+      "__dlpack__: stream must be None, -1, 1 (the legacy default stream) or the address of a stream, got ",
+      number);
   void* const handle = number == kLegacyStream ? nullptr : reinterpret_cast<void*>(number);
   const cuda::Stream consumer = cuda::Stream::external(handle, device.index);
   const cuda::Stream current = cuda::Stream::current(device.index);
@@ -107,7 +108,8 @@ py::object to_dlpack(const Tensor& self, const py::object& stream, const py::obj
     const auto [type, index] = dl_device.cast<std::pair<int32_t, int32_t>>();
     const DLDevice own = to_dlpack_device(tensor.device());
     if (type != own.device_type || index != own.device_id) {
-      PyErr_Format(PyExc_BufferError, "__dlpack__: the tensor is on %s, got dl_device (%d, %d) (move it first)",
+      PyErr_Format(PyExc_BufferError,
+                   "__dlpack__: the tensor is on %s, got dl_device (%d, %d) (move it first)",
                    tensor.device().str().c_str(), type, index);
       throw py::error_already_set();
     }
@@ -157,9 +159,8 @@ Tensor from_dlpack(const py::object& source) {
   const int32_t type = from.device.device_type;
   OPSIN_CHECK(Error, type == kDLCPU || type == kDLCUDA || type == kDLCUDAHost,
               "from_dlpack: expected memory of the CPU or of a CUDA device, got DLPack device type ", type);
-  const Device device = type == kDLCUDA
-                            ? Device{DeviceType::kCUDA, static_cast<int8_t>(from.device.device_id)}
-                            : opsin::kCPU;
+  const Device device =
+      type == kDLCUDA ? Device{DeviceType::kCUDA, static_cast<int8_t>(from.device.device_id)} : opsin::kCPU;
   // Raises where the device does not exist here.
   if (device.is_cuda()) (void)cuda::Stream::current(device.index);
   OPSIN_CHECK(ValueError, from.ndim >= 0, "from_dlpack: expected a rank of at least 0, got ", from.ndim);

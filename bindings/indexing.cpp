@@ -40,9 +40,7 @@ int64_t dims_used(PyObject* item) {
 
 void add_index(Indexed& result, size_t dim, const Tensor& index) {
   if (result.indices.size() <= dim) result.indices.resize(dim + 1);
-  // Indices may be on the CPU whatever they index, as in PyTorch; the other way round is an error of the op.
-  const bool moves = index.defined() && index.device().is_cpu() && result.view.device().is_cuda();
-  result.indices[dim] = moves ? to(index, result.view.device()) : index;
+  result.indices[dim] = index;
   result.advanced = true;
 }
 
@@ -143,8 +141,8 @@ int set_item(PyObject* self, PyObject* index_object, PyObject* value_object) {
     if (!value.defined()) value = tensor_from_data(value_object, tensor.dtype());
     const Indexed target = resolve(tensor, index_object);
     if (target.advanced) {
-      // Numbers and what came from a list go where the tensor is.
-      const bool moves = value.device().is_cpu() && (value.dim() == 0 || !is_tensor(value_object));
+      // What came from a list goes where the tensor is; numbers and indices on the CPU are no matter.
+      const bool moves = value.device().is_cpu() && value.dim() > 0 && !is_tensor(value_object);
       const Tensor source = moves ? to(value, tensor.device()) : value;
       index_put_(target.view, target.indices, to(source, tensor.dtype()));
     } else {

@@ -116,7 +116,8 @@ void bind_optim(py::module_& module) {
     const LearningRate rate(lr);
     const py::gil_scoped_release release;
     adam_step(p, g, m, v, top, number,
-              {rate.number, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled}, rate.tensor, steps);
+              {rate.number, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled}, rate.tensor,
+              steps);
   });
   module.def("_unscale", [](const py::object& grads, const Tensor& scale, const Tensor& found_inf) {
     const TensorList g = tensors_of(grads);

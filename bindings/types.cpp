@@ -123,9 +123,10 @@ Device make_device(const py::object& type, std::optional<int> index) {
   Device device;
   if (!read_written_device(type.ptr(), device)) throw TypeError("device: expected a str, int or device");
   if (!index) return device;
-  OPSIN_CHECK(Error, PyUnicode_Check(type.ptr()) && py::cast<std::string>(type).find(':') == std::string::npos,
-              "device: expected a type without an index when one is given, got '", py::str(type).cast<std::string>(),
-              "'");
+  OPSIN_CHECK(Error,
+              PyUnicode_Check(type.ptr()) && py::cast<std::string>(type).find(':') == std::string::npos,
+              "device: expected a type without an index when one is given, got '",
+              py::str(type).cast<std::string>(), "'");
   const int8_t number = device_index(*index);
   OPSIN_CHECK(Error, device.is_cuda() || number == 0, "device: the CPU has index 0 only, got ", *index);
   device.index = number;
@@ -248,7 +249,8 @@ void bind_types(py::module_& module) {
       "opsin.ShapeError", "Sizes that cannot work together: both a RuntimeError and a ValueError.",
       bases.ptr(), nullptr);
   module.attr("ShapeError") = py::handle(shape_error);
-  const py::tuple memory_bases = py::make_tuple(py::handle(PyExc_MemoryError), py::handle(PyExc_RuntimeError));
+  const py::tuple memory_bases =
+      py::make_tuple(py::handle(PyExc_MemoryError), py::handle(PyExc_RuntimeError));
   out_of_memory_error = PyErr_NewExceptionWithDoc(
       "opsin.OutOfMemoryError", "No memory left on a device: both a MemoryError and a RuntimeError.",
       memory_bases.ptr(), nullptr);

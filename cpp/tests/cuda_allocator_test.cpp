@@ -1,5 +1,5 @@
 // The caching allocator of GPUs over a device that only counts.
-#include "cuda/allocator.h"
+#include "raises.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,9 +11,10 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
 #include <opsin/error.h>
 
-#include "raises.h"
+#include "cuda/allocator.h"
 
 namespace opsin::cuda {
 namespace {

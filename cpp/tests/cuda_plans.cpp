@@ -202,38 +202,53 @@ bool plan(const ConvProblem& problem, const Target& target, Totals& totals, std:
   return false;
 }
 
+/// What may be asked for after the product: nothing, a bias, or all there is.
+enum class Epilogue { kNone, kBias, kAll };
+
+void run_one(const Arguments& arguments, const std::string& where, const Target& target,
+             const ConvProblem& problem, Totals& totals) {
+  std::string why;
+  const auto start = std::chrono::steady_clock::now();
+  const bool found = plan(problem, target, totals, why);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  if (!found) ++(problem.bias ? totals.unfused : totals.failed);
+  if (found && !arguments.verbose) return;
+  std::printf("%s: %s: %s: %s (%.2f s)\n",
+              found          ? "ok"
+              : problem.bias ? "not fused"
+                             : "no plan",
+              where.c_str(), describe(problem).c_str(), why.c_str(), took.count());
+}
+
+void run_layer(const Arguments& arguments, const std::string& where, const Target& target, const Layer& layer,
+               DType dtype, bool tf32, Totals& totals) {
+  for (const auto product :
+       {ConvProduct::kForward, ConvProduct::kBackwardInput, ConvProduct::kBackwardWeight}) {
+    for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kBias, Epilogue::kAll}) {
+      if (epilogue != Epilogue::kNone && product != ConvProduct::kForward) continue;
+      ConvProblem problem;
+      if (!make_problem(product, layer.g, dtype, problem)) continue;
+      problem.alignment = kMostAlignment;
+      problem.bias = epilogue != Epilogue::kNone;
+      problem.residual = problem.relu = epilogue == Epilogue::kAll;
+      problem.tf32 = tf32;
+      problem.deterministic = 1;
+      run_one(arguments, where, target, problem, totals);
+    }
+  }
+}
+
 void run(const Arguments& arguments, const std::string& device, const std::vector<Layer>& layers,
          Totals& totals) {
   const Target target(read(device));
+  const std::string name_of_device = device.substr(device.rfind('/') + 1);
   for (const Layer& l : layers) {
     if (l.name.find(arguments.only) == std::string::npos) continue;
-    for (const DType dtype : {kFloat32, kFloat16, kBFloat16}) {
+    for (const DType dtype : {kFloat32, kFloat16, kBFloat16, kFloat64}) {
       if (!arguments.dtype.empty() && arguments.dtype != name(dtype)) continue;
       for (const bool tf32 : {true, false}) {
-        if (!tf32 && dtype != kFloat32) continue;
-        for (const bool bias : {false, true}) {
-          for (const auto product :
-               {ConvProduct::kForward, ConvProduct::kBackwardInput, ConvProduct::kBackwardWeight}) {
-            if (bias && product != ConvProduct::kForward) continue;
-            ConvProblem problem;
-            if (!make_problem(product, l.g, dtype, problem)) continue;
-            problem.alignment = kMostAlignment;
-            problem.bias = bias;
-            problem.tf32 = tf32;
-            problem.deterministic = 1;
-            std::string why;
-            const auto start = std::chrono::steady_clock::now();
-            const bool found = plan(problem, target, totals, why);
-            if (!found) ++(bias ? totals.unfused : totals.failed);
-            if (found && !arguments.verbose) continue;
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-            std::printf("%s: %s: %s: %s: %s (%.2f s)\n",
-                        found  ? "ok"
-                        : bias ? "not fused"
-                               : "no plan",
-                        device.c_str(), l.name.c_str(), describe(problem).c_str(), why.c_str(), took.count());
-          }
-        }
+        if (tf32 && dtype != kFloat32) continue;
+        run_layer(arguments, name_of_device + ": " + l.name, target, l, dtype, tf32, totals);
       }
     }
   }
@@ -259,7 +274,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "opsin_cuda_plans: %s\n", error.what());
     return 1;
   }
-  std::printf("%d plans, %d without a plan, %d without a fused bias, largest workspace %.1f MiB\n",
+  std::printf("%d plans, %d without a plan, %d without a fused plan, largest workspace %.1f MiB\n",
               totals.plans, totals.failed, totals.unfused, static_cast<double>(totals.workspace) / (1 << 20));
   return totals.failed == 0 ? 0 : 1;
 }

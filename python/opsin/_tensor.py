@@ -166,7 +166,7 @@ class _Methods:
         return True
 
     def is_pinned(self: Tensor, device: Any = None) -> bool:  # noqa: ARG002
-        """Whether the memory is page-locked, so that copies to a GPU can run behind the calling thread's back."""
+        """Whether the memory is page-locked, so that copies to a GPU need not be waited for."""
         return _C._cuda.is_pinned(self)
 
     def pin_memory(self: Tensor, device: Any = None) -> Tensor:  # noqa: ARG002
@@ -174,7 +174,7 @@ class _Methods:
         return _C._cuda.pin_memory(self)
 
     def record_stream(self: Tensor, stream: Any) -> None:
-        """Says that `stream` uses the memory too: once freed, it is kept until what the stream holds then is done."""
+        """Says that `stream` uses the memory too: once freed, it waits for what the stream holds then."""
         _C._cuda.record_stream(self, stream._stream)
 
     def get_device(self: Tensor) -> int:

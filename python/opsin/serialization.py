@@ -62,10 +62,10 @@ def _write(path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
 def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:  # noqa: ARG001
     """Reads what `save` wrote, or any safetensors file as a dict of tensors.
 
-    Nothing in the file is ever executed, whatever `weights_only` says. Tensors return to the device that they were
-    saved from, or to the CPU where there is no such device. `map_location` says otherwise: a device or its
-    text; a dict from texts of devices to devices; or a function that is called with a tensor on the CPU and
-    the text of its old device, and returns that tensor where it shall be, or None for the default.
+    Nothing in the file is ever executed, whatever `weights_only` says. Tensors return to the device that they
+    were saved from, or to the CPU where there is no such device. `map_location` says otherwise: a device or
+    its text; a dict from texts of devices to devices; or a function that is called with a tensor on the CPU
+    and the text of its old device, and returns that tensor where it shall be, or None for the default.
 
     Raises:
         FileNotFoundError: no such file.

@@ -48,10 +48,14 @@ def test_random_numbers_are_those_of_eager_calls() -> None:
 def test_a_generator_of_the_user_in_a_graph() -> None:
     generator = opsin.Generator(device="cuda").manual_seed(5)
     eager = [opsin.rand(5, device="cuda", generator=generator).cpu() for _ in range(2)]
-    graph, x = capture(lambda: opsin.rand(5, device="cuda", generator=generator))
+
+    def draw(source: Any = generator) -> Any:
+        return opsin.rand(5, device="cuda", generator=source)
+
+    graph, x = capture(draw)
     generator.manual_seed(5)
     # The graph keeps the generator alive.
-    del generator
+    del generator, draw
     for want in eager:
         graph.replay()
         assert opsin.equal(x.cpu(), want)
@@ -103,9 +107,14 @@ def test_waiting_for_the_device_cannot_be_captured(what: Any) -> None:
     x = opsin.ones(3, device="cuda")
     graph = cuda.CUDAGraph()
     assert not cuda.is_current_stream_capturing()
-    with pytest.raises(RuntimeError, match="captured"), cuda.graph(graph):
-        assert cuda.is_current_stream_capturing()
-        what(x)
+
+    def run() -> None:
+        with cuda.graph(graph):
+            assert cuda.is_current_stream_capturing()
+            what(x)
+
+    with pytest.raises(RuntimeError, match="captured"):
+        run()
     assert not cuda.is_current_stream_capturing() and cuda.current_stream() == cuda.default_stream()
     # The graph can be used for another try.
     with cuda.graph(graph):
@@ -194,8 +203,8 @@ def test_a_bad_index_in_a_replay_is_told() -> None:
     graph.replay()
     assert y.tolist() == [1, 2]
     index.fill_(7)
+    graph.replay()
     with pytest.raises(IndexError, match="7"):
-        graph.replay()
         cuda.synchronize()
     index.fill_(3)
     graph.replay()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,6 @@ def test_pickle_and_deepcopy() -> None:
     x.grad = opsin.ones(3, device="cuda")
     for twin in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
         assert type(twin) is nn.Parameter and twin.is_cuda and opsin.equal(twin, x)
-    assert copy.deepcopy(x).grad.is_cuda
     half = opsin.ones(2, device="cuda", dtype=opsin.bfloat16)
     assert pickle.loads(pickle.dumps(half)).dtype == opsin.bfloat16
     generator = pickle.loads(pickle.dumps(opsin.Generator("cuda").manual_seed(3)))
@@ -197,14 +198,18 @@ def test_state_made_before_the_model_moved_follows_it() -> None:
 
 def test_settings_of_the_libraries() -> None:
     cudnn, matmul = opsin.backends.cudnn, opsin.backends.cuda.matmul
-    # The tests compute without TF32 (conftest.py); by default convolutions may use it.
-    assert not cudnn.allow_tf32 and not matmul.allow_tf32 and not cudnn.benchmark and cudnn.deterministic
+    # The suite itself turns TF32 off.
+    code = "import opsin; b = opsin.backends; print(b.cudnn.allow_tf32, b.cuda.matmul.allow_tf32)"
+    defaults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert defaults.split() == ["True", "False"]
+    assert not cudnn.benchmark and cudnn.deterministic
+    before = cudnn.allow_tf32
     try:
-        cudnn.allow_tf32, matmul.allow_tf32 = True, True
+        cudnn.allow_tf32, matmul.allow_tf32 = False, True
         cudnn.benchmark, cudnn.deterministic = True, False
-        assert cudnn.allow_tf32 and matmul.allow_tf32 and cudnn.benchmark and not cudnn.deterministic
+        assert not cudnn.allow_tf32 and matmul.allow_tf32 and cudnn.benchmark and not cudnn.deterministic
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = False, False
+        cudnn.allow_tf32, matmul.allow_tf32 = before, False
         cudnn.benchmark, cudnn.deterministic = False, True
     assert opsin.backends.cuda.is_built()
     assert cudnn.is_available() == (cudnn.version() is not None)

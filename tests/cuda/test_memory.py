@@ -65,7 +65,7 @@ def test_blocks_are_split_and_merged() -> None:
 
 def test_out_of_memory_reports_and_leaves_the_process_usable() -> None:
     x = opsin.ones(1000, device="cuda")
-    with pytest.raises(MemoryError, match=r"(?i)out of memory: tried to allocate .* on cuda:0.* free"):
+    with pytest.raises(MemoryError, match=r"(?is)out of memory.*this process uses"):
         opsin.empty(1 << 50, dtype=opsin.uint8, device="cuda")
     assert cuda.memory_stats()["num_ooms"] >= 1
     assert (x + 1).sum().item() == 2000

@@ -1,9 +1,9 @@
 // GPUs: which there are, streams and events, memory, and graphs of whole steps. Everything here works without
 // a GPU as far as it can: is_available() is false then, and what needs a device raises Error saying why.
 //
-// Work on a GPU runs in the order of a stream, behind the back of the calling thread. Each thread has a current
-// device and, for each device, a current stream: at first CUDA's legacy default stream, so that tensors
-// can be handed from thread to thread, and to other libraries, without further care.
+// Work on a GPU runs in the order of a stream, behind the back of the calling thread. Each thread has a
+// current device and, for each device, a current stream: at first CUDA's legacy default stream, so that
+// tensors can be handed from thread to thread, and to other libraries, without further care.
 #pragma once
 
 #include <array>
@@ -131,9 +131,7 @@ class OPSIN_API Stream {
   int priority() const { return priority_; }
   /// The cudaStream_t; null is the legacy default stream.
   void* handle() const { return handle_; }
-  bool operator==(const Stream& other) const {
-    return device_ == other.device_ && handle_ == other.handle_;
-  }
+  bool operator==(const Stream& other) const { return device_ == other.device_ && handle_ == other.handle_; }
 
  private:
   Stream(Device device, void* handle, int priority) : device_(device), handle_(handle), priority_(priority) {}
@@ -182,13 +180,13 @@ struct PoolStat {
 
 /// What the caching allocator of a device holds; PyTorch's names.
 struct MemoryStats {
-  PoolStat allocation;         ///< Blocks in use by tensors.
-  PoolStat segment;            ///< Pieces of device memory taken from CUDA.
-  PoolStat active;             ///< Blocks in use by tensors or still by another stream.
+  PoolStat allocation;  ///< Blocks in use by tensors.
+  PoolStat segment;     ///< Pieces of device memory taken from CUDA.
+  PoolStat active;      ///< Blocks in use by tensors or still by another stream.
   PoolStat allocated_bytes;
-  PoolStat reserved_bytes;     ///< Of all segments.
+  PoolStat reserved_bytes;  ///< Of all segments.
   PoolStat active_bytes;
-  PoolStat requested_bytes;    ///< As asked for, before rounding.
+  PoolStat requested_bytes;       ///< As asked for, before rounding.
   int64_t num_alloc_retries = 0;  ///< Times the cache was given back to satisfy a request.
   int64_t num_ooms = 0;
   int64_t num_device_alloc = 0;
@@ -211,8 +209,9 @@ OPSIN_API std::pair<size_t, size_t> mem_get_info(int device = -1);
 /// The allocator reserves at most `fraction` of the device's memory; more is an OutOfMemoryError.
 OPSIN_API void set_per_process_memory_fraction(double fraction, int device = -1);
 
-/// The memory of `tensor`, freed by its last owner, is not used again before what `stream` holds then is done.
-/// Needed for tensors that are used on another stream than the one that was current when they were made.
+/// The memory of `tensor`, freed by its last owner, is not used again before what `stream` holds then is
+/// done. Needed for tensors that are used on another stream than the one that was current when they were
+/// made.
 OPSIN_API void record_stream(const Tensor& tensor, const Stream& stream);
 
 /// A copy in page-locked memory, from which copies to a GPU can run behind the calling thread's back
@@ -228,8 +227,8 @@ enum class CaptureMode { kGlobal, kThreadLocal, kRelaxed };
 /// Memory that captured graphs share.
 using MemoryPool = uint64_t;
 
-/// Work that was captured once and runs again as a whole, for the price of one launch: the same kernels on the
-/// same memory. Tensors made during the capture keep their memory, which every replay() fills anew;
+/// Work that was captured once and runs again as a whole, for the price of one launch: the same kernels on
+/// the same memory. Tensors made during the capture keep their memory, which every replay() fills anew;
 /// inputs are changed by writing into the tensors that the capture read. Random numbers go on from replay to
 /// replay. One graph captures at a time.
 class OPSIN_API Graph {

@@ -18,8 +18,8 @@ struct SgdOptions {
 /// One step: with g = grad + weight_decay * p (negated for maximize), m = momentum * m + (1 - dampening) * g,
 /// the parameter moves by -lr * m (nesterov: -lr * (g + momentum * m)). `buffers` holds m for each parameter,
 /// or is empty without momentum; `first_step` sets m = g. All tensors of a parameter share shape, device and
-/// floating-point dtype. `lr`, if defined, is a number that replaces that of the options; on a GPU nobody waits
-/// for it.
+/// floating-point dtype. `lr`, if defined, is a number that replaces that of the options; on a GPU nobody
+/// waits for it.
 OPSIN_API void sgd_step(TensorSpan params, TensorSpan grads, TensorSpan buffers, const SgdOptions& options,
                         bool first_step, const Tensor& lr = {});
 
@@ -38,8 +38,8 @@ struct AdamOptions {
 
 /// Step number `step` (from 1): m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
 /// p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps). `max_exp_avg_sqs` (amsgrad) may
-/// be empty. `lr` as for sgd_step. `steps`, if not empty, holds a float32 number on the GPU for each parameter,
-/// which is counted up and replaces `step`: such a step can be captured in a graph.
+/// be empty. `lr` as for sgd_step. `steps`, if not empty, holds a float32 number on the GPU for each
+/// parameter, which is counted up and replaces `step`: such a step can be captured in a graph.
 OPSIN_API void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avgs, TensorSpan exp_avg_sqs,
                          TensorSpan max_exp_avg_sqs, int64_t step, const AdamOptions& options,
                          const Tensor& lr = {}, TensorSpan steps = {});
@@ -47,11 +47,11 @@ OPSIN_API void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avg
 /// Multiplies floating-point gradients by `factor` in place. Returns whether an element of them was infinite
 /// or NaN: a step with them would be lost.
 OPSIN_API bool unscale_grads(TensorSpan grads, double factor);
-/// The same without waiting for a GPU: divides by `scale`, and sets `found_inf` to 1 where that function would
-/// return true. Both are float32 numbers on the device of the gradients.
+/// The same without waiting for a GPU: divides by `scale`, and sets `found_inf` to 1 where that function
+/// would return true. Both are float32 numbers on the device of the gradients.
 OPSIN_API void unscale_grads(TensorSpan grads, const Tensor& scale, const Tensor& found_inf);
-/// Multiplies `scale` by `backoff_factor` if `found_inf` is not 0, and by `growth_factor`, unless that makes it
-/// infinite, after `growth_interval` calls in a row without; `growth_tracker` (int32) counts them.
+/// Multiplies `scale` by `backoff_factor` if `found_inf` is not 0, and by `growth_factor`, unless that makes
+/// it infinite, after `growth_interval` calls in a row without; `growth_tracker` (int32) counts them.
 OPSIN_API void update_scale_(const Tensor& scale, const Tensor& growth_tracker, const Tensor& found_inf,
                              double growth_factor, double backoff_factor, int64_t growth_interval);
 

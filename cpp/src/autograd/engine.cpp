@@ -14,6 +14,11 @@ GradMode::Flags& GradMode::flags() {
   return flags;
 }
 
+uint64_t& unwanted_edges() {
+  thread_local uint64_t edges = 0;
+  return edges;
+}
+
 namespace {
 
 uint64_t next_sequence() {
@@ -114,7 +119,8 @@ class BackwardPass {
       const uint32_t found = inputs[i].node ? index_[inputs[i].node.get()] : TaskIndex::kNone;
       if (found != TaskIndex::kNone) tasks_[found].captures.push_back({inputs[i].output_nr, i});
     }
-    if (!inputs.empty()) mark_needed();
+    has_targets_ = !inputs.empty();
+    if (has_targets_) mark_needed();
 
     for (size_t i = 0; i < roots.size(); ++i) {
       accumulate(tasks_[index_[roots[i].node.get()]].grads[roots[i].output_nr], std::move(root_grads[i]));
@@ -196,6 +202,7 @@ class BackwardPass {
         profiler::Scope scope;
         if (profiler::wants(profiler::kOn)) [[unlikely]]
           scope.start(node.name(), ProfilerEvent::Kind::kBackward);
+        unwanted_edges() = unwanted_of(node);
         input_grads = node.apply(std::move(grads));
         if (!keep_graph_) node.release_saved();
       }
@@ -212,6 +219,16 @@ class BackwardPass {
       if (--next.dependencies == 0) push(child);
     }
     task.node.reset();
+  }
+
+  uint64_t unwanted_of(const Node& node) {
+    if (!has_targets_) return 0;
+    uint64_t edges = 0;
+    for (size_t i = 0; i < std::min<size_t>(node.edges.size(), 64); ++i) {
+      const Node* const next = node.edges[i].node.get();
+      if (next && !tasks_[index_[next]].needed) edges |= uint64_t{1} << i;
+    }
+    return edges;
   }
 
   static void run_hooks(Node& node, TensorList& grads) {
@@ -252,6 +269,7 @@ class BackwardPass {
 
   bool keep_graph_;
   bool accumulate_leaves_;
+  bool has_targets_ = false;
   TaskIndex index_;
   std::vector<Task> tasks_;
   std::priority_queue<std::pair<uint64_t, uint32_t>> ready_;

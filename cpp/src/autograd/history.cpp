@@ -224,8 +224,9 @@ void Tensor::set_grad(const Tensor& grad) const {
                 ", got ", str(grad.sizes()));
     OPSIN_CHECK(TypeError, grad.dtype() == dtype(), "grad: expected dtype ", name(dtype()), ", got ",
                 name(grad.dtype()));
-    OPSIN_CHECK(Error, grad.device() == device(), "grad: expected a tensor on ", device().str(), ", got one on ",
-                grad.device().str(), " (assigned grad has data located on a different device)");
+    OPSIN_CHECK(Error, grad.device() == device(), "grad: expected a tensor on ", device().str(),
+                ", got one on ", grad.device().str(),
+                " (assigned grad has data located on a different device)");
     OPSIN_CHECK(Error, !grad.is_same(*this), "grad: can't assign a tensor as its own grad");
   }
   AutogradMeta& meta = autograd_meta(*this);

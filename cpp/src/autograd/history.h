@@ -60,19 +60,23 @@ inline bool needs_grad(TensorSpan tensors) {
   return false;
 }
 
+/// The edges of the node that this thread is about to run which lead to nothing that was asked for: bit i for
+/// edge i < 64. Gradients along them need not be computed.
+uint64_t& unwanted_edges();
+
 /// What a backward rule sees. It reads gradients and saved tensors and sets the gradients of the inputs; all
 /// of it with differentiable functions, so that the rule itself is differentiable.
 class Backward {
  public:
   Backward(Node& node, std::span<const SavedTensor> saved, TensorList& grads, size_t inputs)
-      : node_(node), saved_(saved), grads_(grads), results_(inputs) {}
+      : node_(node), saved_(saved), grads_(grads), results_(inputs), unwanted_(unwanted_edges()) {}
 
   /// Gradient of output i; undefined if nothing flowed there (never for an op with one output).
   const Tensor& grad(size_t i = 0) const { return grads_[i]; }
   /// What the op saved in slot i; undefined if nothing. Raises if it was changed in place since.
   Tensor saved(size_t i) const { return i < saved_.size() ? saved_[i].unpack(&node_) : Tensor(); }
   /// Whether the gradient of input i is wanted (inputs of a list count one by one).
-  bool needs(size_t i) const { return node_.needs_input(i); }
+  bool needs(size_t i) const { return node_.needs_input(i) && (i >= 64 || !(unwanted_ >> i & 1)); }
   size_t num_inputs() const { return results_.size(); }
   /// Whether the gradient will itself be differentiated; then only differentiable functions may be used.
   bool create_graph() const { return GradMode::is_enabled(); }
@@ -85,6 +89,7 @@ class Backward {
   std::span<const SavedTensor> saved_;
   TensorList& grads_;
   TensorList results_;
+  uint64_t unwanted_;
 };
 
 /// Collects what the backward rule of a call needs.

@@ -96,7 +96,8 @@ void set_plugin_hook(void (*hook)()) { plugin_hook = hook; }
 const BackendState& backend_state() {
   static constinit std::atomic<const BackendState*> loaded = nullptr;
   if (const BackendState* state = loaded.load(std::memory_order_acquire)) return *state;
-  // Outside the lock of the static: the hook may wait for a lock of its own (Python's), whose owner waits here.
+  // Outside the lock of the static: the hook may wait for a lock of its own (Python's), whose owner waits
+  // here.
   std::string from_hook;
   try {
     if (plugin_hook) plugin_hook();

@@ -111,8 +111,8 @@ OPSIN_API const BackendState& backend_state();
 /// The GPU that kernels launched by this thread run on: set by KernelSlot::get().
 OPSIN_API int& active_device();
 
-/// Called before the plug-in is loaded, possibly by several threads at once: makes libraries known to the loader
-/// that lie where only the caller knows. What it throws becomes `why_not`, and nothing is loaded.
+/// Called before the plug-in is loaded, possibly by several threads at once: makes libraries known to the
+/// loader that lie where only the caller knows. What it throws becomes `why_not`, and nothing is loaded.
 OPSIN_API void set_plugin_hook(void (*hook)());
 
 /// What a plug-in must agree with: the version and a hash of the headers that it shares with the core.

@@ -17,6 +17,8 @@
 // and, if `save` keeps the first input, `kSavesSelf = true`.
 // An op that multiplies much says how much, for the profiler:
 //     static int64_t flops(const Params&, const Tensor& x, ...);
+// Inputs lie on one device, but for 0-d tensors on the CPU; an op that copies between devices says
+//     static constexpr bool kAnyDevice = true;
 // A family that shares one Op over a table gives `static const char* name(const Params&)` for kName and
 // `static bool saves_self(const Params&)` for kSavesSelf.
 #pragma once
@@ -86,6 +88,43 @@ Ref<OpNode<Op>> make_node(const typename Op::Params& params, const Inputs&... in
   return node;
 }
 
+/// The devices of a call's inputs.
+class Devices {
+ public:
+  void add(const Tensor& input) {
+    if (!input.defined()) return;
+    const Device device = input.device();
+    if (device.is_cpu()) {
+      cpu_ |= !input.sizes().empty();
+    } else if (first_.is_cpu()) {
+      first_ = device;
+    } else if (!(first_ == device)) {
+      second_ = device;
+    }
+  }
+  void add(TensorSpan inputs) {
+    for (const Tensor& input : inputs) add(input);
+  }
+  void check(const char* op) const {
+    if (first_.is_cpu() || (!cpu_ && second_.is_cpu())) return;
+    raise<Error>(op, ": Expected all tensors to be on the same device, but found at least two devices, ",
+                 first_.str(), " and ", second_.str(), " (move one with to())");
+  }
+
+ private:
+  Device first_, second_;
+  bool cpu_ = false;
+};
+
+template <class Op, class... Inputs>
+void check_devices([[maybe_unused]] const typename Op::Params& params, const Inputs&... inputs) {
+  if constexpr (!requires { Op::kAnyDevice; }) {
+    Devices devices;
+    (devices.add(inputs), ...);
+    devices.check(op_name<Op>(params));
+  }
+}
+
 template <class Op, class... Inputs>
 [[gnu::cold, gnu::noinline]] void profile(profiler::Scope& scope, const typename Op::Params& params,
                                           const Inputs&... inputs) {
@@ -103,6 +142,7 @@ auto call(const typename Op::Params& params, const Inputs&... inputs) {
   profiler::Scope scope;
   if (profiler::wants(profiler::kOn)) [[unlikely]]
     detail::profile<Op>(scope, params, inputs...);
+  detail::check_devices<Op>(params, inputs...);
   if constexpr (detail::has_backward<Op>) {
     if (GradMode::is_enabled() && (needs_grad(inputs) || ...)) {
       auto output = [&] {
@@ -130,6 +170,7 @@ Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const
   profiler::Scope scope;
   if (profiler::wants(profiler::kOn)) [[unlikely]]
     detail::profile<Op>(scope, params, self, others...);
+  detail::check_devices<Op>(params, self, others...);
   bool record = false;
   if constexpr (detail::has_backward<Op>) {
     record = GradMode::is_enabled() && (needs_grad(self) || (needs_grad(others) || ...));

@@ -1,9 +1,8 @@
 // The public face of GPUs: arguments are checked here, and the plug-in does the work.
-#include <opsin/cuda.h>
-
 #include <atomic>
 #include <cmath>
 
+#include <opsin/cuda.h>
 #include <opsin/error.h>
 #include <opsin/ops/copy.h>
 #include <opsin/tensor.h>
@@ -169,7 +168,8 @@ void set_per_process_memory_fraction(double fraction, int device) {
 
 void record_stream(const Tensor& tensor, const Stream& stream) {
   const Device device = tensor.device();
-  OPSIN_CHECK(Error, device.is_cuda(), "record_stream: expected a tensor on a GPU, got one on ", device.str());
+  OPSIN_CHECK(Error, device.is_cuda(), "record_stream: expected a tensor on a GPU, got one on ",
+              device.str());
   backend(device).record_stream(tensor.impl()->storage->data, device.index, stream.handle());
 }
 
@@ -184,8 +184,8 @@ Tensor pin_memory(const Tensor& tensor) {
   const auto release = [](void* context, void* block, size_t) {
     if (block) static_cast<Backend*>(context)->deallocate_pinned(block);
   };
-  const Tensor pinned = from_blob(data, tensor.sizes(), contiguous_strides(tensor.sizes()), tensor.dtype(), kCPU,
-                                  release, &backend);
+  const Tensor pinned = from_blob(data, tensor.sizes(), contiguous_strides(tensor.sizes()), tensor.dtype(),
+                                  kCPU, release, &backend);
   // Nobody else knows the address.
   pinned.impl()->storage->escaped = false;
   if (bytes > 0) copy_(pinned, tensor.detach());

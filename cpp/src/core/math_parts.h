@@ -76,6 +76,16 @@ OPSIN_FN T scale(T p, Int<T> n) {
   return p * power_of_two<T>(half) * power_of_two<T>(minus(n, half));
 }
 
+/// a / b for b where 1 / b is a normal number; on a GPU without the last rounding (2 ulp), which there costs
+/// several times the quotient.
+OPSIN_FN float quick_quotient(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(a, b);
+#else
+  return a / b;
+#endif
+}
+
 template <Floating T>
 OPSIN_FN T horner(T, T c) {
   return c;

@@ -40,8 +40,7 @@ struct Generator::State {
   std::mutex mutex{};
 };
 
-Generator::Generator(uint64_t seed, Device device)
-    : state_(new State{device, {seed, 0}}) {}
+Generator::Generator(uint64_t seed, Device device) : state_(new State{device, {seed, 0}}) {}
 
 Device Generator::device() const { return state_->device; }
 
@@ -116,8 +115,8 @@ std::deque<Generator>& cuda_generators() {
 }  // namespace
 
 Generator& default_cuda_generator(int device) {
-  OPSIN_CHECK(Error, device >= 0 && device < kMaxCudaDevices, "default_cuda_generator: expected a device in [0, ",
-              kMaxCudaDevices, "), got ", device);
+  OPSIN_CHECK(Error, device >= 0 && device < kMaxCudaDevices,
+              "default_cuda_generator: expected a device in [0, ", kMaxCudaDevices, "), got ", device);
   return cuda_generators()[static_cast<size_t>(device)];
 }
 

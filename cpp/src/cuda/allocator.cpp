@@ -161,7 +161,7 @@ Allocator::Block* Allocator::try_segment(Pool& pool, size_t bytes, Stream stream
 }
 
 Allocator::Block* Allocator::new_segment(Pool& pool, size_t size, Stream stream) {
-  const size_t wanted = pool.small             ? kSmallSegment
+  const size_t wanted = pool.small            ? kSmallSegment
                         : size < kMediumLimit ? kLargeSegment
                                               : round_up(size, kSegmentStep);
   if (Block* block = try_segment(pool, wanted, stream)) return block;

@@ -1,6 +1,6 @@
 // The caching allocator of one device. Memory comes from CUDA in segments, which are cut into blocks; a block
-// belongs to the stream that its segment was made for, so that freeing it and using it again needs no waiting:
-// work runs in the order of that stream. CUDA is asked only when the cache has nothing that fits.
+// belongs to the stream that its segment was made for, so that freeing it and using it again needs no
+// waiting: work runs in the order of that stream. CUDA is asked only when the cache has nothing that fits.
 #pragma once
 
 #include <cstddef>
@@ -54,9 +54,9 @@ class Allocator {
 
   /// At least `bytes` > 0, aligned to 512, for use on `stream`; OutOfMemoryError with a report.
   void* allocate(size_t bytes, Stream stream);
-  /// `stream` is where the caller's work goes: if that is another one than the block was made for, it may still
-  /// use the block (a backward pass on another stream than its forward pass does), which record_stream() then
-  /// takes care of.
+  /// `stream` is where the caller's work goes: if that is another one than the block was made for, it may
+  /// still use the block (a backward pass on another stream than its forward pass does), which
+  /// record_stream() then takes care of.
   void deallocate(void* data, Stream stream) noexcept;
   /// Once freed, the block at `data` waits for what `stream` holds then.
   void record_stream(const void* data, Stream stream);
@@ -69,7 +69,8 @@ class Allocator {
   /// Segments take at most `bytes` together.
   void set_limit(size_t bytes);
 
-  // Captured graphs: their memory comes from segments of a pool, which nobody else gets while a graph holds it.
+  // Captured graphs: their memory comes from segments of a pool, which nobody else gets while a graph holds
+  // it.
 
   void hold_pool(MemoryPool pool);
   /// When nobody holds the pool any more, waits for the device; the memory then is like any other.

@@ -11,9 +11,6 @@
 
 namespace opsin::cuda::api {
 
-/// GPUs that one process can use.
-inline constexpr int kMaxDevices = 64;
-
 /// A cudaStream_t; null is the legacy default stream of the current device.
 using Stream = void*;
 /// A cudaEvent_t.
@@ -23,6 +20,7 @@ using GraphExec = void*;
 
 using opsin::cuda::CaptureMode;
 using opsin::cuda::DeviceProperties;
+inline constexpr int kMaxDevices = kMaxCudaDevices;
 
 /// How many devices there are; when there are none, `why_not` says what is missing. Never raises.
 int device_count(std::string& why_not) noexcept;

@@ -46,7 +46,8 @@ class RealMemory final : public DeviceMemory {
 };
 
 struct DeviceAllocator {
-  explicit DeviceAllocator(int device) : memory(device), allocator(memory, "cuda:" + std::to_string(device)) {}
+  explicit DeviceAllocator(int device)
+      : memory(device), allocator(memory, "cuda:" + std::to_string(device)) {}
   RealMemory memory;
   Allocator allocator;
 };

@@ -60,8 +60,9 @@ void raise_device_error(int device) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const DeviceError error = *record;
   std::memset(record, 0, sizeof *record);
-  detail::raise<IndexError>(error.op, ": index ", error.index, " is out of bounds, expected [", error.low, ", ",
-                            error.high, ")");
+  if (error.rule) opsin::detail::raise<Error>(error.op, ": ", error.rule, ", got ", error.value);
+  opsin::detail::raise<IndexError>(error.op, ": index ", error.index, " is out of bounds, expected [",
+                                   error.low, ", ", error.high, ")");
 }
 
 }  // namespace opsin::cuda

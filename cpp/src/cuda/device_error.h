@@ -1,5 +1,6 @@
-// What kernels report: an index or a label out of range. The kernel skips or clamps the bad value and goes on; the
-// host raises IndexError at the next launch or wait after the report. The device stays usable.
+// What kernels report: an index or a label out of range, a value that breaks a rule. The kernel skips or
+// clamps the bad value and goes on; the host raises IndexError or Error at the next launch or wait after the
+// report. The device stays usable.
 //
 //   OPSIN_LAUNCH(gather, grid, block, 0, params, device_error());
 //   ...
@@ -13,20 +14,40 @@
 
 namespace opsin::cuda {
 
-/// Reports that `index` is not in [low, high). `op` is a string that the host gave to the kernel.
-__device__ inline void report_index(DeviceError* error, const char* op, int64_t index, int64_t low,
-                                    int64_t high) {
-  if (atomicCAS(&error->claimed, 0, 1) != 0) return;
+namespace detail {
+/// Whether the caller may write the report; finish_report() ends it.
+__device__ inline bool begin_report(DeviceError* error, const char* op) {
+  if (atomicCAS(&error->claimed, 0, 1) != 0) return false;
   error->op = op;
-  error->index = index;
-  error->low = low;
-  error->high = high;
+  return true;
+}
+__device__ inline void finish_report(DeviceError* error) {
 #if defined(__CUDA_ARCH__)
   __threadfence_system();
 #else
   __threadfence();
 #endif
   *static_cast<volatile int*>(&error->complete) = 1;
+}
+}  // namespace detail
+
+/// Reports that `index` is not in [low, high). `op` is a string that the host gave to the kernel.
+__device__ inline void report_index(DeviceError* error, const char* op, int64_t index, int64_t low,
+                                    int64_t high) {
+  if (!detail::begin_report(error, op)) return;
+  error->index = index;
+  error->low = low;
+  error->high = high;
+  detail::finish_report(error);
+}
+
+/// Reports that `value` breaks `rule`, such as "expected probabilities in [0, 1]". Both strings are the
+/// host's.
+__device__ inline void report_value(DeviceError* error, const char* op, const char* rule, double value) {
+  if (!detail::begin_report(error, op)) return;
+  error->rule = rule;
+  error->value = value;
+  detail::finish_report(error);
 }
 
 }  // namespace opsin::cuda

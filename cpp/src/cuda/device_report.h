@@ -5,13 +5,16 @@
 
 namespace opsin::cuda {
 
-/// Page-locked memory that a device and the host both see; one for each device. The first report stays until it
-/// was raised.
+/// Page-locked memory that a device and the host both see; one for each device. The first report stays until
+/// it was raised.
 struct DeviceError {
   int claimed;   ///< By the thread of a kernel that writes the rest.
   int complete;  ///< Everything is written.
   /// A string literal of the host: only its address travels.
   const char* op;
+  /// Of a value that breaks a rule: what was expected; null for an index out of range.
+  const char* rule;
+  double value;
   int64_t index, low, high;
 };
 

@@ -38,9 +38,10 @@ class CudaGraph final : public BackendGraph {
   void capture_begin(int device, MemoryPool pool, CaptureMode mode) override {
     OPSIN_CHECK(Error, !capturing, "capture_begin: this thread captures another graph already");
     stream_ = stream_of(device);
-    OPSIN_CHECK(Error, stream_,
-                "capture_begin: the default stream cannot be captured (use opsin.cuda.graph, or capture under "
-                "another stream)");
+    OPSIN_CHECK(
+        Error, stream_,
+        "capture_begin: the default stream cannot be captured (use opsin.cuda.graph, or capture under "
+        "another stream)");
     api::set_device(device);
     allocator(device).hold_pool(pool);
     device_ = device;

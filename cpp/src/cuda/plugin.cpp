@@ -20,5 +20,4 @@ opsin::Backend* opsin_cuda_plugin() {
   opsin::cuda::register_all();
   return &opsin::cuda::backend();
 }
-
 }

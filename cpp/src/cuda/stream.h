@@ -6,9 +6,9 @@
 
 namespace opsin::cuda {
 
-/// The stream that this thread's work on `device` goes to; at first the legacy default stream, as in PyTorch: one
-/// order for all threads and libraries of the process, so that tensors can be handed around without events.
-/// Captures and overlap need another one.
+/// The stream that this thread's work on `device` goes to; at first the legacy default stream, as in PyTorch:
+/// one order for all threads and libraries of the process, so that tensors can be handed around without
+/// events. Captures and overlap need another one.
 api::Stream stream_of(int device);
 void set_stream_of(int device, api::Stream stream);
 

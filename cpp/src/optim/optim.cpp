@@ -1,4 +1,6 @@
 // Optimizer steps: checks, and lists of tensors sorted by device and dtype.
+#include "optim_kernels.h"
+
 #include <cmath>
 
 #include <opsin/autograd.h>
@@ -9,7 +11,6 @@
 
 #include "core/profiler.h"
 #include "core/registry.h"
-#include "optim_kernels.h"
 
 namespace opsin {
 
@@ -79,8 +80,8 @@ void for_groups(const char* op, const Slot& slot, std::initializer_list<TensorSp
   const TensorSpan first = *columns.begin();
   std::vector<Group> groups;
   for (size_t i = 0; i < first.size(); ++i) {
-    OPSIN_CHECK(TypeError, is_floating_point(first[i].dtype()), op,
-                ": expected floating-point tensors, got ", name(first[i].dtype()));
+    OPSIN_CHECK(TypeError, is_floating_point(first[i].dtype()), op, ": expected floating-point tensors, got ",
+                name(first[i].dtype()));
     Group& group = group_of(groups, first[i]);
     const bool hidden = all_hidden(columns, i);
     group.rows.push_back(i);
@@ -181,16 +182,17 @@ void adam_step(TensorSpan params, TensorSpan grads, TensorSpan exp_avgs, TensorS
   OPSIN_CHECK(ValueError, steps.empty() || steps.size() == params.size(),
               "adam: expected as many steps as parameters, got ", steps.size(), " and ", params.size());
   for (size_t i = 0; i < steps.size(); ++i) {
-    OPSIN_CHECK(ValueError, params[i].device().is_cuda() && steps[i].device() == params[i].device() &&
-                                steps[i].dtype() == kFloat32 && steps[i].numel() == 1,
+    OPSIN_CHECK(ValueError,
+                params[i].device().is_cuda() && steps[i].device() == params[i].device() &&
+                    steps[i].dtype() == kFloat32 && steps[i].numel() == 1,
                 "adam: expected steps as float32 numbers on the parameters' GPU, got ",
                 name(steps[i].dtype()), " ", str(steps[i].sizes()), " on ", steps[i].device().str(), " for ",
                 params[i].device().str(), " (capturable=True is for GPUs)");
   }
   const AdamArgs args = adam_args(options, static_cast<double>(step));
   for_groups("adam", adam_update,
-             {params, grads, exp_avgs, exp_avg_sqs, options.amsgrad ? max_exp_avg_sqs : TensorSpan()}, 0b11101,
-             [&](auto kernel, const Group& group) {
+             {params, grads, exp_avgs, exp_avg_sqs, options.amsgrad ? max_exp_avg_sqs : TensorSpan()},
+             0b11101, [&](auto kernel, const Group& group) {
                std::vector<float*> counters;
                if (!steps.empty())
                  for (const size_t i : group.rows) counters.push_back(steps[i].mutable_data<float>());
@@ -229,9 +231,9 @@ void update_scale_(const Tensor& scale, const Tensor& growth_tracker, const Tens
   OPSIN_CHECK(Error, scale.device() == found_inf.device() && scale.device() == growth_tracker.device(),
               "update_scale_: expected all tensors on one device, got ", scale.device().str(), ", ",
               growth_tracker.device().str(), " and ", found_inf.device().str());
-  scale_update.get(scale.device(), scale.dtype())(
-      {scale.mutable_data<float>(), growth_tracker.mutable_data<int32_t>(), found_inf.data<float>(),
-       growth_factor, backoff_factor, growth_interval});
+  scale_update.get(scale.device(),
+                   scale.dtype())({scale.mutable_data<float>(), growth_tracker.mutable_data<int32_t>(),
+                                   found_inf.data<float>(), growth_factor, backoff_factor, growth_interval});
   scale.bump_version();
   growth_tracker.bump_version();
 }

@@ -1,11 +1,12 @@
 // Optimizer steps on the CPU: one tensor after the other, each on several threads.
+#include "optim_functors.h"
+
 #include <atomic>
 #include <cmath>
 
 #include <opsin/dtype.h>
 
 #include "cpu/thread_pool.h"
-#include "optim_functors.h"
 
 namespace opsin {
 

@@ -1,9 +1,10 @@
-// Optimizer steps on a GPU: many tensors with one launch, whose addresses are arguments of the kernel. A block
-// takes a part of one tensor.
+// Optimizer steps on a GPU: many tensors with one launch, whose addresses are arguments of the kernel. A
+// block takes a part of one tensor.
+#include "optim_functors.h"
+
 #include "cuda/access.h"
 #include "cuda/block.h"
 #include "cuda/scratch.h"
-#include "optim_functors.h"
 
 namespace opsin {
 
@@ -135,7 +136,7 @@ __global__ void __launch_bounds__(kThreads)
     sgd_kernel(const Parts<3> parts, optim::Sgd<T> step, Momentum momentum, const float* lr) {
   if (lr) step.lr = static_cast<T>(*lr);
   const Part<3> part(parts);
-  part.template run<T>(parts, 0b101, [&](T (&x)[3]) {
+  part.template run<T>(parts, 0b101, [&](T(&x)[3]) {
     if (momentum == Momentum::kNone) {
       step.plain(x[0], x[1]);
     } else if (momentum == Momentum::kFirst) {
@@ -147,12 +148,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void sgd(const SgdParams& p) {
-  const Momentum momentum = !p.args.has_buffer ? Momentum::kNone
+  const Momentum momentum = !p.args.has_buffer  ? Momentum::kNone
                             : p.args.first_step ? Momentum::kFirst
                                                 : Momentum::kNext;
   for_parts<3>(p.tensors, nullptr, [&](const Parts<3>& parts, unsigned blocks) {
     if (p.tensors.dtype == kFloat64) {
-      OPSIN_LAUNCH(sgd_kernel<double>, blocks, kThreads, 0, parts, optim::Sgd<double>(p.args), momentum, p.lr);
+      OPSIN_LAUNCH(sgd_kernel<double>, blocks, kThreads, 0, parts, optim::Sgd<double>(p.args), momentum,
+                   p.lr);
     } else {
       OPSIN_LAUNCH(sgd_kernel<float>, blocks, kThreads, 0, parts, optim::Sgd<float>(p.args), momentum, p.lr);
     }
@@ -192,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
     adam.shrink = static_cast<T>(numbers[part.tensor].shrink);
   }
   const bool amsgrad = part.data[4] != nullptr;
-  part.template run<T>(parts, 0b11101, [&](T (&x)[5]) {
+  part.template run<T>(parts, 0b11101, [&](T(&x)[5]) {
     adam.average(x[0], x[1], x[2], x[3]);
     T largest = x[3];
     if (amsgrad) x[4] = largest = x[4] < largest ? largest : x[4];
@@ -201,16 +203,18 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void adam(const AdamParams& p) {
-  const Schedule schedule{p.lr, p.args.beta1, p.args.beta2, p.decoupled_decay, static_cast<double>(p.step),
-                          p.lr_pointer};
+  const Schedule schedule{
+      p.lr, p.args.beta1, p.args.beta2, p.decoupled_decay, static_cast<double>(p.step), p.lr_pointer};
   Scratch<Numbers> numbers;
   if (p.steps || p.lr_pointer) numbers = Scratch<Numbers>(Parts<5>::kTensors);
   for_parts<5>(p.tensors, p.steps, [&](const Parts<5>& parts, unsigned blocks) {
     if (numbers.data()) OPSIN_LAUNCH(count_kernel, 1, kThreads, 0, parts, schedule, numbers.data());
     if (p.tensors.dtype == kFloat64) {
-      OPSIN_LAUNCH(adam_kernel<double>, blocks, kThreads, 0, parts, optim::Adam<double>(p.args), numbers.data());
+      OPSIN_LAUNCH(adam_kernel<double>, blocks, kThreads, 0, parts, optim::Adam<double>(p.args),
+                   numbers.data());
     } else {
-      OPSIN_LAUNCH(adam_kernel<float>, blocks, kThreads, 0, parts, optim::Adam<float>(p.args), numbers.data());
+      OPSIN_LAUNCH(adam_kernel<float>, blocks, kThreads, 0, parts, optim::Adam<float>(p.args),
+                   numbers.data());
     }
   });
 }
@@ -221,7 +225,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto by = static_cast<T>(scale ? static_cast<float>(1.0 / static_cast<double>(*scale)) : factor);
   const Part<1> part(parts);
   bool found = false;
-  part.template run<T>(parts, 0b1, [&](T (&x)[1]) {
+  part.template run<T>(parts, 0b1, [&](T(&x)[1]) {
     found |= optim::is_lost(x[0]);
     x[0] = x[0] * by;
   });

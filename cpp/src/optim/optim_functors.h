@@ -1,8 +1,9 @@
 // The steps for one element of each tensor, in the type that it is computed in.
 #pragma once
 
-#include "core/math.h"
 #include "optim_kernels.h"
+
+#include "core/math.h"
 
 namespace opsin::optim {
 
@@ -64,7 +65,8 @@ struct Adam {
   /// The new parameter, with m as it is stored; the quotient is computed as R.
   template <class R>
   OPSIN_FN T moved(T p, T m, T largest) const {
-    return static_cast<T>(p * shrink - step_size * m / (math::sqrt(static_cast<R>(largest)) * correction + eps));
+    return static_cast<T>(p * shrink -
+                          step_size * m / (math::sqrt(static_cast<R>(largest)) * correction + eps));
   }
 };
 

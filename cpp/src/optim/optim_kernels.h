@@ -10,9 +10,9 @@ namespace opsin {
 struct TensorColumns {
   static constexpr int kMost = 5;
 
-  int64_t count;                ///< Tensors of a column.
-  const int64_t* numel;         ///< By tensor.
-  void* const* data[kMost];     ///< By column and tensor; null for a column that is not there.
+  int64_t count;             ///< Tensors of a column.
+  const int64_t* numel;      ///< By tensor.
+  void* const* data[kMost];  ///< By column and tensor; null for a column that is not there.
   DType dtype;
 };
 
@@ -41,8 +41,8 @@ struct AdamParams {
   // What args was made from. GPUs make it anew where the learning rate or the step lies in their memory.
   double lr, decoupled_decay;
   int64_t step;
-  const float* lr_pointer;    ///< In place of lr if not null.
-  float* const* steps;  ///< By tensor, in place of step if not null; each is counted up first.
+  const float* lr_pointer;  ///< In place of lr if not null.
+  float* const* steps;      ///< By tensor, in place of step if not null; each is counted up first.
 };
 extern OPSIN_API KernelSlot<void (*)(const AdamParams&)> adam_update;
 

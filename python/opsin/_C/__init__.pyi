@@ -1486,7 +1486,7 @@ def _sgd_step(
     params: Iterable[Tensor],
     grads: Iterable[Tensor],
     buffers: Iterable[Tensor],
-    lr: _float,
+    lr: _float | Tensor,
     momentum: _float,
     dampening: _float,
     weight_decay: _float,
@@ -1501,8 +1501,8 @@ def _adam_step(
     exp_avgs: Iterable[Tensor],
     exp_avg_sqs: Iterable[Tensor],
     max_exp_avg_sqs: Iterable[Tensor],
-    step: _int,
-    lr: _float,
+    step: _int | Iterable[Tensor],
+    lr: _float | Tensor,
     beta1: _float,
     beta2: _float,
     eps: _float,
@@ -1512,6 +1512,15 @@ def _adam_step(
     decoupled: _bool,
     /,
 ) -> None: ...
-def _unscale(grads: Iterable[Tensor], factor: _float, /) -> _bool: ...
+def _unscale(grads: Iterable[Tensor], scale: Tensor, found_inf: Tensor, /) -> None: ...
+def _update_scale(
+    scale: Tensor,
+    growth_tracker: Tensor,
+    found_inf: Tensor,
+    growth_factor: _float,
+    backoff_factor: _float,
+    growth_interval: _int,
+    /,
+) -> None: ...
 def _save_safetensors(path: str, tensors: dict[str, Tensor], metadata: Mapping[str, str], /) -> None: ...
 def _load_safetensors(path: str, /) -> tuple[dict[str, Tensor], dict[str, str]]: ...

@@ -69,8 +69,8 @@ class GradScaler:
             raise AssertionError(f"GradScaler: The backoff factor must be < 1.0, got {backoff_factor}")
         self._init_scale = init_scale
         self._init_growth_tracker = 0
-        # Tensors from the first scale() on, on the device of what is scaled, and changed in place: a CUDA graph
-        # may hold them.
+        # Tensors from the first scale() on, where the scaled ones are, and changed in place: a CUDA graph may
+        # hold them.
         self._scale: Tensor | None = None
         self._growth_tracker: Tensor | None = None
         self._growth_factor = growth_factor

@@ -10,7 +10,7 @@ class _Matmul:
 
     @property
     def allow_tf32(self) -> bool:
-        """Whether float32 operands may be rounded to TF32 (10 bits of mantissa) for tensor cores: False at first."""
+        """Whether float32 operands may be rounded to TF32 (10 bits of mantissa). False at first."""
         return _C.allow_tf32_matmul()
 
     @allow_tf32.setter

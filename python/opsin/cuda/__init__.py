@@ -1,7 +1,7 @@
 """GPUs, as in `torch.cuda`.
 
-`is_available()` says whether there is one, `why_not()` what is missing otherwise. Work on a GPU runs behind the
-back of the calling thread, in the order of a stream: time it with events or after `synchronize()`.
+`is_available()` says whether there is one, `why_not()` what is missing otherwise. Work on a GPU runs behind
+the back of the calling thread, in the order of a stream: time it with events or after `synchronize()`.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def synchronize(device: Any = None) -> None:
 
 
 class device:
-    """`with device(1):` makes a GPU the current one for a while; None or a negative number changes nothing."""
+    """`with device(1):` makes a GPU the current one for a while; None or -1 changes nothing."""
 
     def __init__(self, device: Any) -> None:
         nothing = device is None or (isinstance(device, int) and device < 0)
@@ -194,7 +194,7 @@ class device:
 
 
 def device_of(obj: Tensor) -> AbstractContextManager[None]:
-    """`with device_of(x):` makes the GPU of a tensor the current one; nothing for a tensor on the CPU."""
+    """For `with`: makes the GPU of a tensor the current one; a tensor on the CPU changes nothing."""
     return device(obj.get_device()) if obj.is_cuda else nullcontext()
 
 

@@ -1,7 +1,7 @@
 """Makes NVIDIA's libraries known to the loader before the plug-in asks for them.
 
-They come as wheels (`pip install 'opsin[cuda]'`), wherever those are installed; the loader then finds a library that
-is already loaded by its name.
+They come as wheels (`pip install 'opsin[cuda]'`), wherever those are installed; the loader finds a library by
+its name when it is already loaded.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class CUDAGraph:
     """Captured work. Better use `with graph(g):` than `capture_begin` and `capture_end`.
 
     Tensors made during the capture keep their memory, which every `replay` fills anew. Inputs are changed by
-    `copy_` into the tensors that the capture read. What runs on the CPU (prints, counters, a learning rate that
-    is a Python number) is as it was at the capture.
+    `copy_` into the tensors that the capture read. What runs on the CPU (prints, counters, a learning rate
+    that is a Python number) is as it was at the capture.
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class CUDAGraph:
         """Starts to capture what this thread does on the current stream, which must not be the default one.
 
         `pool` is that of another graph, to share its memory: the graphs must then be replayed in the order of
-        their captures. `capture_error_mode` says whose calls that cannot be captured break the capture: those of
-        this thread ('thread_local'), of all threads ('global') or of none ('relaxed').
+        their captures. `capture_error_mode` says whose calls that cannot be captured break the capture: those
+        of this thread ('thread_local'), of all threads ('global') or of none ('relaxed').
         """
         self._graph.capture_begin(0 if pool is None else pool, capture_error_mode)
 
@@ -254,11 +254,12 @@ class GraphedStep(Generic[R]):
 def graph_step(function: Callable[..., R], warmup: int = 3) -> GraphedStep[R]:
     """Makes a whole step (forward, backward, optimizer) replay as one CUDA graph.
 
-    The first `warmup` calls with inputs of a shape run eagerly, the next one captures; every call is exactly one step
-    on its own inputs, which may be on the CPU (best pinned) or on a GPU. Tensors that the function returns are
-    detached, and overwritten by the next call of the same shape: clone what has to stay. The function must do the
-    same in each call, and nothing that waits for the GPU, such as `item()`. Python numbers that it uses, a learning
-    rate too, stay what they were at the capture until `reset()`. Without a GPU it runs eagerly.
+    The first `warmup` calls with inputs of a shape run eagerly, the next one captures; every call is exactly
+    one step on its own inputs, which may be on the CPU (best pinned) or on a GPU. Tensors that the function
+    returns are detached, and overwritten by later calls: clone what has to stay. The function must do the
+    same in each call, and nothing that waits for the GPU, such as `item()`. Python numbers that it uses, a
+    learning rate too, stay what they were at the capture until `reset()`; an optimizer that counts its steps
+    needs `capturable=True`. Without a GPU the function runs eagerly.
 
     A captured step keeps its memory; shapes that vary freely cost one capture each.
     """

@@ -23,14 +23,14 @@ __all__ = [
 
 
 def memory_stats(device: Any = None) -> dict[str, int]:
-    """Everything the allocator counts: "{what}.{pool}.{metric}" for
+    """Everything the allocator counts, under names of the form "{what}.{pool}.{metric}".
 
-    - what: allocation, allocated_bytes (in use by tensors), active, active_bytes (or still by another stream),
-      segment, reserved_bytes (taken from CUDA), requested_bytes (before rounding)
+    - what: allocation, allocated_bytes (in use by tensors), active, active_bytes (or still by another
+      stream), segment, reserved_bytes (taken from CUDA), requested_bytes (before rounding)
     - pool: all, small_pool (blocks up to 1 MiB), large_pool
     - metric: current, peak, allocated (sum of all that came), freed
 
-    besides num_alloc_retries, num_ooms, num_device_alloc and num_device_free. Without a GPU it is empty.
+    Besides these: num_alloc_retries, num_ooms, num_device_alloc, num_device_free. Without a GPU it is empty.
     """
     return _C.memory_stats(_index_of(device, "memory_stats")) if _C.is_available() else {}
 

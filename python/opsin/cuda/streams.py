@@ -23,8 +23,8 @@ __all__ = [
 class Stream:
     """A queue of work on one GPU. Streams come from a pool of 32 for each priority and are used again.
 
-    A stream does not wait for others: order two of them with `wait_stream` or an event. Negative priorities go
-    first.
+    A stream does not wait for others: order two of them with `wait_stream` or an event. Negative priorities
+    go first.
     """
 
     _stream: _C.Stream
@@ -178,7 +178,11 @@ class StreamContext:
 
 
 def stream(stream: Stream | None) -> StreamContext:
-    """`with stream(s):` sends work to `s`, and makes its GPU the current one; None changes nothing."""
+    """For `with`: sends work to a stream, and makes its GPU the current one; None changes nothing.
+
+    A backward pass runs on the stream that is current when it is called; let that one wait for the stream of
+    the forward pass.
+    """
     return StreamContext(stream)
 
 

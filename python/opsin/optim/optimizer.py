@@ -179,9 +179,10 @@ class Optimizer:
         """The state of a parameter, on its device: the model may have moved since the last step."""
         state = self.state[param]
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.dim() == param.dim():
-                if value.is_cuda != param.is_cuda or (param.is_cuda and value.device != param.device):
-                    state[key] = value.to(param.device)
+            if not isinstance(value, Tensor) or value.dim() != param.dim():
+                continue
+            if value.is_cuda != param.is_cuda or (param.is_cuda and value.device != param.device):
+                state[key] = value.to(param.device)
         return state
 
     def state_dict(self) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class Worker {
   std::string place() const;
 
  private:
+  void arrange(const Job& job);
   static void thread_main();
   void run_threads(Thread& self);
   void end(unsigned linear);
@@ -151,6 +152,7 @@ class Worker {
 
   std::uint64_t serial_ = 0;
   Launch launch_{};
+  Order order_ = Order::kForward;
   dim3 block_{0, 0, 0};
   unsigned count_ = 0;
   std::vector<Place> places_;  // the threads in the order in which they start
@@ -160,8 +162,8 @@ class Worker {
   std::unique_ptr<std::byte[]> shared_;
   std::size_t shared_bytes_ = 0;
 
-  Context& context_ =
-      context;               // that of the thread of the machine: finding it takes a call in a loaded library
+  // That of the thread of the machine. In a library loaded at run time it takes a call to find it.
+  Context& context_ = context;
   unsigned next_ = 0;        // of places_: the first that has not started
   unsigned alive_ = 0;       // threads that have not ended
   unsigned blocked_ = 0;     // threads that wait
@@ -179,21 +181,7 @@ void Worker::prepare(const Job& job) {
   if (serial_ == job.serial) return;
   serial_ = job.serial;
   launch_ = job.launch;
-  block_ = launch_.block;
-  count_ = block_.x * block_.y * block_.z;
-  places_.resize(count_);
-  for (unsigned i = 0; i < count_; ++i) {
-    const unsigned linear = job.order == Order::kReversed ? count_ - 1 - i : i;
-    places_[i] = {{linear % block_.x, linear / block_.x % block_.y, linear / (block_.x * block_.y)}, linear};
-  }
-  for (unsigned i = 0; i < kLanes; ++i) lanes_[i] = job.order == Order::kReversed ? kLanes - 1 - i : i;
-  if (job.order == Order::kShuffled) {
-    std::minstd_rand random(job.seed + 1);
-    std::shuffle(places_.begin(), places_.end(), random);
-    std::shuffle(std::begin(lanes_), std::end(lanes_), random);
-  }
-  warps_.resize((count_ + kLanes - 1) / kLanes);
-  waiting_.assign(count_, nullptr);
+  arrange(job);
   // Exactly as large as asked for, so that AddressSanitizer sees what lies beyond.
   if (shared_bytes_ != launch_.shared_bytes) {
     shared_.reset();
@@ -204,6 +192,30 @@ void Worker::prepare(const Job& job) {
   context.grid_size = launch_.grid;
   context.shared = shared_.get();
   context.worker = this;
+}
+
+/// Lists the threads of a block in the order in which they are to run.
+void Worker::arrange(const Job& job) {
+  const dim3 block = launch_.block;
+  if (job.order != Order::kShuffled && job.order == order_ && block.x == block_.x && block.y == block_.y &&
+      block.z == block_.z)
+    return;
+  order_ = job.order;
+  block_ = block;
+  count_ = block.x * block.y * block.z;
+  places_.resize(count_);
+  for (unsigned i = 0; i < count_; ++i) {
+    const unsigned linear = order_ == Order::kReversed ? count_ - 1 - i : i;
+    places_[i] = {{linear % block.x, linear / block.x % block.y, linear / (block.x * block.y)}, linear};
+  }
+  for (unsigned i = 0; i < kLanes; ++i) lanes_[i] = order_ == Order::kReversed ? kLanes - 1 - i : i;
+  if (order_ == Order::kShuffled) {
+    std::minstd_rand random(job.seed + 1);
+    std::shuffle(places_.begin(), places_.end(), random);
+    std::shuffle(std::begin(lanes_), std::end(lanes_), random);
+  }
+  warps_.resize((count_ + kLanes - 1) / kLanes);
+  waiting_.assign(count_, nullptr);
 }
 
 void Worker::run_block(uint3 block) {

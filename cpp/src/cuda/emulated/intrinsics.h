@@ -92,6 +92,7 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
 
 inline void __threadfence_block() { opsin::cuda::emulated::fence(); }
 inline void __threadfence() { opsin::cuda::emulated::fence(); }
+inline void __threadfence_system() { opsin::cuda::emulated::fence(); }
 
 template <opsin::cuda::emulated::Loadable T>
 T __ldg(const T* address) {
@@ -144,6 +145,11 @@ inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fsqrt_rn(float x) { return std::sqrt(x); }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dsub_rn(double a, double b) { return a - b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __ddiv_rn(double a, double b) { return a / b; }
+inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 inline float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 
 // The C library declares these names as its own: such a body is inlined and never becomes a symbol.

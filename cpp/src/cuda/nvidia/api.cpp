@@ -23,8 +23,8 @@ void check(cudaError_t error, const char* what) {
   if (__builtin_expect(error != cudaSuccess, 0)) fail(what, error);
 }
 
-/// Allows this thread's calls that a capture forbids, here or in another thread: none of them is about what is
-/// being captured.
+/// Allows this thread's calls that a capture forbids, here or in another thread: none of them is about what
+/// is being captured.
 class Relaxed {
  public:
   Relaxed() { (void)cudaThreadExchangeStreamCaptureMode(&mode_); }

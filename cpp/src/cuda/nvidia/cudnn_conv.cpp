@@ -134,7 +134,8 @@ Graph make_graph(const ConvProblem& p, const Target& target) {
     return Graph(target, std::move(tensors), std::move(operations));
   }
 
-  // conv -> + bias -> + residual -> relu; only what comes last is y, the rest has no memory.
+  // conv -> + residual -> + bias -> relu, the order that has engines; only what comes last is y, the rest has
+  // no memory.
   const int steps = 1 + p.bias + p.residual + p.relu;
   int64_t virtual_uid = 100;
   std::vector<Descriptor> values;
@@ -157,14 +158,14 @@ Graph make_graph(const ConvProblem& p, const Target& target) {
     operations.push_back(make_pointwise(mode, compute, values[at], b, values[at + 1]));
     ++at;
   };
+  if (p.residual) {
+    add_tensor(kResidual, y_sizes);
+    append(CUDNN_POINTWISE_ADD, &tensors.back());
+  }
   if (p.bias) {
     Dims sizes(y_sizes.size(), 1);
     sizes[1] = p.out_channels;
     add_tensor(kBias, sizes);
-    append(CUDNN_POINTWISE_ADD, &tensors.back());
-  }
-  if (p.residual) {
-    add_tensor(kResidual, y_sizes);
     append(CUDNN_POINTWISE_ADD, &tensors.back());
   }
   if (p.relu) append(CUDNN_POINTWISE_RELU_FWD, nullptr);

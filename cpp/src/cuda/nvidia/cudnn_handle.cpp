@@ -4,12 +4,14 @@
 #include <mutex>
 
 #include "core/backend.h"
-#include "cuda/api.h"
 #include "cuda/current_stream.h"
 
 namespace opsin::cuda::cudnn {
 
 namespace {
+
+/// As many as an index of eight bits can name.
+constexpr size_t kDevices = 128;
 
 struct Entry {
   cudnnHandle_t handle = nullptr;
@@ -20,7 +22,7 @@ struct Entry {
 /// may be gone before them.
 struct Pool {
   std::mutex mutex;
-  std::array<std::vector<Entry>, api::kMaxDevices> idle;
+  std::array<std::vector<Entry>, kDevices> idle;
 };
 Pool& pool() {
   static Pool* const instance = new Pool;
@@ -45,7 +47,7 @@ Entry take(int device) {
 }
 
 struct PerThread {
-  std::array<Entry, api::kMaxDevices> entries;
+  std::array<Entry, kDevices> entries;
   ~PerThread() {
     Pool& all = pool();
     const std::lock_guard lock(all.mutex);

@@ -130,6 +130,7 @@ struct Transfer {
 
 struct Copy {
   static constexpr const char* kName = "copy_";
+  static constexpr bool kAnyDevice = true;
   struct Params {
     Device from;
     bool non_blocking;

@@ -227,7 +227,7 @@ Tensor index_put_(const Tensor& self, TensorSpan indices, const Tensor& values, 
               name(self.dtype()), " for the destination and ", name(values.dtype()), " for the source.");
   if (indices.size() == 1 && indices[0].defined() && indices[0].dtype() == kBool && values.dim() == 0 &&
       !accumulate && indices[0].sizes() == self.sizes()) {
-    return masked_fill_(self, indices[0], values);
+    return masked_fill_(self, to(indices[0], self.device()), values);
   }
   if (const Tensor places = without_repeats(self); !places.is_same(self)) {
     // Through the number of the place in memory that each element names.

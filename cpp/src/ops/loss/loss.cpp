@@ -150,10 +150,11 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight,
                             std::string_view reduction) {
-  OPSIN_CHECK(Error, !autocast::is_on(DeviceType::kCUDA, input),
-              "binary_cross_entropy: torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to "
-              "autocast, because float16 holds no probability close to 1 (use "
-              "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what the sigmoid gets)");
+  OPSIN_CHECK(
+      Error, !autocast::is_on(DeviceType::kCUDA, input),
+      "binary_cross_entropy: torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to "
+      "autocast, because float16 holds no probability close to 1 (use "
+      "binary_cross_entropy_with_logits or BCEWithLogitsLoss on what the sigmoid gets)");
   if (autocast::is_active())
     return autocast::call<autocast::kFull>(binary_cross_entropy, input, target, weight, reduction);
   constexpr const char* kName = "binary_cross_entropy";

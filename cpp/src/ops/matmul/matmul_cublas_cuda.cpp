@@ -14,7 +14,6 @@
 
 #include "core/backend.h"
 #include "core/backend_settings.h"
-#include "cuda/api.h"
 #include "cuda/current_stream.h"
 #include "cuda/lru_cache.h"
 #include "cuda/workspace.h"
@@ -26,6 +25,8 @@ namespace {
 /// Products whose algorithm a thread keeps.
 constexpr size_t kProducts = 4096;
 constexpr uint64_t kMaxWorkspace = uint64_t{32} << 20;
+/// As many as an index of eight bits can name.
+constexpr size_t kDevices = 128;
 /// The alignment beyond which no algorithm asks for more.
 constexpr uintptr_t kMostAlignment = 256;
 
@@ -36,8 +37,8 @@ void check(cublasStatus_t status, const char* call) {
 
 /// One for each device, for all threads, as long as the process lives.
 cublasLtHandle_t handle(int device) {
-  static std::array<cublasLtHandle_t, api::kMaxDevices> handles{};
-  static std::array<std::once_flag, api::kMaxDevices> made;
+  static std::array<cublasLtHandle_t, kDevices> handles{};
+  static std::array<std::once_flag, kDevices> made;
   const auto at = static_cast<size_t>(device);
   std::call_once(made[at], [&] { check(cublasLtCreate(&handles[at]), "cublasLtCreate"); });
   return handles[at];

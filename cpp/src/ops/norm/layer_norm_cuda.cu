@@ -15,10 +15,15 @@ template <int V, class T>
 __device__ __forceinline__ void load_weights(T (&to)[kHeld], const T* from, const RowGroups& groups,
                                              int64_t first, T missing) {
   const unsigned left = from ? groups.left(first) : 0;
+  // Neighbours at once, where the row is read so: `from` is aligned then too.
+  constexpr int kAtOnce = V > 1 ? 16 / static_cast<int>(sizeof(T)) : 1;
   OPSIN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeld; i += kAtOnce) {
     const unsigned at = groups.place<V>(i);
-    to[i] = at < left ? from[first + at] : missing;
+    Pack<T, kAtOnce> pack;
+    if (at < left) pack = pack_at<T, kAtOnce>(from + first + at);
+    OPSIN_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) to[i + k] = at < left ? pack.value[k] : missing;
   }
 }
 
@@ -136,7 +141,7 @@ void forward(const LayerNormParams& p) {
   dispatch_stored(p.dtype, [&]<class S>() {
     const RowGroups groups(p.rows, p.n);
     if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.n, p.x, p.y)) {
+      if (fits_vectors<S>(p.n, p.x, p.y, p.weight, p.bias)) {
         return OPSIN_LAUNCH((forward_rows<S, kVector<S>>), groups.grid(), groups.block(), 0, p, groups);
       }
     }
@@ -165,7 +170,7 @@ void backward_by(const LayerNormBackwardParams& p) {
 void backward(const LayerNormBackwardParams& p) {
   dispatch_stored(p.dtype, [&]<class S>() {
     if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.n, p.x, p.g, p.grad_x)) return backward_by<S, kVector<S>>(p);
+      if (fits_vectors<S>(p.n, p.x, p.g, p.grad_x, p.weight)) return backward_by<S, kVector<S>>(p);
     }
     backward_by<S, 1>(p);
   });

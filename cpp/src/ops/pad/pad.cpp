@@ -201,7 +201,8 @@ Tensor pad(const Tensor& input, IntSpan pad, std::string_view mode, std::optiona
   OPSIN_CHECK(ValueError, !value || *value == 0, "pad: Padding mode \"", mode,
               "\" doesn't take in value argument");
   // PyTorch casts what it has kernels for, and has none for reflection of three axes.
-  if (autocast::is_on(DeviceType::kCPU, input) && (mode == "replicate" || (mode == "reflect" && pad.size() <= 4))) {
+  if (autocast::is_on(DeviceType::kCPU, input) &&
+      (mode == "replicate" || (mode == "reflect" && pad.size() <= 4))) {
     return autocast::call<autocast::kFull>(opsin::pad, input, pad, mode, value);
   }
   // Crops first, then repeats.

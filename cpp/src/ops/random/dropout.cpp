@@ -1,4 +1,7 @@
 // Random zeroing. No mask is kept: the backward pass draws the same numbers again.
+#include "random.h"
+#include "random_kernels.h"
+
 #include <cmath>
 
 #include <opsin/ops/binary.h>
@@ -8,8 +11,6 @@
 
 #include "core/call.h"
 #include "core/registry.h"
-#include "random.h"
-#include "random_kernels.h"
 
 namespace opsin {
 

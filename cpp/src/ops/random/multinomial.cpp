@@ -1,4 +1,7 @@
 // Sampling of category numbers.
+#include "random.h"
+#include "random_kernels.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -14,8 +17,6 @@
 #include <opsin/ops/view.h>
 
 #include "core/registry.h"
-#include "random.h"
-#include "random_kernels.h"
 
 namespace opsin {
 

@@ -2,6 +2,8 @@
 // threads nor devices change it.
 #include "random.h"
 
+#include "random_kernels.h"
+
 #include <cmath>
 
 #include <opsin/ops/binary.h>
@@ -13,7 +15,6 @@
 #include "core/call.h"
 #include "core/promotion.h"
 #include "core/registry.h"
-#include "random_kernels.h"
 
 namespace opsin {
 
@@ -52,7 +53,8 @@ Tensor overwrite(const Tensor& self, const char* op, F write) {
   check_inference(self, op);
   check_no_overlap(self, op);
   if (record) check_recordable(self, op);
-  const Tensor dense = self.is_contiguous() ? self.detach() : empty(self.sizes(), self.dtype(), self.device());
+  const Tensor dense =
+      self.is_contiguous() ? self.detach() : empty(self.sizes(), self.dtype(), self.device());
   write(dense);
   if (!self.is_contiguous()) copy_(self.detach(), dense);
   // What was there before gets no gradient.
@@ -117,8 +119,9 @@ Tensor random_(const Tensor& self, int64_t from, std::optional<int64_t> to, Gene
   const int64_t end = to.value_or(limits[static_cast<int>(self.dtype())]);
   OPSIN_CHECK(Error, from < end, "random_: expects 'from' to be less than 'to', but got from=", from,
               " >= to=", end);
-  return overwrite(self, "random_",
-                   [&](const Tensor& y) { copy_(y, randint(from, end, y.sizes(), kInt64, generator, y.device())); });
+  return overwrite(self, "random_", [&](const Tensor& y) {
+    copy_(y, randint(from, end, y.sizes(), kInt64, generator, y.device()));
+  });
 }
 Tensor random_to_(const Tensor& self, int64_t to, Generator* generator) {
   return random_(self, 0, to, generator);
@@ -153,8 +156,7 @@ Tensor bernoulli(const Tensor& self, Generator* generator) {
   const Tensor p = contiguous(self.detach());
   const Tensor y = empty(p.sizes(), p.dtype(), p.device());
   const auto kernel = bernoulli_forward.get(p.device(), p.dtype());
-  const PhiloxSeed random =
-      reserve_philox(generator_for(p.device(), generator), philox_blocks<4>(p.numel()));
+  const PhiloxSeed random = reserve_philox(generator_for(p.device(), generator), philox_blocks<4>(p.numel()));
   kernel({p.impl()->data(), y.impl()->physical_data(), p.numel(), p.dtype(), random});
   return y;
 }

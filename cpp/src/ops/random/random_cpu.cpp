@@ -1,4 +1,7 @@
 // Random numbers on the CPU: words by the run, from which the values are made.
+#include "random_functors.h"
+#include "random_kernels.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -8,8 +11,6 @@
 
 #include "core/dispatch.h"
 #include "cpu/thread_pool.h"
-#include "random_functors.h"
-#include "random_kernels.h"
 
 namespace opsin {
 
@@ -116,7 +117,8 @@ void fill_randperm(const FillParams& p) {
   std::iota(data, data + p.count, 0);
   for (int64_t i = p.count - 1; i > 0; --i) {
     const philox::Block words = philox::block(p.random.seed, p.random.offset + static_cast<uint64_t>(i));
-    std::swap(data[i], data[philox::integer_in(words.word[0], words.word[1], 0, static_cast<uint64_t>(i) + 1)]);
+    std::swap(data[i],
+              data[philox::integer_in(words.word[0], words.word[1], 0, static_cast<uint64_t>(i) + 1)]);
   }
 }
 
@@ -129,8 +131,7 @@ void draw_bernoulli(const BernoulliParams& params) {
         const auto probability = static_cast<double>(p[first + i]);
         OPSIN_CHECK(Error, probability >= 0 && probability <= 1,
                     "bernoulli: Expected p_in >= 0 && p_in <= 1, got ", probability);
-        y[first + i] =
-            Scalar(static_cast<double>(philox::uniform_float(words[i])) < probability).to<T>();
+        y[first + i] = Scalar(static_cast<double>(philox::uniform_float(words[i])) < probability).to<T>();
       }
     });
   });

@@ -1,10 +1,10 @@
 // Random numbers on a GPU: a thread makes what one block of Philox gives. Bit by bit those of the CPU.
-#include "cuda/access.h"
-#include "cuda/block.h"
-
 #include "random_functors.h"
 #include "random_kernels.h"
 
+#include "cuda/access.h"
+#include "cuda/block.h"
+#include "cuda/device_error.h"
 namespace opsin {
 
 namespace {
@@ -20,7 +20,9 @@ __device__ __forceinline__ philox::Block words_at(const PhiloxSeed& resolved, in
 
 /// Whether `data` lies so that N elements of `dtype` can be moved at once.
 bool is_aligned(const void* data, DType dtype, int n) {
-  return reinterpret_cast<uintptr_t>(data) % std::min<size_t>(16, item_size(dtype) * static_cast<size_t>(n)) == 0;
+  return reinterpret_cast<uintptr_t>(data) %
+             std::min<size_t>(16, item_size(dtype) * static_cast<size_t>(n)) ==
+         0;
 }
 
 /// The N neighbours from element `first` on, as far as there are any.
@@ -153,7 +155,7 @@ void fill_randint(const FillParams& p) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     bernoulli_kernel(const char* p, char* y, DType dtype, unsigned size, int64_t count, bool aligned,
-                     PhiloxSeed random) {
+                     PhiloxSeed random, DeviceError* error, const char* op, const char* rule) {
   random = resolve(random);
   for (int64_t i = thread_rank(); i * 4 < count; i += thread_count()) {
     T values[4];
@@ -161,7 +163,9 @@ __global__ void __launch_bounds__(kThreads)
     const philox::Block words = words_at(random, i);
     OPSIN_UNROLL
     for (int j = 0; j < 4; ++j) {
-      values[j] = static_cast<double>(philox::uniform_float(words.word[j])) < static_cast<double>(values[j]);
+      const auto probability = static_cast<double>(values[j]);
+      if (!(probability >= 0 && probability <= 1)) report_value(error, op, rule, probability);
+      values[j] = static_cast<double>(philox::uniform_float(words.word[j])) < probability;
     }
     store_some(values, y, dtype, i * 4, count, size, aligned);
   }
@@ -173,7 +177,8 @@ void draw_bernoulli(const BernoulliParams& p) {
       OPSIN_LAUNCH(bernoulli_kernel<T>, grid_for((p.count + 3) / 4, kThreads), kThreads, 0,
                    static_cast<const char*>(p.p), static_cast<char*>(p.y), p.dtype,
                    static_cast<unsigned>(item_size(p.dtype)), p.count,
-                   is_aligned(p.p, p.dtype, 4) && is_aligned(p.y, p.dtype, 4), p.random);
+                   is_aligned(p.p, p.dtype, 4) && is_aligned(p.y, p.dtype, 4), p.random, device_error(),
+                   "bernoulli", "Expected p_in >= 0 && p_in <= 1");
     }
   });
 }
@@ -206,8 +211,8 @@ void apply_dropout(const DropoutParams& p) {
   with_register_type(p.dtype, [&]<class T>() {
     if constexpr (!std::is_integral_v<T>) {
       constexpr int64_t kEach = int64_t{4} * kDropoutBlocks;
-      OPSIN_LAUNCH(dropout_kernel<T>, grid_for((p.count + kEach - 1) / kEach, kThreads, 0x7fffffff), kThreads, 0,
-                   static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype,
+      OPSIN_LAUNCH(dropout_kernel<T>, grid_for((p.count + kEach - 1) / kEach, kThreads, 0x7fffffff), kThreads,
+                   0, static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype,
                    static_cast<unsigned>(item_size(p.dtype)), p.count,
                    is_aligned(p.x, p.dtype, 4) && is_aligned(p.y, p.dtype, 4), p.random, p.least,
                    static_cast<T>(p.scale));

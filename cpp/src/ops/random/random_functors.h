@@ -8,7 +8,9 @@
 namespace opsin::philox {
 
 /// As many bits of a word as a value of `dtype` holds exactly, so that rounding never gives 1.
-OPSIN_HOST_DEVICE constexpr int uniform_bits(DType dtype) { return dtype == kFloat16 ? 11 : dtype == kBFloat16 ? 8 : 24; }
+OPSIN_HOST_DEVICE constexpr int uniform_bits(DType dtype) {
+  return dtype == kFloat16 ? 11 : dtype == kBFloat16 ? 8 : 24;
+}
 
 /// u * range + from for u in [0, 1), a multiple of 2^-bits.
 OPSIN_HOST_DEVICE float uniform_in(uint32_t word, int bits, double from, double range) {

@@ -2,17 +2,18 @@
 //     for i = n - 1 ... 1: swap(data[i], data[target(i)]),  target(i) <= i.
 // A step may run as soon as no earlier one (a larger i) is left that touches one of its two places. In each
 // round every step that is left bids for both, the earliest bid wins a place, and steps that won both run
-// (J. Shun et al., "Sequential random permutation, list contraction and tree contraction are highly parallel",
-// SODA 2015). The longest chain of steps is a small multiple of log n, so that a fixed number of rounds leaves
-// (almost certainly) nothing; what is left nevertheless, the last kernel finishes.
+// (J. Shun et al., "Sequential random permutation, list contraction and tree contraction are highly
+// parallel", SODA 2015). The longest chain of steps is a small multiple of log n, so that a fixed number of
+// rounds leaves (almost certainly) nothing; what is left nevertheless, the last kernel finishes.
+#include "random_functors.h"
+#include "random_kernels.h"
+
 #include <bit>
 
 #include <opsin/error.h>
 
 #include "cuda/block.h"
 #include "cuda/scratch.h"
-#include "random_functors.h"
-#include "random_kernels.h"
 
 namespace opsin {
 

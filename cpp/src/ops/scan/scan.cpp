@@ -1,4 +1,6 @@
 // Running results along a dimension.
+#include "scan_kernels.h"
+
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
@@ -10,7 +12,6 @@
 #include "core/call.h"
 #include "core/promotion.h"
 #include "core/registry.h"
-#include "scan_kernels.h"
 
 namespace opsin {
 
@@ -42,7 +43,8 @@ Tensor scan(const ScanSlot& slot, const AlongParams& along, const Tensor& x, con
                .inner = 1,
                .reverse = along.reverse,
                .dtype = x.dtype()};
-  for (int64_t d = 0; d < x.dim(); ++d) (d < along.dim ? p.outer : d == along.dim ? p.n : p.inner) *= x.size(d);
+  for (int64_t d = 0; d < x.dim(); ++d)
+    (d < along.dim ? p.outer : d == along.dim ? p.n : p.inner) *= x.size(d);
   if (x.numel() > 0) kernel(p);
   return y;
 }
@@ -156,10 +158,12 @@ std::array<Tensor, 2> cumulative_extremum(const Tensor& self, int64_t dim) {
 }  // namespace
 
 Tensor cumsum(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
-  return call<CumSum>({wrap_dim(dim, self.dim(), "cumsum"), false}, to(self, sum_type(self, autocast::full_dtype(self, dtype))));
+  return call<CumSum>({wrap_dim(dim, self.dim(), "cumsum"), false},
+                      to(self, sum_type(self, autocast::full_dtype(self, dtype))));
 }
 Tensor cumprod(const Tensor& self, int64_t dim, std::optional<DType> dtype) {
-  return call<CumProd>({wrap_dim(dim, self.dim(), "cumprod"), false}, to(self, sum_type(self, autocast::full_dtype(self, dtype))));
+  return call<CumProd>({wrap_dim(dim, self.dim(), "cumprod"), false},
+                       to(self, sum_type(self, autocast::full_dtype(self, dtype))));
 }
 Tensor logcumsumexp(const Tensor& self, int64_t dim) {
   return call<LogCumSumExp>({wrap_dim(dim, self.dim(), "logcumsumexp"), false},

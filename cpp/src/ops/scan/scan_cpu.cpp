@@ -1,10 +1,11 @@
 // Scans on the CPU: a thread runs along its lines one element after the other.
+#include "scan_kernels.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "core/dispatch.h"
 #include "cpu/thread_pool.h"
-#include "scan_kernels.h"
 
 namespace opsin {
 
@@ -71,15 +72,13 @@ void scan_lines(const ScanParams& p, State start, Step step, Result result) {
 
 void sum(const ScanParams& p) {
   dispatch_all(p.dtype, "cumsum", [&]<class T>() {
-    scan_lines<T>(
-        p, Wide<T>(0), [](Wide<T> s, T x, T, bool) { return s + widen(x); }, narrow<T>);
+    scan_lines<T>(p, Wide<T>(0), [](Wide<T> s, T x, T, bool) { return s + widen(x); }, narrow<T>);
   });
 }
 
 void product(const ScanParams& p) {
   dispatch_all(p.dtype, "cumprod", [&]<class T>() {
-    scan_lines<T>(
-        p, Wide<T>(1), [](Wide<T> s, T x, T, bool) { return s * widen(x); }, narrow<T>);
+    scan_lines<T>(p, Wide<T>(1), [](Wide<T> s, T x, T, bool) { return s * widen(x); }, narrow<T>);
   });
 }
 
@@ -137,8 +136,8 @@ void extremum(const ScanParams& p) {
       for (int64_t i = 0; i < p.n; ++i) {
         const int64_t at = first + i * p.inner;
         for (int64_t k = at; k < at + count; ++k) {
-          const bool take = i == 0 || takes(static_cast<compute_t<T>>(x[k]),
-                                            static_cast<compute_t<T>>(y[k - p.inner]));
+          const bool take =
+              i == 0 || takes(static_cast<compute_t<T>>(x[k]), static_cast<compute_t<T>>(y[k - p.inner]));
           y[k] = take ? x[k] : y[k - p.inner];
           p.positions[k] = take ? i : p.positions[k - p.inner];
         }

@@ -1,13 +1,14 @@
-// Scans on a GPU. Where lines lie side by side (inner > 1) a thread runs along a line; where they lie one after
-// the other, threads share a row, or several rows share a block. Few long lines are cut into chunks: one launch
-// finds the chunks' totals, a second one starts each chunk from the totals before it. All of this depends on
-// the shape alone, so results are the same in every run.
+// Scans on a GPU. Where lines lie side by side (inner > 1) a thread runs along a line; where they lie one
+// after the other, threads share a row, or several rows share a block. Few long lines are cut into chunks:
+// one launch finds the chunks' totals, a second one starts each chunk from the totals before it. All of this
+// depends on the shape alone, so results are the same in every run.
+#include "scan_ops.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "cuda/block.h"
 #include "cuda/scratch.h"
-#include "scan_ops.h"
 
 namespace opsin {
 
@@ -22,7 +23,9 @@ constexpr int64_t kBusyBlocks = 1024, kBusyThreads = int64_t{1} << 17;
 
 /// Elements of a thread: an odd number of states, which then lie in different banks of shared memory.
 template <class State>
-constexpr unsigned kItems = sizeof(State) <= 8 ? 7 : sizeof(State) <= 16 ? 5 : 3;
+constexpr unsigned kItems = sizeof(State) <= 8    ? 7
+                            : sizeof(State) <= 16 ? 5
+                                                  : 3;
 
 template <class State>
 struct ScanArgs {
@@ -203,10 +206,12 @@ void launch(const ScanParams& p, bool flag) {
   if (p.inner > 1) {
     // Adding up the totals before a chunk must not take longer than the chunk.
     const auto most = static_cast<int64_t>(std::sqrt(static_cast<double>(p.n)));
-    args.chunk = divide_up(p.n, std::clamp<int64_t>(kBusyThreads / (p.outer * p.inner), 1, std::max<int64_t>(most, 1)));
+    args.chunk = divide_up(
+        p.n, std::clamp<int64_t>(kBusyThreads / (p.outer * p.inner), 1, std::max<int64_t>(most, 1)));
     args.chunks = divide_up(p.n, args.chunk);
     run_passes(args, [&](const ScanArgs<State>& now) {
-      OPSIN_LAUNCH(scan_lines<Op>, grid_for(p.outer * args.chunks * p.inner, kThreads, 0x7fffffff), kThreads, 0, now);
+      OPSIN_LAUNCH(scan_lines<Op>, grid_for(p.outer * args.chunks * p.inner, kThreads, 0x7fffffff), kThreads,
+                   0, now);
     });
     return;
   }
@@ -219,7 +224,8 @@ void launch(const ScanParams& p, bool flag) {
   if (args.threads < kThreads) args.row_length = Divider(static_cast<uint32_t>(p.n));
   const int64_t blocks = divide_up(p.outer, kThreads / args.threads) * args.chunks;
   run_passes(args, [&](const ScanArgs<State>& now) {
-    OPSIN_LAUNCH(scan_rows<Op>, static_cast<unsigned>(blocks), kThreads, (kTile + kWarps) * sizeof(State), now);
+    OPSIN_LAUNCH(scan_rows<Op>, static_cast<unsigned>(blocks), kThreads, (kTile + kWarps) * sizeof(State),
+                 now);
   });
 }
 

@@ -11,7 +11,7 @@ namespace opsin {
 /// its end if `reverse`.
 struct ScanParams {
   const void* x;
-  const void* a;       ///< linear_scan
+  const void* a;  ///< linear_scan
   void* y;
   int64_t* positions;  ///< cummax, cummin
   int64_t outer, n, inner;

@@ -2,11 +2,12 @@
 // followed by a run b. All merges are associative but for rounding.
 #pragma once
 
+#include "scan_kernels.h"
+
 #include <limits>
 
 #include "core/math.h"
 #include "cuda/access.h"
-#include "scan_kernels.h"
 
 namespace opsin::scan {
 

@@ -1,4 +1,6 @@
 // Sorting and selection along a dimension.
+#include "sort_kernels.h"
+
 #include <opsin/ops/copy.h>
 #include <opsin/ops/sort.h>
 #include <opsin/ops/view.h>
@@ -6,7 +8,6 @@
 #include "../reduce/along.h"
 #include "core/call.h"
 #include "core/registry.h"
-#include "sort_kernels.h"
 
 namespace opsin {
 

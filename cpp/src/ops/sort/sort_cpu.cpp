@@ -1,10 +1,11 @@
 // Sorting on the CPU: each row on one thread.
+#include "sort_kernels.h"
+
 #include <algorithm>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "cpu/thread_pool.h"
-#include "sort_kernels.h"
 
 namespace opsin {
 

@@ -1,7 +1,9 @@
-// Sorting on a GPU. A block sorts a tile in shared memory, one row or several short ones, by a bitonic network
-// over pairs of a key and the element's position: no two pairs are equal, so the order is that of a stable
-// sort. The few first of a long row come from the few first of its tiles, and so on; for all of a long row the
-// pairs are sorted by radix.
+// Sorting on a GPU. A block sorts a tile in shared memory, one row or several short ones, by a bitonic
+// network over pairs of a key and the element's position: no two pairs are equal, so the order is that of a
+// stable sort. The few first of a long row come from the few first of its tiles, and so on; for all of a long
+// row the pairs are sorted by radix.
+#include "sort_keys.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -10,7 +12,6 @@
 #include "cuda/block.h"
 #include "cuda/scratch.h"
 #include "cuda/sort.h"
-#include "sort_keys.h"
 
 namespace opsin {
 
@@ -85,7 +86,8 @@ __global__ void __launch_bounds__(kThreads) sort_tiles(Tiles t, unsigned slots) 
   // The bit `run` of a slot is that of its number within the tile; all tiles end in ascending order.
   for (unsigned run = 2; run <= t.width; run *= 2) {
     const unsigned reversed = run == t.width ? 0 : run;
-    for (unsigned stride = run / 2; stride > 0; stride /= 2) order_pairs(keys, positions, slots, stride, reversed);
+    for (unsigned stride = run / 2; stride > 0; stride /= 2)
+      order_pairs(keys, positions, slots, stride, reversed);
   }
 
   const unsigned kept = t.pick == Pick::kSort || t.pick == Pick::kTop ? t.kept : 1;
@@ -117,9 +119,11 @@ void launch_tiles(Tiles& t) {
   const int64_t blocks = (t.rows * t.tiles + slots / t.width - 1) / (slots / t.width);
   const auto grid = static_cast<unsigned>(blocks);
   if (t.source.size == sizeof(uint64_t)) {
-    OPSIN_LAUNCH(sort_tiles<uint64_t>, grid, kThreads, slots * (sizeof(uint64_t) + sizeof(uint32_t)), t, slots);
+    OPSIN_LAUNCH(sort_tiles<uint64_t>, grid, kThreads, slots * (sizeof(uint64_t) + sizeof(uint32_t)), t,
+                 slots);
   } else {
-    OPSIN_LAUNCH(sort_tiles<uint32_t>, grid, kThreads, slots * (sizeof(uint32_t) + sizeof(uint32_t)), t, slots);
+    OPSIN_LAUNCH(sort_tiles<uint32_t>, grid, kThreads, slots * (sizeof(uint32_t) + sizeof(uint32_t)), t,
+                 slots);
   }
 }
 
@@ -179,7 +183,8 @@ void sort_long_rows(const SortParams& p, const SortSource& source) {
 }
 
 void sort_any(const SortParams& p) {
-  OPSIN_CHECK(Error, p.n < int64_t{kNowhere}, "sort: expected rows shorter than 2^32 - 1 on a GPU, got ", p.n);
+  OPSIN_CHECK(Error, p.n < int64_t{kNowhere}, "sort: expected rows shorter than 2^32 - 1 on a GPU, got ",
+              p.n);
   const SortSource source = source_of(p);
   // A round must leave a quarter at most.
   if (p.n <= kMostSlots || (p.pick == Pick::kTop && p.results <= kMostSlots / 4)) {

@@ -14,8 +14,8 @@ enum class Pick : uint8_t {
   kMedian,  ///< The lower of the two middle ones, or the first NaN.
 };
 
-/// Rows of n values one after the other, ordered with NaN as the largest value and, of equals, the earlier one
-/// first. Written are `results` values and positions of each row.
+/// Rows of n values one after the other, ordered with NaN as the largest value and, of equals, the earlier
+/// one first. Written are `results` values and positions of each row.
 struct SortParams {
   const void* x;
   void* values;

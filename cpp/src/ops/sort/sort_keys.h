@@ -1,10 +1,12 @@
 // Elements as unsigned keys that are ordered as the elements are; for kernels.
 #pragma once
 
+#include "sort_kernels.h"
+
 #include <opsin/dtype.h>
 
+#include "core/math_parts.h"
 #include "cuda/launch.h"
-#include "sort_kernels.h"
 
 namespace opsin {
 
@@ -24,8 +26,9 @@ inline SortSource source_of(const SortParams& p) {
   if (p.dtype == kBFloat16) infinity = 0x7f80;
   if (p.dtype == kFloat32) infinity = 0x7f800000;
   if (p.dtype == kFloat64) infinity = 0x7ff0000000000000;
-  return {static_cast<const char*>(p.x), p.n, static_cast<unsigned>(item_size(p.dtype)),
-          infinity, p.dtype != kBool && p.dtype != kUInt8, p.descending};
+  return {
+      static_cast<const char*>(p.x),         p.n,         static_cast<unsigned>(item_size(p.dtype)), infinity,
+      p.dtype != kBool && p.dtype != kUInt8, p.descending};
 }
 
 /// All bits that a key of elements of `size` bytes can have.

@@ -87,7 +87,8 @@ struct Normal {
   float below, density;
 };
 OPSIN_FN Normal normal_of(float x) {
-  const float size = std::fabs(x), bounded = size < 13.0f ? size : 13.0f, t = (bounded - 3) / (bounded + 3);
+  const float size = std::fabs(x), bounded = size < 13.0f ? size : 13.0f,
+              t = math::detail::quick_quotient(bounded - 3, bounded + 3);
   const float g = math::detail::horner(t, 0.121513948f, -0.206402622f, 0.123225022f, -0.0462132475f,
                                        0.00613219251f, 0.00290442839f, -0.000984276383f, -0.000339556464f,
                                        0.000116207929f, 5.40938601e-5f);

@@ -47,7 +47,7 @@ class DataLoader:
     thread whatever `num_workers` is.
 
     With `pin_memory`, and where there is a GPU, the tensors of a batch are put in page-locked memory, so that
-    `batch.to("cuda", non_blocking=True)` doesn't wait; objects of other kinds may have a `pin_memory()` method.
+    `batch.to("cuda", non_blocking=True)` doesn't wait; objects of other kinds may have a method of that name.
 
     Unlike PyTorch, workers are threads of this process: nothing is copied or pickled, random numbers that
     a dataset draws from a global generator come in no fixed order, and `persistent_workers`
