@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from tests import device
 
 pytestmark = pytest.mark.device
 cuda = opsin.cuda
+F = nn.functional
 
 
 def test_devices() -> None:
@@ -70,16 +73,36 @@ def test_the_host_cannot_read_the_memory_of_a_gpu() -> None:
     assert "cuda:0" in repr(x) and len(x) == 3 and [v.item() for v in x] == [1, 1, 1]
 
 
-def test_devices_do_not_mix() -> None:
-    x, y = opsin.ones(3, device="cuda"), opsin.ones(3)
+MIXED: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda x, y: x + y,
+    "add_": lambda x, y: y.add_(x),
+    "where": lambda x, y: opsin.where(x > 0, x, y),
+    "cat": lambda x, y: opsin.cat([x, y]),
+    "matmul": lambda x, y: x @ y,
+    "linear": lambda x, y: F.linear(x, x, y[0]),
+    "conv2d": lambda x, y: F.conv2d(x[None, None], y[None, None]),
+    "conv2d bias": lambda x, y: F.conv2d(x[None, None], x[None, None], y[0, :1]),
+    "batch_norm": lambda x, y: F.batch_norm(x, None, None, y[0], y[0], True),
+    "layer_norm": lambda x, y: F.layer_norm(x, (3,), y[0], y[0]),
+    "cross_entropy": lambda x, y: F.cross_entropy(x, y[0].long()),
+    "embedding": lambda x, y: F.embedding(y.long(), x),
+    "gather": lambda x, y: opsin.gather(x, 0, y.long()),
+    "scatter": lambda x, y: opsin.scatter(x, 0, y.long(), x),
+    "index_put": lambda x, y: x.index_put((opsin.tensor([0]),), y[:1]),
+    "backward": lambda x, y: (x.requires_grad_() * 2).backward(y),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_devices_do_not_mix(name: str) -> None:
     with pytest.raises(RuntimeError, match=r"(?=.*cpu)(?=.*cuda)"):
-        x + y
-    with pytest.raises(RuntimeError, match=r"(?=.*cpu)(?=.*cuda)"):
-        opsin.cat([x, y])
-    with pytest.raises(RuntimeError, match=r"(?=.*cpu)(?=.*cuda)"):
-        opsin.ones(2, 3) @ x
-    # A number in a tensor goes along.
+        device.synchronize(MIXED[name](opsin.ones(3, 3, device="cuda"), opsin.ones(3, 3)))
+
+
+def test_numbers_and_indices_on_the_cpu_go_along() -> None:
+    x = opsin.ones(3, device="cuda")
     assert (x * opsin.tensor(2.0)).tolist() == [2, 2, 2]
+    assert x[opsin.tensor([0, 1])].is_cuda and x[opsin.tensor([True, False, True])].numel() == 2
 
 
 def test_gradients_cross_devices() -> None:
