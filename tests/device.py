@@ -16,8 +16,12 @@ DEVICE = os.environ.get("OPSIN_TEST_DEVICE", "cpu")
 ON_CPU = DEVICE == "cpu"
 EMULATED = not ON_CPU and os.environ.get("OPSIN_CUDA_PLUGIN") == "emulated"
 
-# Tests of the tables that have no meaning on another device than the CPU: `test-op`, and why.
-EXCLUDED: dict[str, str] = {}
+# Ops that are told where their result goes.
+CREATION = {
+    "zeros", "ones", "full", "eye", "arange", "linspace", "logspace", "tril_indices", "triu_indices",
+}  # fmt: skip
+# Ops whose errors about values name the op that the kernel belongs to.
+KERNELS = {"scatter_reduce": ("scatter_add",)}
 
 
 def place(tensor: opsin.Tensor) -> opsin.Tensor:
@@ -37,6 +41,6 @@ def synchronize(_result: Any = None) -> None:
         opsin.cuda.synchronize()
 
 
-def options(tensors: list[Any]) -> dict[str, Any]:
-    """The keywords that put the result of a call with these tensors there: none where they say it."""
-    return {} if ON_CPU or tensors else {"device": DEVICE}
+def options(op: str) -> dict[str, Any]:
+    """The keywords that put the result of an op there: none where its arguments say it."""
+    return {"device": DEVICE} if op in CREATION and not ON_CPU else {}

@@ -125,7 +125,7 @@ def prepare(lib: Any, kernel: Kernel, dtype: str) -> Callable[[], Any]:
         tensors[position] = tensors[position].detach().requires_grad_()
     leaves = [tensors[position] for position in kernel.gradient]
     result = kernel.call(lib, *tensors)
-    above = lib.randn(*result.shape, device="cuda").to(result.dtype)
+    above = lib.randn(tuple(result.shape), device="cuda").to(result.dtype)
     if kernel.images and result.dim() == 4:
         above = as_images(lib, above)
     return lambda: lib.autograd.grad(result, leaves, above, retain_graph=True)

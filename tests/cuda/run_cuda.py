@@ -352,6 +352,9 @@ class Checks:
             "kernel_substring=opsin",
             "--error-exitcode",
             "0",
+            # Before the first kernel, PyTorch is imported and the tests are collected.
+            "--launch-timeout",
+            "300",
         )
         step = self.pytest(name, seconds, *paths, wrap=wrap, OPSIN_TEST_SUBSET="widest")
         text = report.read_text(errors="replace") if report.exists() else ""
@@ -359,6 +362,7 @@ class Checks:
             line.split("=========", 1)[-1].strip()
             for line in text.splitlines()
             if re.search(r"Invalid|Race reported|hazard|Error:|Program hit|Misaligned", line)
+            and "SUMMARY" not in line
         ]
         for line, count in Counter(re.sub(r"0x[0-9a-f]+", "#", fault)[:110] for fault in faults).most_common(
             8
