@@ -199,8 +199,8 @@ Tensor logsumexp(const Tensor& self, IntSpan dim, bool keepdim) {
 Tensor trace(const Tensor& self) {
   if (autocast::is_on(DeviceType::kCPU, self)) return autocast::call<autocast::kFull>(trace, self);
   OPSIN_CHECK(ShapeError, self.dim() == 2, "trace: expected a matrix, got input ", str(self.sizes()));
-  const Dims& strides = contiguous(self).strides();
   const Tensor x = contiguous(self);
+  const Dims& strides = x.strides();
   return sum(as_strided(x, Dims{std::min(x.sizes()[0], x.sizes()[1])}, Dims{strides[0] + strides[1]}));
 }
 
