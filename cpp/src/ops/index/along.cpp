@@ -118,8 +118,10 @@ Tensor scatter_reduce(const Tensor& self, int64_t dim, const Tensor& index, cons
       checked_indices(index, d, size_along(self, d), /*allow_negative=*/false, "scatter_reduce");
   if (at.numel() == 0) return clone(self);
   if (sums || averages) {
-    const Tensor start = include_self ? clone(self) : scatter(self, d, at, Scalar(0));
-    const Tensor total = scatter_add_(start, d, at, source);
+    const char* op = "scatter_reduce";
+    const Tensor start = clone(self), zero = full(IntSpan{}, 0, self.dtype(), self.device());
+    if (!include_self) scatter_values_(start, d, at, expand(zero, at.sizes()), /*accumulate=*/false, op);
+    const Tensor total = scatter_values_(start, d, at, source, /*accumulate=*/true, op);
     if (sums) return total;
     const Tensor counts = full(self.sizes(), include_self ? 1 : 0, self.dtype(), self.device());
     scatter_add_(counts, d, at, ones(at.sizes(), self.dtype(), self.device()));
