@@ -20,6 +20,7 @@
 /// Launches `kernel` on the current stream of the active device: sizes of the grid and of a block, bytes of
 /// dynamic shared memory, arguments. An empty grid does nothing; what the GPU refuses raises Error with the
 /// name of the kernel. Kernels have OPSIN_SHARED(T, name) for the dynamic shared memory, aligned to 16 bytes,
-/// OPSIN_UNROLL and OPSIN_NO_UNROLL before loops, and OPSIN_NOINLINE for functions that are called, not inlined.
+/// OPSIN_UNROLL and OPSIN_NO_UNROLL before loops, and OPSIN_NOINLINE for functions that are called, not
+/// inlined.
 #define OPSIN_LAUNCH(kernel, grid, block, shared_bytes, ...) \
   ::opsin::cuda::launch(#kernel, kernel, grid, block, shared_bytes __VA_OPT__(, ) __VA_ARGS__)
