@@ -114,12 +114,12 @@ TEST_P(CudaEmulatorOrders, TransposesInTiles) {
 
 __global__ void read_unset_shared(float* seen) {
   OPSIN_SHARED(float, data);
-  if (threadIdx.x == 0) seen[blockIdx.x] = data[blockDim.x - 1];
+  seen[blockIdx.x * blockDim.x + threadIdx.x] = data[threadIdx.x];
   data[threadIdx.x] = 1;
 }
 
-TEST(CudaEmulator, DynamicSharedMemoryIsNaNAtTheStartOfEachBlock) {
-  std::vector<float> seen(40);
+TEST_P(CudaEmulatorOrders, DynamicSharedMemoryIsNaNAtTheStartOfEachBlock) {
+  std::vector<float> seen(40 * 64);
   OPSIN_LAUNCH(read_unset_shared, 40, 64, 64 * sizeof(float), seen.data());
   for (const float value : seen) EXPECT_TRUE(std::isnan(value));
 }
@@ -285,7 +285,7 @@ __global__ void read_absent(float* y) {
   y[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, 20);
 }
 
-TEST(CudaEmulator, LanesThatEndedHaveNoValue) {
+TEST_P(CudaEmulatorOrders, LanesThatEndedHaveNoValue) {
   std::vector<float> y(16);
   OPSIN_LAUNCH(read_absent, 1, 32, 0, y.data());
   for (const float value : y) EXPECT_TRUE(std::isnan(value));
