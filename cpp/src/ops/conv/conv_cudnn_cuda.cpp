@@ -60,28 +60,42 @@ bool is_capturing() {
          status != cudaStreamCaptureStatusNone;
 }
 
-/// Leaves only the plan that runs fastest on the operands of this call.
+/// Two events for timing.
+struct Timer {
+  api::Event start = api::create_event(true), end = api::create_event(true);
+  ~Timer() {
+    api::destroy_event(start);
+    api::destroy_event(end);
+  }
+};
+
+/// Milliseconds that a plan takes with the operands of this call; infinity where it cannot run.
+float time_of(cudnnHandle_t handle, const Operands& operands, const Plan& plan, const Timer& timer) {
+  try {
+    const Workspace workspace(plan.workspace);
+    operands.run(handle, plan, workspace.get());
+    api::record_event(timer.start, current_stream());
+    for (int run = 0; run < kTimedRuns; ++run) operands.run(handle, plan, workspace.get());
+    api::record_event(timer.end, current_stream());
+    api::synchronize_event(timer.end);
+    return api::elapsed_time(timer.start, timer.end);
+  } catch (const Error&) {
+    return std::numeric_limits<float>::infinity();
+  }
+}
+
+/// Leaves only the fastest plan.
 void keep_fastest(cudnnHandle_t handle, const Operands& operands, std::vector<Plan>& plans) {
-  int64_t bytes = 0;
-  for (const Plan& plan : plans) bytes = std::max(bytes, plan.workspace);
-  const Workspace workspace(bytes);
-  const api::Event start = api::create_event(true), end = api::create_event(true);
+  const Timer timer;
   size_t best = 0;
   float best_time = std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < plans.size(); ++i) {
-    operands.run(handle, plans[i], workspace.get());
-    api::record_event(start, current_stream());
-    for (int run = 0; run < kTimedRuns; ++run) operands.run(handle, plans[i], workspace.get());
-    api::record_event(end, current_stream());
-    api::synchronize_event(end);
-    const float time = api::elapsed_time(start, end);
+    const float time = time_of(handle, operands, plans[i], timer);
     if (time < best_time) {
       best_time = time;
       best = i;
     }
   }
-  api::destroy_event(start);
-  api::destroy_event(end);
   std::swap(plans[0], plans[best]);
   while (plans.size() > 1) plans.pop_back();
 }
