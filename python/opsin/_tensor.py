@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from opsin import _C
-from opsin._C import Tensor
+from opsin._C import Tensor, _cuda
 from opsin._types import layout as _layout
 from opsin._types import strided
 
@@ -167,19 +167,20 @@ class _Methods:
 
     def is_pinned(self: Tensor, device: Any = None) -> bool:  # noqa: ARG002
         """Whether the memory is page-locked, so that copies to a GPU need not be waited for."""
-        return _C._cuda.is_pinned(self)
+        return _cuda.is_pinned(self)
 
     def pin_memory(self: Tensor, device: Any = None) -> Tensor:  # noqa: ARG002
         """A copy in page-locked memory; self if it is there already. Needs a GPU."""
-        return _C._cuda.pin_memory(self)
+        return _cuda.pin_memory(self)
 
     def record_stream(self: Tensor, stream: Any) -> None:
         """Says that `stream` uses the memory too: once freed, it waits for what the stream holds then."""
-        _C._cuda.record_stream(self, stream._stream)
+        _cuda.record_stream(self, stream._stream)
 
     def get_device(self: Tensor) -> int:
         """The number of the GPU; -1 for the CPU."""
-        return self.device.index if self.is_cuda else -1
+        index = self.device.index if self.is_cuda else None
+        return -1 if index is None else index
 
     def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
         values = self.detach().contiguous().cpu()

@@ -137,7 +137,7 @@ def test_captures_do_not_nest_and_the_default_stream_has_none() -> None:
     assert (x + 1).tolist() == [2, 2, 2]
 
 
-def make_step() -> tuple[Any, nn.Module]:
+def make_step() -> tuple[Any, nn.Sequential]:
     opsin.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).cuda()
     optimizer = opsin.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

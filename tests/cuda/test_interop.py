@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_numpy_needs_a_copy_on_the_cpu() -> None:
         "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu\\(\\) to copy the tensor to host "
         "memory first."
     )
-    for call in (lambda: x.numpy(), lambda: np.asarray(x), lambda: memoryview(x)):
+    for call in (lambda: x.numpy(), lambda: np.asarray(x), lambda: memoryview(cast(Any, x))):
         with pytest.raises(TypeError, match=text):
             call()
     assert x.numpy(force=True).tolist() == [1, 1, 1]
@@ -197,7 +197,8 @@ def test_state_made_before_the_model_moved_follows_it() -> None:
 
 
 def test_settings_of_the_libraries() -> None:
-    cudnn, matmul = opsin.backends.cudnn, opsin.backends.cuda.matmul
+    cudnn: Any = opsin.backends.cudnn
+    matmul: Any = opsin.backends.cuda.matmul
     # The suite itself turns TF32 off.
     code = "import opsin; b = opsin.backends; print(b.cudnn.allow_tf32, b.cuda.matmul.allow_tf32)"
     defaults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

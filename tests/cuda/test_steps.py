@@ -88,7 +88,7 @@ def test_scaler_is_that_of_the_cpu(dtype: str, bad: float | None) -> None:
         history = []
         for step in range(5):
             optimizer.zero_grad()
-            loss = sum((p * (bad if bad is not None and step == 2 else 1.5)).sum() for p in params)
+            loss: Any = sum((p * (bad if bad is not None and step == 2 else 1.5)).sum() for p in params)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             scaler.step(optimizer)

@@ -182,6 +182,7 @@ class GradScaler:
                 raise AssertionError("GradScaler.update: No inf checks were recorded prior to update.")
             for other in found[1:]:
                 found[0] = found[0] + other
+            assert self._growth_tracker is not None  # made together with the scale
             _update_scale(
                 scale,
                 self._growth_tracker,

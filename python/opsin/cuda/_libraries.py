@@ -7,6 +7,7 @@ its name when it is already loaded.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def preload() -> None:
 
 def _wheel_folders() -> list[Path]:
     try:
-        import nvidia
+        nvidia = importlib.import_module("nvidia")
     except ImportError:
         return []
     return [Path(folder) for folder in nvidia.__path__]

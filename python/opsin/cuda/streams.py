@@ -167,7 +167,9 @@ class StreamContext:
         if self.stream is None:
             return
         self._device_before = _C.current_device()
-        self._before = _C.Stream.current(self.stream._stream.device().index)
+        index = self.stream._stream.device().index
+        assert index is not None  # a stream has one device
+        self._before = _C.Stream.current(index)
         self.stream._stream.make_current()
 
     def __exit__(self, *exc: object) -> None:
