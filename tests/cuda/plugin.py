@@ -58,7 +58,11 @@ def message_of(text: str) -> str:
 
 
 def _case(item: pytest.Item) -> tuple[Any, ...] | None:
-    return item.callspec.params.get("case") if hasattr(item, "callspec") else None  # type: ignore[attr-defined]
+    """(op, ...) of a test of a table, None for the others."""
+    from tests.opcases import Op
+
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None  # type: ignore[attr-defined]
+    return case if isinstance(case, tuple) and isinstance(case[0], Op) else None
 
 
 def _elements(case: tuple[Any, ...]) -> int:
