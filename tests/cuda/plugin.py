@@ -58,7 +58,7 @@ def message_of(text: str) -> str:
 
 
 def _case(item: pytest.Item) -> tuple[Any, ...] | None:
-    """The row of an op table; other tests may have a parameter of that name."""
+    """(op, ...) of a test of a table, None for the others."""
     from tests.opcases import Op
 
     case = item.callspec.params.get("case") if hasattr(item, "callspec") else None  # type: ignore[attr-defined]
