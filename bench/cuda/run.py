@@ -94,6 +94,21 @@ def line(row: Row, copy: float) -> str:
     return f"{row.name:<36} {text}  {verdict(row, copy)} {row.note}".rstrip()
 
 
+# What stays below PyTorch or the target, and why; for the section of RESULTS.md.
+LOSSES = (
+    (
+        "sums, softmax and layer norm over rows",
+        "too few bytes on their way per thread, worst with 16-bit types",
+    ),
+    ("gelu in bfloat16", "limited by arithmetic: it is computed to float32's last digits"),
+    ("max pool", "int64 positions are written and read, eight bytes for every two"),
+    ("transpose", "a copy between orders of memory that are no channels-last goes element by element"),
+    ("AdamW", "launches of a few tensors each do not fill the GPU"),
+    ("training in float32 at batch 64", "level: both run cuDNN's convolutions"),
+    ("captured steps", "are compared with PyTorch's eager steps, not with its CUDA graphs"),
+)
+
+
 def markdown(rows: list[Row], facts: dict[str, str], copy: float, not_run: list[str]) -> str:
     """The section of RESULTS.md."""
     out = ["## On a GPU", "", "Written by `make bench-cuda`. Above 1x Opsin is faster than PyTorch.", ""]
@@ -112,6 +127,7 @@ def markdown(rows: list[Row], facts: dict[str, str], copy: float, not_run: list[
         out += [""]
         out += [f"- {row.name}: {row.error or row.note}" for row in mine if row.error or row.note]
         out += [""]
+    out += ["### Where Opsin loses", "", *(f"- {what}: {why}" for what, why in LOSSES), ""]
     return "\n".join(out).rstrip() + "\n"
 
 
