@@ -98,7 +98,7 @@ def line(row: Row, copy: float) -> str:
 LOSSES = (
     (
         "sums, softmax and layer norm over rows",
-        "too few bytes on their way per thread, worst with 16-bit types",
+        "too few bytes on their way per thread, most with 16 bits",
     ),
     ("gelu in bfloat16", "limited by arithmetic: it is computed to float32's last digits"),
     ("max pool", "int64 positions are written and read, eight bytes for every two"),
@@ -127,7 +127,12 @@ def markdown(rows: list[Row], facts: dict[str, str], copy: float, not_run: list[
         out += [""]
         out += [f"- {row.name}: {row.error or row.note}" for row in mine if row.error or row.note]
         out += [""]
-    out += ["### Where Opsin loses", "", *(f"- {what}: {why}" for what, why in LOSSES), ""]
+    out += [
+        "### Where Opsin loses, and the likely reason",
+        "",
+        *(f"- {what}: {why}" for what, why in LOSSES),
+        "",
+    ]
     return "\n".join(out).rstrip() + "\n"
 
 
