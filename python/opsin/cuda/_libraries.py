@@ -23,11 +23,15 @@ _loaded: list[ctypes.CDLL] = []
 
 def preload() -> None:
     """Loads what is there; RuntimeError if no driver is, because then half a second would be for nothing."""
-    if os.environ.get("OPSIN_CUDA_PLUGIN") == "emulated" or _loaded:
+    chosen = os.environ.get("OPSIN_CUDA_PLUGIN")
+    if chosen == "emulated" or _loaded:
         return
     try:
         _loaded.append(ctypes.CDLL("libcuda.so.1"))
     except OSError as error:
+        if chosen:
+            # Whoever names a plug-in hears what is wrong with it first.
+            return
         raise RuntimeError(f"no NVIDIA driver is installed ({error})") from None
     for folder in _wheel_folders():
         for name in _LIBRARIES:
