@@ -114,11 +114,15 @@ class CudaRunner(Runner):
         if not result.check(built, "sanitizer build of the emulated plug-in"):
             return result
         compiler = os.environ.get("CXX", "c++")
-        library = subprocess.run(
-            [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-        )
+        # The sanitizer looks for the function that throws when it starts, so the C++ library comes with it.
+        libraries = [
+            subprocess.run(
+                [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for name in ("libasan.so", "libstdc++.so")
+        ]
         env = {
-            "LD_PRELOAD": library.stdout.strip(),
+            "LD_PRELOAD": ":".join(libraries),
             # Python keeps what it allocates to its end.
             "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
