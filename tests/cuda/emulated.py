@@ -152,7 +152,8 @@ class CudaRunner(Runner):
 
 def launches(source: str) -> set[str]:
     """The kernels that a source launches, as the preprocessor spells them."""
-    return {" ".join(match[1].split()) for match in _LAUNCH.finditer(source)}
+    code = re.sub(r"//[^\n]*", "", source)  # comments show launches too
+    return {" ".join(match[1].split()) for match in _LAUNCH.finditer(code)}
 
 
 def main() -> int:
