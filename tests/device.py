@@ -20,8 +20,6 @@ EMULATED = not ON_CPU and os.environ.get("OPSIN_CUDA_PLUGIN") == "emulated"
 CREATION = {
     "zeros", "ones", "full", "eye", "arange", "linspace", "logspace", "tril_indices", "triu_indices",
 }  # fmt: skip
-# Ops whose errors about values name the op that the kernel belongs to.
-KERNELS = {"scatter_reduce": ("scatter_add",)}
 
 
 def place(tensor: opsin.Tensor) -> opsin.Tensor:
