@@ -94,9 +94,7 @@ struct List {
 template <class T, class Key, int kWidth>
 __global__ void __launch_bounds__(kThreads) fold_list(List<T, Key> list) {
   constexpr Key kNowhere = List<T, Key>::kNowhere;
-  struct Part {
-    T value[kWidth];
-  };
+  using Part = Pack<T, kWidth>;
   const auto merge = [&](Part& sum, const Part& part) {
     OPSIN_UNROLL
     for (int w = 0; w < kWidth; ++w) sum.value[w] = combine(list.fold, sum.value[w], part.value[w]);
@@ -165,8 +163,8 @@ __global__ void __launch_bounds__(kThreads) fold_list(List<T, Key> list) {
     if (left == kNowhere) left = right;
     if (right == kNowhere) right = left;
     T* const next = list.next + (o * list.chunks + chunk) * 2 * list.inner + i;
-    *reinterpret_cast<Pack<T, kWidth>*>(next) = *reinterpret_cast<Pack<T, kWidth>*>(&left_sum);
-    *reinterpret_cast<Pack<T, kWidth>*>(next + list.inner) = *reinterpret_cast<Pack<T, kWidth>*>(&right_sum);
+    *reinterpret_cast<Part*>(next) = left_sum;
+    *reinterpret_cast<Part*>(next + list.inner) = right_sum;
     if (i == 0 && (o == 0 || list.by_row)) {
       Key* const next_keys = list.next_keys + (which * list.chunks + chunk) * 2;
       next_keys[0] = left;
