@@ -172,22 +172,6 @@ void scan_rows(std::int64_t rows, std::int64_t n, T identity, Op op, Load load, 
                pieces, each, totals.data(), identity, op, load, store);
 }
 
-/// The halves of a scan of one row that the host looks into: first folds[p] of each `part` elements, a
-/// multiple of kScanTile; then, from befores[p], the fold of all in front of them, what scan_rows() does.
-template <class T, class Op, class Load>
-void fold_parts(std::int64_t n, std::int64_t part, T* folds, T identity, Op op, Load load) {
-  const std::int64_t parts = (n + part - 1) / part;
-  OPSIN_LAUNCH((detail::fold_pieces<T, Op, Load>), grid_for(parts, 1), kScanThreads, detail::kScanShared<T>,
-               1, n, parts, part / kScanTile, folds, identity, op, load);
-}
-template <class T, class Op, class Load, class Store>
-void scan_parts(std::int64_t n, std::int64_t part, const T* befores, T identity, Op op, Load load,
-                Store store) {
-  const std::int64_t parts = (n + part - 1) / part;
-  OPSIN_LAUNCH((detail::scan_pieces<T, Op, Load, Store>), grid_for(parts, 1), kScanThreads,
-               detail::kScanShared<T>, 1, n, parts, part / kScanTile, befores, identity, op, load, store);
-}
-
 /// Replaces each element of rows in memory by the fold of those in front of it.
 template <class Op, class T>
 void exclusive_scan(T* data, std::int64_t rows, std::int64_t n, T identity = {}, Op op = Op{}) {

@@ -24,6 +24,9 @@ static_assert(kDigits == kThreads, "each thread sums the counts of one digit");
 template <class Key>
 constexpr int kItems = static_cast<int>(64 / sizeof(Key));
 
+/// Keys of a thread in a row that its block sorts alone.
+constexpr int kBlockItems = 16;
+
 /// A block for as many rows of up to kThreads keys as it has threads for: a key's place is the number of
 /// those that go before it.
 template <class Key>
@@ -256,11 +259,11 @@ SortedRows<Key> sort_rows(Key* keys, std::int64_t rows, std::int64_t n, int bits
                  kThreads * sizeof(Key), keys, sorted.positions, rows, static_cast<unsigned>(n));
     return sorted;
   }
-  if (n <= kTile) {
+  if (n <= kBlockItems * kThreads) {
     if (n <= 4 * kThreads) {
       sort_in_blocks<Key, 4>(sorted, rows, n, bits);
     } else {
-      sort_in_blocks<Key, kItems<Key>>(sorted, rows, n, bits);
+      sort_in_blocks<Key, kBlockItems>(sorted, rows, n, bits);
     }
     return sorted;
   }

@@ -91,25 +91,6 @@ void launch_move(const IndexParams& p, Owner owner) {
   });
 }
 
-void check_count(int64_t count, const char* op) {
-  OPSIN_CHECK(Error, count < INT64_C(0xffffffff), op, ": ", count, " indices are too many");
-}
-
-void select(const IndexParams& p) {
-  if (p.geometry.outer * p.geometry.count * p.geometry.inner > 0) launch_move<false>(p, nullptr);
-}
-
-void put(const IndexParams& p) {
-  const RowGeometry& g = p.geometry;
-  if (g.outer * g.count * g.inner == 0) return;
-  if (g.count == 1 || g.ascends) return launch_move<true>(p, nullptr);
-  check_count(g.count, "index_put_");
-  const Scratch<unsigned> owner(g.size);
-  clear(owner.data(), g.size * static_cast<int64_t>(sizeof(unsigned)));
-  OPSIN_LAUNCH(claim_rows, grid_for(g.count, kThreads), kThreads, 0, p.at, owner.data(), g, IndexCheck(g));
-  launch_move<true>(p, owner.data());
-}
-
 /// Where element `e` of [outer, count, inner] goes to or comes from.
 struct Place {
   int64_t c, at;
@@ -130,18 +111,37 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Elements that a thread moves at once, so that loads wait together.
+constexpr int kBatch = 4;
+
 template <class T, bool kScatter>
 __global__ void __launch_bounds__(kThreads)
     move_elements(const T* __restrict__ from, T* __restrict__ to, const int64_t* __restrict__ at, int64_t n,
                   RowGeometry g, IndexCheck check, Owner owner) {
-  for (int64_t e = thread_rank(); e < n; e += thread_count()) {
-    const int64_t index = check(at[e]);
-    const Place place(e, index < 0 ? 0 : index, g);
-    if constexpr (kScatter) {
-      if (index < 0 || (owner && owner[place.at] != static_cast<unsigned>(place.c) + 1)) continue;
-      to[place.at] = from[e];
-    } else {
-      to[e] = from[place.at];
+  const int64_t step = thread_count();
+  for (int64_t first = thread_rank(); first < n; first += kBatch * step) {
+    int64_t target[kBatch];
+    T value[kBatch];
+    OPSIN_UNROLL
+    for (int j = 0; j < kBatch; ++j) target[j] = first + j * step < n ? at[first + j * step] : 0;
+    OPSIN_UNROLL
+    for (int j = 0; j < kBatch; ++j) {
+      const int64_t e = first + j * step;
+      if (e >= n) continue;
+      const int64_t index = check(target[j]);
+      const Place place(e, index < 0 ? 0 : index, g);
+      if constexpr (kScatter) {
+        const bool stays = index >= 0 && (!owner || owner[place.at] == static_cast<unsigned>(place.c) + 1);
+        target[j] = stays ? place.at : -1;
+        value[j] = from[e];
+      } else {
+        target[j] = e;
+        value[j] = from[place.at];
+      }
+    }
+    OPSIN_UNROLL
+    for (int j = 0; j < kBatch; ++j) {
+      if (first + j * step < n && target[j] >= 0) to[target[j]] = value[j];
     }
   }
 }
@@ -151,9 +151,36 @@ void launch_elements(const IndexParams& p, Owner owner) {
   const RowGeometry& g = p.geometry;
   const int64_t n = g.outer * g.count * g.inner;
   dispatch_unit(item_size(p.dtype), [&]<class T>() {
-    OPSIN_LAUNCH((move_elements<T, kScatter>), grid_for(n, kThreads), kThreads, 0,
+    OPSIN_LAUNCH((move_elements<T, kScatter>), grid_for(n, kThreads * kBatch), kThreads, 0,
                  static_cast<const T*>(p.from), static_cast<T*>(p.to), p.at, n, g, IndexCheck(g), owner);
   });
+}
+
+void check_count(int64_t count, const char* op) {
+  OPSIN_CHECK(Error, count < INT64_C(0xffffffff), op, ": ", count, " indices are too many");
+}
+
+void select(const IndexParams& p) {
+  const RowGeometry& g = p.geometry;
+  if (g.outer * g.count * g.inner == 0) return;
+  // Rows of one element are elements.
+  if (g.outer == 1 && g.inner == 1) return launch_elements<false>(p, nullptr);
+  launch_move<false>(p, nullptr);
+}
+
+void put(const IndexParams& p) {
+  const RowGeometry& g = p.geometry;
+  if (g.outer * g.count * g.inner == 0) return;
+  const bool elements = g.outer == 1 && g.inner == 1;
+  if (g.count == 1 || g.ascends) {
+    return elements ? launch_elements<true>(p, nullptr) : launch_move<true>(p, nullptr);
+  }
+  check_count(g.count, "index_put_");
+  const Scratch<unsigned> owner(g.size);
+  clear(owner.data(), g.size * static_cast<int64_t>(sizeof(unsigned)));
+  OPSIN_LAUNCH(claim_rows, grid_for(g.count, kThreads), kThreads, 0, p.at, owner.data(), g, IndexCheck(g));
+  if (elements) return launch_elements<true>(p, owner.data());
+  launch_move<true>(p, owner.data());
 }
 
 void gather(const IndexParams& p) { launch_elements<false>(p, nullptr); }
@@ -181,27 +208,75 @@ void combine(const CombineParams& p) {
   OPSIN_LAUNCH(combine_rows, grid_for(p.count, kThreads), kThreads, 0, p, check);
 }
 
-struct LoadMask {
-  const bool* mask;
-  __device__ int64_t operator()(int64_t, int64_t i) const { return mask[i]; }
-};
-struct StorePosition {
-  int64_t* positions;
-  __device__ void operator()(int64_t, int64_t i, int64_t before, int64_t value) const {
-    if (value != 0) positions[before] = i;
+/// Elements of a mask that a thread takes.
+constexpr int kMaskBytes = 16;
+static_assert(NonzeroParams::kDeviceTile == kThreads * kMaskBytes);
+
+/// The mask of a thread: bit i is element i of its 16.
+__device__ unsigned mask_bits(const bool* mask, int64_t first, int64_t n) {
+  unsigned bits = 0;
+  if (first + kMaskBytes <= n && reinterpret_cast<uintptr_t>(mask + first) % 16 == 0) {
+    const Bits128 bytes = *reinterpret_cast<const Bits128*>(mask + first);
+    OPSIN_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      bits |= static_cast<unsigned>(bytes.low >> (8 * i) & 1) << i;
+      bits |= static_cast<unsigned>(bytes.high >> (8 * i) & 1) << (8 + i);
+    }
+    return bits;
   }
-};
-static_assert(NonzeroParams::kDeviceTile % kScanTile == 0);
+  for (int i = 0; i < kMaskBytes; ++i) {
+    if (first + i < n && mask[first + i]) bits |= 1u << i;
+  }
+  return bits;
+}
+
+__global__ void __launch_bounds__(kThreads) count_tiles(NonzeroParams p, int64_t tiles) {
+  OPSIN_SHARED(int, shared);
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const unsigned bits = mask_bits(p.mask, tile * p.tile + threadIdx.x * kMaskBytes, p.n);
+    const int count = block_reduce<Sum>(__popc(bits), shared);
+    if (threadIdx.x == 0) p.counts[tile] = count;
+  }
+}
+
+/// Gathers the positions of a tile in shared memory, from where they are written side by side.
+__global__ void __launch_bounds__(kThreads) write_tiles(NonzeroParams p, int64_t tiles) {
+  OPSIN_SHARED(unsigned, shared);
+  unsigned* const total = shared;  // of each warp
+  unsigned* const found = shared + kThreads / kWarpThreads;
+  const unsigned lane = threadIdx.x % kWarpThreads, warp = threadIdx.x / kWarpThreads;
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const int64_t begin = tile * p.tile;
+    unsigned bits = mask_bits(p.mask, begin + threadIdx.x * kMaskBytes, p.n);
+    const unsigned own = static_cast<unsigned>(__popc(bits)), sum = warp_scan<Sum>(own);
+    if (lane == kWarpThreads - 1) total[warp] = sum;
+    __syncthreads();
+    unsigned place = sum - own, count = 0;
+    for (unsigned w = 0; w < kThreads / kWarpThreads; ++w) {
+      if (w < warp) place += total[w];
+      count += total[w];
+    }
+    for (; bits != 0; bits &= bits - 1) {
+      found[place++] = threadIdx.x * kMaskBytes + static_cast<unsigned>(__ffs(static_cast<int>(bits))) - 1;
+    }
+    __syncthreads();
+    int64_t* const out = p.positions + p.counts[tile];
+    for (unsigned i = threadIdx.x; i < count; i += kThreads) out[i] = begin + found[i];
+    __syncthreads();
+  }
+}
 
 void count_true(const NonzeroParams& p) {
   const int64_t tiles = (p.n - 1) / p.tile + 1;
   clear(p.counts + tiles, sizeof(int64_t));
-  fold_parts(p.n, p.tile, p.counts, int64_t{0}, Sum{}, LoadMask{p.mask});
+  OPSIN_LAUNCH(count_tiles, grid_for(tiles, 1), kThreads, kBlockWarps * sizeof(int), p, tiles);
   exclusive_scan<Sum>(p.counts, 1, tiles + 1);
 }
 
 void write_true(const NonzeroParams& p) {
-  scan_parts(p.n, p.tile, p.counts, int64_t{0}, Sum{}, LoadMask{p.mask}, StorePosition{p.positions});
+  const int64_t tiles = (p.n - 1) / p.tile + 1;
+  const size_t shared = (kThreads / kWarpThreads + NonzeroParams::kDeviceTile) * sizeof(unsigned);
+  OPSIN_LAUNCH(write_tiles, grid_for(tiles, 1), kThreads, shared, p, tiles);
 }
 
 __global__ void __launch_bounds__(kThreads) unravel_positions(NonzeroParams p) {

@@ -18,7 +18,8 @@ namespace {
 using namespace cuda;
 
 constexpr unsigned kThreads = 256;
-constexpr int kChunk = 32;
+/// Entries that a thread loads at once, so that loads wait together.
+constexpr int kBatch = 4;
 
 template <class T>
 __device__ T identity(Fold fold) {
@@ -48,9 +49,19 @@ struct Values {
   DType dtype;
   int64_t size;  ///< Bytes of an element.
 
-  __device__ T get(int64_t i) const { return load<T>(data + i * size, dtype); }
-  __device__ void set(int64_t i, T value) const {
-    store(dtype == kBool ? static_cast<T>(value != T(0)) : value, data + i * size, dtype);
+  template <int kWidth>
+  __device__ void get(T (&to)[kWidth], int64_t i) const {
+    load(to, data + i * size, dtype);
+  }
+  template <int kWidth>
+  __device__ void set(T (&values)[kWidth], int64_t i) const {
+    OPSIN_UNROLL
+    for (T& value : values) value = dtype == kBool ? static_cast<T>(value != T(0)) : value;
+    store(values, data + i * size, dtype);
+  }
+  /// Whether `width` elements may be read at once from where `inner` divides.
+  bool fits(int64_t inner, int64_t width) const {
+    return inner % width == 0 && reinterpret_cast<uintptr_t>(data) % static_cast<uint64_t>(width * size) == 0;
   }
 };
 
@@ -60,13 +71,13 @@ Values<T> values_of(const void* data, DType dtype) {
   return {static_cast<char*>(const_cast<void*>(data)), real, static_cast<int64_t>(item_size(real))};
 }
 
-/// One list: `length` entries in ascending order of their keys, the places they go to. Keys from g.size on go
-/// nowhere.
+/// Entries in ascending order of their keys, the places they go to. Keys from `size` on go nowhere.
 template <class T, class Key>
 struct List {
   static constexpr Key kNowhere = static_cast<Key>(~Key{0});
 
-  int64_t length, chunks;
+  bool by_row;  ///< A list for each of `outer`, else one for all.
+  int64_t length, chunk, chunks;
   const Key* keys;
   const uint32_t* positions;  ///< Entry p is value positions[p]; null: value p.
   Values<T> values;           ///< [outer, length, inner]
@@ -79,22 +90,34 @@ struct List {
   T* next;
 };
 
-template <class T, class Key>
+/// A thread folds one chunk of a list in kWidth neighbouring columns.
+template <class T, class Key, int kWidth>
 __global__ void __launch_bounds__(kThreads) fold_list(List<T, Key> list) {
-  constexpr int kBatch = 4;
-  const int64_t n = list.outer * list.chunks * list.inner;
-  for (int64_t t = thread_rank(); t < n; t += thread_count()) {
-    const int64_t row = t / list.inner, i = t - row * list.inner;
-    const int64_t o = row / list.chunks, chunk = row - o * list.chunks;
-    const int64_t begin = chunk * kChunk;
-    const int64_t end = list.length - begin < kChunk ? list.length : begin + kChunk;
-    const int64_t values = o * list.length * list.inner + i;
+  constexpr Key kNowhere = List<T, Key>::kNowhere;
+  using Part = Pack<T, kWidth>;
+  const auto merge = [&](Part& sum, const Part& part) {
+    OPSIN_UNROLL
+    for (int w = 0; w < kWidth; ++w) sum.value[w] = combine(list.fold, sum.value[w], part.value[w]);
+  };
+  Part nothing;
+  OPSIN_UNROLL
+  for (int w = 0; w < kWidth; ++w) nothing.value[w] = identity<T>(list.fold);
 
-    Key key = list.keys[begin];
-    bool first = begin > 0 && list.keys[begin - 1] == key;  // Begun in an earlier chunk.
-    T sum = identity<T>(list.fold);
-    Key left = List<T, Key>::kNowhere, right = left;
-    T left_sum = sum, right_sum = sum;
+  const int64_t across = list.inner / kWidth, n = list.outer * list.chunks * across;
+  for (int64_t t = thread_rank(); t < n; t += thread_count()) {
+    const int64_t row = t / across, i = (t - row * across) * kWidth;
+    const int64_t o = row / list.chunks, chunk = row - o * list.chunks;
+    const int64_t begin = chunk * list.chunk;
+    const int64_t end = list.length - begin < list.chunk ? list.length : begin + list.chunk;
+    const int64_t values = o * list.length * list.inner + i;
+    const int64_t which = list.by_row ? o : 0;
+    const Key* const keys = list.keys + which * list.length;
+    const uint32_t* const positions = list.positions ? list.positions + which * list.length : nullptr;
+
+    Key key = keys[begin];
+    bool first = begin > 0 && keys[begin - 1] == key;  // Begun in an earlier chunk.
+    Part sum = nothing, left_sum = nothing, right_sum = nothing;
+    Key left = kNowhere, right = kNowhere;
     const auto finish = [&](bool continues) {
       if (first) {
         left = key;
@@ -104,78 +127,104 @@ __global__ void __launch_bounds__(kThreads) fold_list(List<T, Key> list) {
         right_sum = sum;
       } else if (key < static_cast<Key>(list.size)) {
         const int64_t at = (o * list.size + static_cast<int64_t>(key)) * list.inner + i;
-        list.target.set(at, list.include_self ? combine(list.fold, list.target.get(at), sum) : sum);
+        Part result = sum;
+        if (list.include_self) {
+          list.target.get(result.value, at);
+          merge(result, sum);
+        }
+        list.target.set(result.value, at);
       }
     };
     for (int64_t p = begin; p < end; p += kBatch) {
-      // Loads first, so that they wait together.
-      Key keys[kBatch];
-      T found[kBatch];
+      Key found_keys[kBatch];
+      Part found[kBatch];
       OPSIN_UNROLL
       for (int j = 0; j < kBatch; ++j) {
         if (p + j >= end) continue;
-        keys[j] = list.keys[p + j];
-        const int64_t at = list.positions ? static_cast<int64_t>(list.positions[p + j]) : p + j;
-        found[j] = list.values.get(values + at * list.inner);
+        found_keys[j] = keys[p + j];
+        const int64_t at = positions ? static_cast<int64_t>(positions[p + j]) : p + j;
+        list.values.get(found[j].value, values + at * list.inner);
       }
       OPSIN_UNROLL
       for (int j = 0; j < kBatch; ++j) {
         if (p + j >= end) continue;
-        if (keys[j] != key) {
+        if (found_keys[j] != key) {
           finish(false);
           first = false;
-          key = keys[j];
-          sum = identity<T>(list.fold);
+          key = found_keys[j];
+          sum = nothing;
         }
-        sum = combine(list.fold, sum, found[j]);
+        merge(sum, found[j]);
       }
     }
-    finish(end < list.length && list.keys[end] == key);
+    finish(end < list.length && keys[end] == key);
     if (!list.next) continue;
     // An entry that is not needed joins the other one, if there is one, as nothing.
-    if (left == List<T, Key>::kNowhere) left = right;
-    if (right == List<T, Key>::kNowhere) right = left;
+    if (left == kNowhere) left = right;
+    if (right == kNowhere) right = left;
     T* const next = list.next + (o * list.chunks + chunk) * 2 * list.inner + i;
-    next[0] = left_sum;
-    next[list.inner] = right_sum;
-    if (o == 0 && i == 0) {
-      list.next_keys[2 * chunk] = left;
-      list.next_keys[2 * chunk + 1] = right;
+    *reinterpret_cast<Part*>(next) = left_sum;
+    *reinterpret_cast<Part*>(next + list.inner) = right_sum;
+    if (i == 0 && (o == 0 || list.by_row)) {
+      Key* const next_keys = list.next_keys + (which * list.chunks + chunk) * 2;
+      next_keys[0] = left;
+      next_keys[1] = right;
     }
   }
 }
 
-/// Folds `values` [outer, length, inner] to the places that `keys` name.
+template <class T, class Key, int kWidth>
+void launch_list(const List<T, Key>& list) {
+  const int64_t n = list.outer * list.chunks * (list.inner / kWidth);
+  OPSIN_LAUNCH((fold_list<T, Key, kWidth>), grid_for(n, kThreads), kThreads, 0, list);
+}
+
+/// What is folded: `outer` blocks of `length` values of `inner` numbers each, to `size` places; a list of
+/// keys for each block or for all.
+struct Shape {
+  int64_t outer, size, length, inner;
+  bool by_row;
+};
+
 template <class T, class Key>
-void fold_sorted(const IndexParams& p, const Key* keys, const uint32_t* positions, int64_t outer,
-                 int64_t size, int64_t length, int64_t inner) {
+void fold_sorted(const IndexParams& p, const Key* keys, const uint32_t* positions, const Shape& shape) {
   List<T, Key> list{};
-  list.length = length;
+  list.by_row = shape.by_row;
+  list.length = shape.length;
   list.keys = keys;
   list.positions = positions;
   list.values = values_of<T>(p.from, p.dtype);
   list.target = values_of<T>(p.to, p.dtype);
-  list.outer = outer;
-  list.size = size;
-  list.inner = inner;
+  list.outer = shape.outer;
+  list.size = shape.size;
+  list.inner = shape.inner;
   list.fold = p.fold;
   list.include_self = p.include_self;
+  // Rows of floats by four; other types are rare.
+  constexpr int kWidth = std::is_same_v<T, float> && sizeof(Key) == 4 ? 4 : 1;
+  const bool wide = list.values.fits(list.inner, kWidth) && list.target.fits(list.inner, kWidth);
+  const int64_t work = list.outer * list.length * list.inner / (wide ? kWidth : 1);
+  list.chunk = work >= (int64_t{1} << 20) ? 32 : 16;
   Scratch<Key> key_memory;
   Scratch<T> memory;
   while (true) {
-    list.chunks = (list.length - 1) / kChunk + 1;
+    list.chunks = (list.length - 1) / list.chunk + 1;
     const bool last = list.chunks == 1 || p.geometry.ascends;
     Scratch<Key> next_keys;
     Scratch<T> next;
     list.next_keys = nullptr;
     list.next = nullptr;
     if (!last) {
-      next_keys = Scratch<Key>(2 * list.chunks);
-      next = Scratch<T>(outer * 2 * list.chunks * inner);
+      next_keys = Scratch<Key>((list.by_row ? list.outer : 1) * 2 * list.chunks);
+      next = Scratch<T>(list.outer * 2 * list.chunks * list.inner);
       list.next_keys = next_keys.data();
       list.next = next.data();
     }
-    OPSIN_LAUNCH((fold_list<T, Key>), grid_for(outer * list.chunks * inner, kThreads), kThreads, 0, list);
+    if (wide) {
+      launch_list<T, Key, kWidth>(list);
+    } else {
+      launch_list<T, Key, 1>(list);
+    }
     if (last) return;
     key_memory = std::move(next_keys);
     memory = std::move(next);
@@ -186,39 +235,41 @@ void fold_sorted(const IndexParams& p, const Key* keys, const uint32_t* position
   }
 }
 
-/// keys[e] = the place of element e, or the number of places for an index out of range.
+/// keys[e] = the place of element e in `lists` equal parts of the elements, or the number of places of such a
+/// part for an index out of range.
 template <class Key>
 __global__ void __launch_bounds__(kThreads)
-    make_keys(const int64_t* at, Key* keys, int64_t n, RowGeometry g, IndexCheck check) {
+    make_keys(const int64_t* at, Key* keys, int64_t n, RowGeometry g, IndexCheck check, int64_t lists) {
+  const int64_t outer = g.outer / lists;
   for (int64_t e = thread_rank(); e < n; e += thread_count()) {
     const int64_t index = check(at[e]);
     const int64_t block = e / g.inner, o = block / g.count;
-    const int64_t place = (o * g.size + index) * g.inner + (e - block * g.inner);
-    keys[e] = static_cast<Key>(index < 0 ? g.outer * g.size * g.inner : place);
+    const int64_t place = (o % outer * g.size + index) * g.inner + (e - block * g.inner);
+    keys[e] = static_cast<Key>(index < 0 ? outer * g.size * g.inner : place);
   }
 }
 
+/// `keyed` says which element has which index.
 template <class T, class Key>
-void sort_and_fold(const IndexParams& p, const RowGeometry& keyed, int64_t outer, int64_t inner) {
-  const int64_t n = keyed.outer * keyed.count * keyed.inner, places = keyed.outer * keyed.size * keyed.inner;
-  OPSIN_CHECK(Error, n < INT64_C(0xffffffff), keyed.op ? keyed.op : "index_add_", ": ", n,
-              " indices are too many");
+void sort_and_fold(const IndexParams& p, const RowGeometry& keyed, const Shape& shape) {
+  const int64_t lists = shape.by_row ? shape.outer : 1, n = lists * shape.length;
   const Scratch<Key> keys(n);
   OPSIN_LAUNCH(make_keys<Key>, grid_for(n, kThreads), kThreads, 0, p.at, keys.data(), n, keyed,
-               IndexCheck(keyed));
-  if (keyed.ascends || n == 1) return fold_sorted<T, Key>(p, keys.data(), nullptr, outer, places, n, inner);
-  const SortedRows<Key> sorted =
-      sort_rows(keys.data(), 1, n, static_cast<int>(std::bit_width(static_cast<uint64_t>(places))));
-  fold_sorted<T, Key>(p, sorted.keys, sorted.positions, outer, places, n, inner);
+               IndexCheck(keyed), lists);
+  if (keyed.ascends || shape.length == 1) return fold_sorted<T, Key>(p, keys.data(), nullptr, shape);
+  const int bits = static_cast<int>(std::bit_width(static_cast<uint64_t>(shape.size)));
+  const SortedRows<Key> sorted = sort_rows(keys.data(), lists, shape.length, bits);
+  fold_sorted<T, Key>(p, sorted.keys, sorted.positions, shape);
 }
 
-/// `keyed` says which element has which index; each is `inner` numbers, in `outer` blocks.
 template <class T>
-void fold_by_key(const IndexParams& p, const RowGeometry& keyed, int64_t outer, int64_t inner) {
-  if (keyed.outer * keyed.size * keyed.inner < INT64_C(0xffffffff)) {
-    sort_and_fold<T, uint32_t>(p, keyed, outer, inner);
+void fold_by_key(const IndexParams& p, const RowGeometry& keyed, const Shape& shape) {
+  OPSIN_CHECK(Error, shape.length < INT64_C(0xffffffff), keyed.op ? keyed.op : "index_add_", ": ",
+              shape.length, " indices are too many");
+  if (shape.size < INT64_C(0xffffffff)) {
+    sort_and_fold<T, uint32_t>(p, keyed, shape);
   } else {
-    sort_and_fold<T, uint64_t>(p, keyed, outer, inner);
+    sort_and_fold<T, uint64_t>(p, keyed, shape);
   }
 }
 
@@ -230,13 +281,29 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t width = g.inner * parts, n = g.outer * width;
   for (int64_t t = thread_rank(); t < n; t += thread_count()) {
     const int64_t o = t / width, i = t - o * width;
-    for (int64_t c = 0; c < g.count; ++c) {
-      const int64_t row = o * g.count + c;
-      const int64_t index = check(at[row * g.inner + i / parts]);
-      if (index < 0) continue;
-      const int64_t place = (o * g.size + index) * width + i;
-      const T value = from.get(row * width + i);
-      to.set(place, include_self ? combine(fold, to.get(place), value) : value);
+    for (int64_t c = 0; c < g.count; c += kBatch) {
+      int64_t index[kBatch];
+      T value[kBatch][1];
+      OPSIN_UNROLL
+      for (int j = 0; j < kBatch; ++j) {
+        if (c + j >= g.count) continue;
+        const int64_t row = o * g.count + c + j;
+        index[j] = at[row * g.inner + i / parts];
+        from.get(value[j], row * width + i);
+      }
+      OPSIN_UNROLL
+      for (int j = 0; j < kBatch; ++j) {
+        if (c + j >= g.count) continue;
+        const int64_t place = check(index[j]);
+        if (place < 0) continue;
+        const int64_t target = (o * g.size + place) * width + i;
+        T sum[1] = {value[j][0]};
+        if (include_self) {
+          to.get(sum, target);
+          sum[0] = combine(fold, sum[0], value[j][0]);
+        }
+        to.set(sum, target);
+      }
     }
   }
 }
@@ -252,9 +319,8 @@ void add_rows(const IndexParams& p) {
   const RowGeometry& g = p.geometry;
   if (g.outer * g.count * g.inner == 0) return;
   const RowGeometry keyed{1, g.size, g.count, 1, g.op, g.wraps, g.ascends};
-  dispatch_compute(p.dtype, [&]<class T>() {
-    fold_by_key<T>(p, keyed, g.outer, g.inner * (is_complex(p.dtype) ? 2 : 1));
-  });
+  const Shape shape{g.outer, g.size, g.count, g.inner * (is_complex(p.dtype) ? 2 : 1), /*by_row=*/false};
+  dispatch_compute(p.dtype, [&]<class T>() { fold_by_key<T>(p, keyed, shape); });
 }
 
 void fold_along(const IndexParams& p) {
@@ -266,8 +332,12 @@ void fold_along(const IndexParams& p) {
   // at each step.
   const bool rounds = compute_type(p.dtype) != p.dtype || !p.include_self;
   const bool by_column = g.count == 1 || (!rounds && (g.count <= 4 || (columns >= 65536 && g.inner >= 32)));
+  // Rows of single elements are sorted one by one, which is less work than all together.
+  const bool by_row = g.inner == 1 && g.outer > 1;
+  const Shape shape = by_row ? Shape{g.outer, g.size, g.count, parts, true}
+                             : Shape{1, g.outer * g.size * g.inner, n, parts, false};
   dispatch_compute(p.dtype, [&]<class T>() {
-    if (!by_column) return fold_by_key<T>(p, g, 1, parts);
+    if (!by_column) return fold_by_key<T>(p, g, shape);
     OPSIN_LAUNCH(fold_columns<T>, grid_for(columns * parts, kThreads), kThreads, 0,
                  values_of<T>(p.from, p.dtype), values_of<T>(p.to, p.dtype), p.at, g, IndexCheck(g), parts,
                  p.fold, p.include_self);

@@ -1,6 +1,7 @@
 // Padding in one pass: each element written finds what it shows, or, for the gradient, all that show it.
 #include "pad_kernels.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "cuda/access.h"
@@ -16,38 +17,63 @@ constexpr unsigned kThreads = 256;
 constexpr int kRank = PadParams::kMaxRank;
 constexpr int kBatch = 4;
 
-/// Splits the number of an element into indices.
-struct Shape {
-  bool wide;  ///< Too many elements for 32 bits.
-  Divider divider[kRank];
-  int64_t size[kRank];
+/// Sizes and strides as a kernel counts with them: 32 bits where no tensor has more elements.
+template <class I>
+struct Dimensions {
+  I size, padded, before, stride;
+  Divider divider;  ///< By the size of what is written.
+};
+template <class I>
+struct PadDims {
+  PadMode mode;
+  int rank;
+  Dimensions<I> at[kRank];
 
-  Shape(const int64_t* sizes, int rank) : wide(false), size{} {
-    int64_t n = 1;
-    for (int d = 0; d < rank; ++d) n *= sizes[d];
-    wide = n > INT64_C(0xffffffff);
-    for (int d = 0; d < rank; ++d) {
-      size[d] = sizes[d];
-      divider[d] = Divider(wide ? 1 : static_cast<uint32_t>(sizes[d]));
-    }
-  }
-  /// The index along dimension d; `rest` keeps the dimensions before it.
-  __device__ int64_t take(int64_t& rest, int d) const {
-    int64_t above;
-    if (wide) {
-      above = rest / size[d];
+  /// The index along dimension d of what is written, `length` there; `rest` keeps the dimensions before it.
+  __device__ I take(I& rest, int d, I length) const {
+    I above;
+    if constexpr (sizeof(I) == 4) {
+      above = static_cast<I>(at[d].divider.divide(static_cast<uint32_t>(rest)));
     } else {
-      above = divider[d].divide(static_cast<uint32_t>(rest));
+      above = rest / length;
     }
-    const int64_t index = rest - above * size[d];
+    const I index = rest - above * length;
     rest = above;
     return index;
   }
 };
 
+int64_t product(const int64_t* sizes, int rank) {
+  int64_t n = 1;
+  for (int d = 0; d < rank; ++d) n *= sizes[d];
+  return n;
+}
+
+template <class I>
+PadDims<I> dims_of(const PadParams& p, const int64_t* written) {
+  PadDims<I> dims{};
+  dims.mode = p.mode;
+  dims.rank = p.rank;
+  for (int d = 0; d < p.rank; ++d) {
+    dims.at[d] = {static_cast<I>(p.sizes[d]), static_cast<I>(p.padded[d]), static_cast<I>(p.before[d]),
+                  static_cast<I>(p.strides[d]),
+                  Divider(sizeof(I) == 4 ? static_cast<uint32_t>(written[d]) : 1)};
+  }
+  return dims;
+}
+
+/// Whether 32 bits count all elements and reach all that is read.
+bool is_small(const PadParams& p, int64_t n) {
+  int64_t reach = 0;
+  for (int d = 0; d < p.rank; ++d) reach += std::max(p.sizes[d], p.padded[d]) * p.strides[d];
+  constexpr int64_t kMost = INT64_C(0x7fffffff) - 2 * int64_t{kMaxGridBlocks} * kThreads * kBatch;
+  return n <= kMost && reach <= kMost;
+}
+
 /// The index of the input that index `i` of the output, counted from the start of the input, shows; -1 for
 /// none.
-__device__ int64_t shown(PadMode mode, int64_t i, int64_t size) {
+template <class I>
+__device__ I shown(PadMode mode, I i, I size) {
   if (i >= 0 && i < size) return i;
   switch (mode) {
     case PadMode::kConstant:
@@ -61,24 +87,24 @@ __device__ int64_t shown(PadMode mode, int64_t i, int64_t size) {
   }
 }
 
-template <class T>
+template <class T, class I>
 __global__ void __launch_bounds__(kThreads)
-    pad(const __grid_constant__ PadParams p, const __grid_constant__ Shape shape, int64_t n, T value) {
-  const T* const from = static_cast<const T*>(p.from);
-  T* const to = static_cast<T*>(p.to);
-  const int64_t step = thread_count();
-  for (int64_t first = thread_rank(); first < n; first += kBatch * step) {
+    pad(const __grid_constant__ PadDims<I> dims, const T* from, T* to, I n, T value) {
+  const I step = static_cast<I>(thread_count());
+  for (I first = static_cast<I>(thread_rank()); first < n; first += kBatch * step) {
     T found[kBatch];
     OPSIN_UNROLL
     for (int j = 0; j < kBatch; ++j) {
       found[j] = value;
       if (first + j * step >= n) continue;
-      int64_t rest = first + j * step, at = 0;
+      I rest = first + j * step, at = 0;
       bool inside = true;
-      for (int d = p.rank - 1; d >= 0; --d) {
-        const int64_t i = shown(p.mode, shape.take(rest, d) - p.before[d], p.sizes[d]);
+      for (int d = dims.rank - 1; d >= 0; --d) {
+        const Dimensions<I>& dim = dims.at[d];
+        const I place = d == 0 ? rest : dims.take(rest, d, dim.padded);
+        const I i = shown<I>(dims.mode, place - dim.before, dim.size);
         inside &= i >= 0;
-        at += i * p.strides[d];
+        at += i * dim.stride;
       }
       if (inside) found[j] = from[at];
     }
@@ -98,19 +124,26 @@ PadParams widened(PadParams p, int64_t count) {
   return p;
 }
 
+template <class T, class I>
+void launch_pad(const PadParams& p, int64_t n, T value) {
+  OPSIN_LAUNCH((pad<T, I>), grid_for(n, kThreads * kBatch), kThreads, 0, dims_of<I>(p, p.padded),
+               static_cast<const T*>(p.from), static_cast<T*>(p.to), static_cast<I>(n), value);
+}
+
 template <class T>
-void launch_pad(const PadParams& given) {
-  const auto count = static_cast<int64_t>(sizeof(T) / item_size(given.dtype));
-  const PadParams p = widened(given, count);
-  int64_t n = 1;
-  for (int d = 0; d < p.rank; ++d) n *= p.padded[d];
-  char value[sizeof(T)];
-  for (int64_t i = 0; i < count; ++i) {
-    std::memcpy(value + static_cast<size_t>(i) * item_size(p.dtype), p.value, item_size(p.dtype));
+void pad_units(const PadParams& given) {
+  const size_t item = item_size(given.dtype);
+  const PadParams p = widened(given, static_cast<int64_t>(sizeof(T) / item));
+  const int64_t n = product(p.padded, p.rank);
+  T value;
+  for (size_t at = 0; at < sizeof(T); at += item) {
+    std::memcpy(reinterpret_cast<char*>(&value) + at, p.value, item);
   }
-  T fill;
-  std::memcpy(&fill, value, sizeof(T));
-  OPSIN_LAUNCH(pad<T>, grid_for(n, kThreads * kBatch), kThreads, 0, p, Shape(p.padded, p.rank), n, fill);
+  if (is_small(p, n)) {
+    launch_pad<T, int32_t>(p, n, value);
+  } else {
+    launch_pad<T, int64_t>(p, n, value);
+  }
 }
 
 void run_pad(const PadParams& p) {
@@ -123,98 +156,103 @@ void run_pad(const PadParams& p) {
     for (int d = 0; d < last; ++d) multiple |= static_cast<uint64_t>(p.strides[d]) * item;
   }
   if (multiple % 16 == 0) {
-    launch_pad<Bits128>(p);
+    pad_units<Bits128>(p);
   } else if (multiple % 8 == 0) {
-    launch_pad<uint64_t>(p);
+    pad_units<uint64_t>(p);
   } else if (multiple % 4 == 0) {
-    launch_pad<uint32_t>(p);
+    pad_units<uint32_t>(p);
   } else if (multiple % 2 == 0) {
-    launch_pad<uint16_t>(p);
+    pad_units<uint16_t>(p);
   } else {
-    launch_pad<uint8_t>(p);
+    pad_units<uint8_t>(p);
   }
 }
 
 /// The places of the padded dimension that show index `i` of the input.
+template <class I>
 struct Showing {
-  int64_t first[3];
-  int64_t count;  ///< For kReplicate, neighbours from first[0] on; else entries of `first`.
+  I first, second, third;
+  I count;  ///< For kReplicate, neighbours from `first` on; else 1 to 3.
 
-  __device__ Showing(PadMode mode, int64_t i, int64_t size, int64_t before, int64_t padded) {
-    first[0] = first[1] = first[2] = before + i;
+  __device__ Showing(PadMode mode, I i, const Dimensions<I>& dim) {
+    first = second = third = dim.before + i;
     count = 1;
     if (mode == PadMode::kReplicate) {
       if (i == 0) {
-        first[0] = 0;
-        count += before;
+        first = 0;
+        count += dim.before;
       }
-      if (i == size - 1) count += padded - before - size;
+      if (i == dim.size - 1) count += dim.padded - dim.before - dim.size;
       return;
     }
     const bool reflects = mode == PadMode::kReflect;
-    const int64_t low = reflects ? before - i : before + i - size;
-    const int64_t high = reflects ? before + 2 * (size - 1) - i : before + i + size;
-    if (low >= 0 && !(reflects && i == 0)) first[count++] = low;
-    if (high < padded && !(reflects && i == size - 1)) {
-      if (count == 1) {
-        first[1] = high;
-      } else {
-        first[2] = high;
-      }
+    const I low = reflects ? dim.before - i : dim.before + i - dim.size;
+    const I high = reflects ? dim.before + 2 * (dim.size - 1) - i : dim.before + i + dim.size;
+    if (low >= 0 && !(reflects && i == 0)) {
+      second = low;
+      ++count;
+    }
+    if (high < dim.padded && !(reflects && i == dim.size - 1)) {
+      (count == 1 ? second : third) = high;
       ++count;
     }
   }
-  __device__ int64_t place(PadMode mode, int64_t k) const {
-    if (mode == PadMode::kReplicate) return first[0] + k;
-    return k == 0 ? first[0] : k == 1 ? first[1] : first[2];
+  __device__ I place(PadMode mode, I k) const {
+    if (mode == PadMode::kReplicate) return first + k;
+    return k == 0 ? first : k == 1 ? second : third;
   }
 };
 
 /// Sums over the places of all dimensions, the last one fastest.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    unpad(const __grid_constant__ PadParams p, const __grid_constant__ Shape shape, int64_t n, int64_t item) {
-  const char* const from = static_cast<const char*>(p.from);
-  for (int64_t t = thread_rank(); t < n; t += thread_count()) {
-    int64_t rest = t, at = 0, total = 1;
-    int64_t index[kRank];
-    OPSIN_UNROLL
-    for (int d = kRank - 1; d >= 0; --d) {
-      if (d >= p.rank) continue;
-      index[d] = shape.take(rest, d);
-      const Showing showing(p.mode, index[d], p.sizes[d], p.before[d], p.padded[d]);
-      at += showing.first[0] * p.strides[d];
+template <class T, class I>
+__global__ void __launch_bounds__(kThreads) unpad(const __grid_constant__ PadDims<I> dims, const char* from,
+                                                  char* to, DType dtype, I n, int64_t item) {
+  for (I t = static_cast<I>(thread_rank()); t < n; t += static_cast<I>(thread_count())) {
+    I rest = t, at = 0, total = 1;
+    for (int d = dims.rank - 1; d >= 0; --d) {
+      const Dimensions<I>& dim = dims.at[d];
+      const Showing<I> showing(dims.mode, d == 0 ? rest : dims.take(rest, d, dim.size), dim);
+      at += showing.first * dim.stride;
       total *= showing.count;
     }
-    T sum = load<T>(from + at * item, p.dtype);
-    for (int64_t k = 1; k < total; ++k) {
-      int64_t part = k;
+    T sum = load<T>(from + at * item, dtype);
+    for (I k = 1; k < total; ++k) {
+      I part = k;
+      rest = t;
       at = 0;
-      OPSIN_UNROLL
-      for (int d = kRank - 1; d >= 0; --d) {
-        if (d >= p.rank) continue;
-        const Showing showing(p.mode, index[d], p.sizes[d], p.before[d], p.padded[d]);
-        const int64_t above = part / showing.count;
-        at += showing.place(p.mode, part - above * showing.count) * p.strides[d];
+      for (int d = dims.rank - 1; d >= 0; --d) {
+        const Dimensions<I>& dim = dims.at[d];
+        const Showing<I> showing(dims.mode, d == 0 ? rest : dims.take(rest, d, dim.size), dim);
+        const I above = part / showing.count;
+        at += showing.place(dims.mode, part - above * showing.count) * dim.stride;
         part = above;
       }
-      sum += load<T>(from + at * item, p.dtype);
+      sum += load<T>(from + at * item, dtype);
     }
-    store(sum, static_cast<char*>(p.to) + t * item, p.dtype);
+    store(sum, to + t * item, dtype);
   }
 }
 
-template <class T>
-void launch_unpad(const PadParams& p) {
-  int64_t n = 1;
-  for (int d = 0; d < p.rank; ++d) n *= p.sizes[d];
-  OPSIN_LAUNCH(unpad<T>, grid_for(n, kThreads), kThreads, 0, p, Shape(p.sizes, p.rank), n,
+template <class T, class I>
+void launch_unpad(const PadParams& p, int64_t n) {
+  OPSIN_LAUNCH((unpad<T, I>), grid_for(n, kThreads), kThreads, 0, dims_of<I>(p, p.sizes),
+               static_cast<const char*>(p.from), static_cast<char*>(p.to), p.dtype, static_cast<I>(n),
                static_cast<int64_t>(item_size(p.dtype)));
 }
 
+template <class T>
+void unpad_numbers(const PadParams& p) {
+  const int64_t n = product(p.sizes, p.rank);
+  if (is_small(p, n)) {
+    launch_unpad<T, int32_t>(p, n);
+  } else {
+    launch_unpad<T, int64_t>(p, n);
+  }
+}
+
 void run_unpad(const PadParams& p) {
-  if (p.dtype == kFloat64) return launch_unpad<double>(p);
-  launch_unpad<float>(p);
+  if (p.dtype == kFloat64) return unpad_numbers<double>(p);
+  unpad_numbers<float>(p);
 }
 
 }  // namespace

@@ -65,9 +65,10 @@ struct LoadCount {
   const int64_t* counts;
   DeviceError* error;
   const char* op;
+  const char* rule;
   __device__ int64_t operator()(int64_t, int64_t i) const {
     const int64_t count = counts[i];
-    if (count < 0) report_index(error, op, count, 0, INT64_MAX);
+    if (count < 0) report_value(error, op, rule, static_cast<double>(count));
     return count < 0 ? 0 : count;
   }
 };
@@ -82,7 +83,8 @@ struct StoreStart {
 
 void count_repeats(const RepeatParams& p) {
   if (p.n == 0) return clear(p.starts, sizeof(int64_t));
-  scan_rows(1, p.n, int64_t{0}, Sum{}, LoadCount{p.counts, device_error(), "repeat_interleave"},
+  scan_rows(1, p.n, int64_t{0}, Sum{},
+            LoadCount{p.counts, device_error(), "repeat_interleave", "repeats can not be negative"},
             StoreStart{p.starts, p.n});
 }
 
