@@ -93,7 +93,21 @@ struct LearningRate {
   }
 };
 
+/// Whether the tensors of every other list lie where those of the first one do.
+bool same_devices(const py::list& params, const py::args& columns) {
+  for (const py::handle column : columns) {
+    const auto list = py::reinterpret_borrow<py::list>(column);
+    if (list.size() != params.size() && !list.empty()) return false;
+    for (size_t i = 0; i < list.size(); ++i) {
+      PyObject *a = PyList_GET_ITEM(params.ptr(), i), *b = PyList_GET_ITEM(list.ptr(), i);
+      if (is_tensor(a) && is_tensor(b) && unwrap(a).device() != unwrap(b).device()) return false;
+    }
+  }
+  return true;
+}
+
 void bind_optim(py::module_& module) {
+  module.def("_same_devices", &same_devices);
   module.def("_sgd_step", [](const py::object& params, const py::object& grads, const py::object& buffers,
                              const py::object& lr, double momentum, double dampening, double weight_decay,
                              bool nesterov, bool maximize, bool first_step) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #define OPSIN_HOST_DEVICE __host__ __device__ __forceinline__
@@ -23,14 +24,27 @@ struct Block {
   uint32_t word[4];
 };
 
+/// The two halves of a product.
+struct Product {
+  uint32_t low, high;
+};
+
+OPSIN_HOST_DEVICE constexpr Product multiply(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  // One instruction; of a 64-bit product nvcc makes two.
+  if (!std::is_constant_evaluated()) return {a * b, __umulhi(a, b)};
+#endif
+  const uint64_t product = uint64_t{a} * b;
+  return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
+}
+
 /// The ten rounds for a 128-bit counter and a 64-bit key.
 OPSIN_HOST_DEVICE constexpr Block block(const Block& counter, uint32_t key0, uint32_t key1) {
   Block c = counter;
   for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53u} * c.word[0];
-    const uint64_t product1 = uint64_t{0xCD9E8D57u} * c.word[2];
-    c = Block{{static_cast<uint32_t>(product1 >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(product0)}};
+    const Product product0 = multiply(0xD2511F53u, c.word[0]), product1 = multiply(0xCD9E8D57u, c.word[2]);
+    c = Block{
+        {product1.high ^ c.word[1] ^ key0, product1.low, product0.high ^ c.word[3] ^ key1, product0.low}};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }

@@ -89,12 +89,14 @@ void for_groups(const char* op, const Slot& slot, std::initializer_list<TensorSp
     size_t c = 0;
     for (const TensorSpan column : columns) {
       if (!column.empty()) {
-        const Tensor original = column[i].detach(), dense = contiguous(original);
-        group.data[c].push_back(hidden ? dense.impl()->physical_data() : dense.impl()->mutable_data());
-        if (!dense.is_same(original)) {
+        const Tensor& original = column[i];
+        TensorImpl* dense = original.impl();
+        if (!original.is_contiguous()) {
           // A copy that is only read lives until the kernels are enqueued, too.
-          group.copies.emplace_back(written >> c & 1 ? original : Tensor(), dense);
+          group.copies.emplace_back(written >> c & 1 ? original.detach() : Tensor(), contiguous(original));
+          dense = group.copies.back().second.impl();
         }
+        group.data[c].push_back(hidden ? dense->physical_data() : dense->mutable_data());
       }
       ++c;
     }

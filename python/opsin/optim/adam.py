@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opsin import float32, tensor, zeros_like
-from opsin._C import Tensor, _adam_step, device
-from opsin.optim.optimizer import Optimizer, check_at_least, check_not_differentiable, with_gradients
+from opsin._C import Tensor, _adam_step, _same_devices
+from opsin.optim.optimizer import Optimizer, check_at_least, check_not_differentiable
 
 __all__ = ["Adam", "AdamW"]
 
-_CPU = device("cpu")
-
-# Parameters, gradients, first and second moments, largest second moments.
-_Columns = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+# Parameters, gradients, first and second moments, largest second moments, steps that are counted on a GPU.
+_Columns = tuple[list[Tensor], ...]
 
 
 class Adam(Optimizer):
@@ -85,48 +83,69 @@ class Adam(Optimizer):
         """
         loss = self._loss_of(closure)
         for group in self.param_groups:
-            amsgrad = group["amsgrad"]
-            # The bias correction depends on the step, which differs for parameters that joined later.
-            by_step: dict[int, _Columns] = {}
-            counters: list[Tensor] = []
-            for param, grad in zip(*with_gradients(group["params"]), strict=True):
-                state = self._state_of(param)
-                if not state:
-                    state["step"] = _step_for(param, 0)
-                    state["exp_avg"] = zeros_like(param.detach())
-                    state["exp_avg_sq"] = zeros_like(param.detach())
-                    if amsgrad:
-                        state["max_exp_avg_sq"] = zeros_like(param.detach())
-                step = state["step"]
-                if (step.device if isinstance(step, Tensor) else _CPU) != param.device:
-                    step = state["step"] = _step_for(param, step)  # the model has moved
-                if isinstance(step, Tensor):
-                    counters.append(step)  # counted up where it lies
-                    step = 0
-                else:
-                    step = state["step"] = step + 1
-                columns = by_step.setdefault(step, ([], [], [], [], []))
-                columns[0].append(param)
-                columns[1].append(grad)
-                columns[2].append(state["exp_avg"])
-                columns[3].append(state["exp_avg_sq"])
-                if amsgrad:
-                    columns[4].append(state["max_exp_avg_sq"])
+            by_step = self._columns(group)
+            if not all(_same_devices(*columns) for columns in by_step.values()):
+                self._follow(group["params"])
+                by_step = self._columns(group)
             beta1, beta2 = group["betas"]
             for step, columns in by_step.items():
                 _adam_step(
-                    *columns,
-                    step or counters,
+                    *columns[:5],
+                    step or columns[5],
                     group["lr"],
                     float(beta1),
                     float(beta2),
                     float(group["eps"]),
                     float(group["weight_decay"]),
-                    amsgrad,
+                    group["amsgrad"],
                     group["maximize"],
                     group["decoupled_weight_decay"],
                 )
+                if step:
+                    for param in columns[0]:
+                        self.state[param]["step"] = step
         return loss
+
+    def _columns(self, group: dict[str, Any]) -> dict[int, _Columns]:
+        """What takes part in the step, by the number of the step, 0 for those who count on a GPU.
+
+        The bias correction depends on the number, which differs for parameters that joined later.
+        """
+        amsgrad = group["amsgrad"]
+        states = self.state
+        by_step: dict[int, _Columns] = {}
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            state = states[param]
+            if not state:
+                state["step"] = _step_for(param, 0)
+                state["exp_avg"] = zeros_like(param.detach())
+                state["exp_avg_sq"] = zeros_like(param.detach())
+                if amsgrad:
+                    state["max_exp_avg_sq"] = zeros_like(param.detach())
+            counter = state["step"]
+            step = 0 if isinstance(counter, Tensor) else counter + 1
+            columns = by_step.get(step)
+            if columns is None:
+                columns = by_step[step] = ([], [], [], [], [], [])
+            columns[0].append(param)
+            columns[1].append(grad)
+            columns[2].append(state["exp_avg"])
+            columns[3].append(state["exp_avg_sq"])
+            if amsgrad:
+                columns[4].append(state["max_exp_avg_sq"])
+            if not step:
+                columns[5].append(counter)
+        return by_step
+
+    def _follow(self, params: Iterable[Tensor]) -> None:
+        params = list(params)
+        super()._follow(params)
+        for param in params:
+            if "step" in self.state[param]:
+                self.state[param]["step"] = _step_for(param, self.state[param]["step"])
 
 
 def _step_for(param: Tensor, step: Any) -> int | Tensor:

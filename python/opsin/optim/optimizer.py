@@ -175,15 +175,13 @@ class Optimizer:
         self._step_post_hooks[handle.id] = hook
         return handle
 
-    def _state_of(self, param: Tensor) -> dict[str, Any]:
-        """The state of a parameter, on its device: the model may have moved since the last step."""
-        state = self.state[param]
-        for key, value in state.items():
-            if not isinstance(value, Tensor) or value.dim() != param.dim():
-                continue
-            if value.is_cuda != param.is_cuda or (param.is_cuda and value.device != param.device):
-                state[key] = value.to(param.device)
-        return state
+    def _follow(self, params: Iterable[Tensor]) -> None:
+        """Moves state to the devices of the parameters: the model may have moved since the last step."""
+        for param in params:
+            state = self.state[param]
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.dim() == param.dim():
+                    state[key] = value.to(param.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The state by position of the parameter, and the groups with positions in place of parameters."""

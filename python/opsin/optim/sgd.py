@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from opsin import zeros_like
-from opsin._C import Tensor, _sgd_step
+from opsin._C import Tensor, _same_devices, _sgd_step
 from opsin.optim.optimizer import Optimizer, check_at_least, check_not_differentiable, with_gradients
 
 __all__ = ["SGD"]
+
+# Parameters, gradients, momentum buffers.
+_Columns = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 class SGD(Optimizer):
@@ -67,22 +70,34 @@ class SGD(Optimizer):
             if not group["momentum"]:
                 self._update(group, params, grads, [], False)
                 continue
-            # Buffers start as the first gradient, so parameters that join later have a first step of their
-            # own.
-            fresh: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-            running: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-            for param, grad in zip(params, grads, strict=True):
-                state = self._state_of(param)
-                buffer = state.get("momentum_buffer")
-                chosen = running
-                if buffer is None:
-                    buffer = state["momentum_buffer"] = zeros_like(param.detach())
-                    chosen = fresh
-                for column, value in zip(chosen, (param, grad, buffer), strict=True):
-                    column.append(value)
+            fresh, running = self._columns(params, grads)
+            if not _same_devices(*running):
+                self._follow(params)
+                fresh, running = self._columns(params, grads)
+            for param in fresh[0]:
+                buffer = self.state[param]["momentum_buffer"] = zeros_like(param.detach())
+                fresh[2].append(buffer)
             self._update(group, *fresh, True)
             self._update(group, *running, False)
         return loss
+
+    def _columns(self, params: list[Tensor], grads: list[Tensor]) -> tuple[_Columns, _Columns]:
+        """Those without a buffer and those with one.
+
+        Buffers start as the first gradient, so parameters that join later have a first step of their own.
+        """
+        fresh: _Columns = ([], [], [])
+        running: _Columns = ([], [], [])
+        states = self.state
+        for param, grad in zip(params, grads, strict=True):
+            buffer = states[param].get("momentum_buffer")
+            chosen = fresh
+            if buffer is not None:
+                chosen = running
+                chosen[2].append(buffer)
+            chosen[0].append(param)
+            chosen[1].append(grad)
+        return fresh, running
 
     @staticmethod
     def _update(

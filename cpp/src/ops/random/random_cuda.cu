@@ -183,41 +183,53 @@ void draw_bernoulli(const BernoulliParams& p) {
   });
 }
 
-/// Blocks that a thread takes, a whole launch apart: their loads are on their way at once.
-constexpr int kDropoutBlocks = 2;
+/// Pieces that a thread takes, a whole launch apart: their loads are on their way at once.
+constexpr int kDropoutPieces = 2;
 
-template <class T>
+/// A piece is kBlocks blocks of Philox one after the other: 16 bytes of a dtype of up to 4 bytes.
+template <class T, int kBlocks>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(const char* x, char* y, DType dtype, unsigned size, int64_t count, bool aligned,
                    PhiloxSeed random, uint32_t least, T scale) {
+  constexpr int kWidth = 4 * kBlocks;
   const int64_t step = thread_count();
   random = resolve(random);
-  T values[kDropoutBlocks][4];
+  T values[kDropoutPieces][kWidth];
   OPSIN_UNROLL
-  for (int b = 0; b < kDropoutBlocks; ++b) {
-    load_some(values[b], x, dtype, (thread_rank() + b * step) * 4, count, size, aligned);
+  for (int p = 0; p < kDropoutPieces; ++p) {
+    load_some(values[p], x, dtype, (thread_rank() + p * step) * kWidth, count, size, aligned);
   }
   OPSIN_UNROLL
-  for (int b = 0; b < kDropoutBlocks; ++b) {
-    const int64_t i = thread_rank() + b * step;
-    const philox::Block words = words_at(random, i);
+  for (int p = 0; p < kDropoutPieces; ++p) {
+    const int64_t piece = thread_rank() + p * step;
     OPSIN_UNROLL
-    for (int j = 0; j < 4; ++j) values[b][j] = (words.word[j] >> 8) >= least ? values[b][j] * scale : T(0);
-    store_some(values[b], y, dtype, i * 4, count, size, aligned);
+    for (int b = 0; b < kBlocks; ++b) {
+      const philox::Block words = words_at(random, piece * kBlocks + b);
+      OPSIN_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        T& value = values[p][4 * b + j];
+        value = (words.word[j] >> 8) >= least ? value * scale : T(0);
+      }
+    }
+    store_some(values[p], y, dtype, piece * kWidth, count, size, aligned);
   }
 }
 
+template <class T, int kBlocks>
+void launch_dropout(const DropoutParams& p) {
+  constexpr int kWidth = 4 * kBlocks;
+  constexpr int64_t kEach = int64_t{kWidth} * kDropoutPieces;
+  OPSIN_LAUNCH((dropout_kernel<T, kBlocks>), grid_for((p.count + kEach - 1) / kEach, kThreads, 0x7fffffff),
+               kThreads, 0, static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype,
+               static_cast<unsigned>(item_size(p.dtype)), p.count,
+               is_aligned(p.x, p.dtype, kWidth) && is_aligned(p.y, p.dtype, kWidth), p.random, p.least,
+               static_cast<T>(p.scale));
+}
+
 void apply_dropout(const DropoutParams& p) {
-  with_register_type(p.dtype, [&]<class T>() {
-    if constexpr (!std::is_integral_v<T>) {
-      constexpr int64_t kEach = int64_t{4} * kDropoutBlocks;
-      OPSIN_LAUNCH(dropout_kernel<T>, grid_for((p.count + kEach - 1) / kEach, kThreads, 0x7fffffff), kThreads,
-                   0, static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype,
-                   static_cast<unsigned>(item_size(p.dtype)), p.count,
-                   is_aligned(p.x, p.dtype, 4) && is_aligned(p.y, p.dtype, 4), p.random, p.least,
-                   static_cast<T>(p.scale));
-    }
-  });
+  if (p.dtype == kFloat64) return launch_dropout<double, 1>(p);
+  if (p.dtype == kFloat32) return launch_dropout<float, 1>(p);
+  launch_dropout<float, 2>(p);
 }
 
 /// Where the running weights of a row pass the draw's share of their sum.

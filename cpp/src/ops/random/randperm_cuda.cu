@@ -30,6 +30,7 @@ struct Shuffle {
   int64_t* data;
   uint32_t* target;  ///< kDone for a step that ran.
   uint32_t* bid;     ///< By place: the earliest step that wants it, 0 for none.
+  uint32_t* left;    ///< Whether steps are left after all rounds of the grid.
   uint32_t n;
 };
 
@@ -43,6 +44,7 @@ __device__ __forceinline__ void start(const Shuffle& s, const PhiloxSeed& resolv
                                                                   static_cast<uint64_t>(i) + 1));
 }
 
+/// Whether the step is left.
 __device__ __forceinline__ bool bid(const Shuffle& s, uint32_t i) {
   const uint32_t j = s.target[i];
   if (j == kDone) return false;
@@ -66,10 +68,13 @@ __device__ __forceinline__ void run(const Shuffle& s, uint32_t i) {
 
 __global__ void __launch_bounds__(kThreads) start_kernel(Shuffle s, PhiloxSeed random) {
   random = resolve(random);
+  if (thread_rank() == 0) *s.left = 0;
   for (int64_t i = thread_rank(); i < s.n; i += thread_count()) start(s, random, static_cast<uint32_t>(i));
 }
-__global__ void __launch_bounds__(kThreads) bid_kernel(Shuffle s) {
-  for (int64_t i = thread_rank(); i < s.n; i += thread_count()) bid(s, static_cast<uint32_t>(i));
+__global__ void __launch_bounds__(kThreads) bid_kernel(Shuffle s, bool is_last) {
+  for (int64_t i = thread_rank(); i < s.n; i += thread_count()) {
+    if (bid(s, static_cast<uint32_t>(i)) && is_last) *s.left = 1;
+  }
 }
 __global__ void __launch_bounds__(kThreads) run_kernel(Shuffle s) {
   for (int64_t i = thread_rank(); i < s.n; i += thread_count()) run(s, static_cast<uint32_t>(i));
@@ -78,6 +83,7 @@ __global__ void __launch_bounds__(kThreads) run_kernel(Shuffle s) {
 /// One block: rounds until no step is left.
 __global__ void __launch_bounds__(kFinishThreads) finish_kernel(Shuffle s, PhiloxSeed random, bool is_first) {
   OPSIN_SHARED(int, left);
+  if (!is_first && *s.left == 0) return;
   if (is_first) {
     random = resolve(random);
     for (uint32_t i = threadIdx.x; i < s.n; i += kFinishThreads) start(s, random, i);
@@ -100,16 +106,18 @@ void fill_randperm(const FillParams& p) {
   OPSIN_CHECK(Error, p.count < int64_t{kDone}, "randperm: expected n below 2^32 - 1 on a GPU, got ", p.count);
   const auto n = static_cast<uint32_t>(p.count);
   if (n == 0) return;
-  const Scratch<uint32_t> words(2 * p.count);
-  const Shuffle s{static_cast<int64_t*>(p.out), words.data(), words.data() + n, n};
+  const Scratch<uint32_t> words(2 * p.count + 1);
+  const Shuffle s{static_cast<int64_t*>(p.out), words.data(), words.data() + n, words.data() + 2 * p.count,
+                  n};
   const bool is_short = n <= kShort;
   if (!is_short) {
     const unsigned grid = grid_for(n, kThreads);
     OPSIN_LAUNCH(start_kernel, grid, kThreads, 0, s, p.random);
-    for (int round = 4 * std::bit_width(n); round > 0; --round) {
-      OPSIN_LAUNCH(bid_kernel, grid, kThreads, 0, s);
+    for (int round = 3 * std::bit_width(n); round > 0; --round) {
+      OPSIN_LAUNCH(bid_kernel, grid, kThreads, 0, s, false);
       OPSIN_LAUNCH(run_kernel, grid, kThreads, 0, s);
     }
+    OPSIN_LAUNCH(bid_kernel, grid, kThreads, 0, s, true);
   }
   OPSIN_LAUNCH(finish_kernel, 1, kFinishThreads, sizeof(int), s, p.random, is_short);
 }
