@@ -271,17 +271,12 @@ void Elementwise::run_device(DeviceFn kernel, const void* params) {
   operands_[0].dtype = output_dtype_;
   DevicePlan plan;
   plan.operands = count_;
-  plan.dense = !grid_;
   for (int i = 0; i < count_; ++i) {
     const Operand& operand = operands_[i];
     const bool number = i > 0 && operand.is_number;
     plan.dtype[i] = operand.dtype;
     plan.data[i] = number ? nullptr : operand.data;
-    if (number) {
-      std::memcpy(plan.number[i], operand.number, sizeof(operand.number));
-    } else {
-      plan.dense &= strides_[i] == static_cast<int64_t>(item_size(operand.dtype));
-    }
+    if (number) std::memcpy(plan.number[i], operand.number, sizeof(operand.number));
   }
   if (grid_)
     return launch(kernel, params, plan, grid_->shape, grid_->strides, grid_->shape.size(),

@@ -23,8 +23,6 @@ struct DevicePlan {
 
   int operands;
   int rank;
-  /// Every operand is a number or lies element after element, as the output does; then rank is 1.
-  bool dense;
   int64_t numel;
   int64_t sizes[kMaxRank];                  ///< Fastest first.
   int64_t strides[kMaxOperands][kMaxRank];  ///< In bytes.

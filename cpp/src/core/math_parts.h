@@ -76,14 +76,14 @@ OPSIN_FN T scale(T p, Int<T> n) {
   return p * power_of_two<T>(half) * power_of_two<T>(minus(n, half));
 }
 
-/// a / b for b where 1 / b is a normal number; on a GPU without the last rounding (2 ulp), which there costs
-/// several times the quotient.
-OPSIN_FN float quick_quotient(float a, float b) {
+/// a / b for b where 1 / b is a normal number; in float on a GPU without the last rounding (2 ulp), which
+/// there costs several times the quotient. 0 for |b| > 2^126.
+template <Floating T>
+OPSIN_FN T quick_quotient(T a, T b) {
 #if defined(__CUDA_ARCH__)
-  return __fdividef(a, b);
-#else
-  return a / b;
+  if constexpr (is_float<T>) return __fdividef(a, b);
 #endif
+  return a / b;
 }
 
 template <Floating T>

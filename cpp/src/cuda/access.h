@@ -65,6 +65,21 @@ __host__ __device__ inline uint16_t narrow(float value, DType stored) {
   return stored == kFloat16 ? float_to_half(value) : float_to_bfloat(value);
 }
 
+/// Two of them as they lie in memory, the first in the low half; GPUs convert both at once.
+__host__ __device__ inline uint32_t narrow_pair(float first, float second, DType stored) {
+#if defined(__CUDA_ARCH__)
+  uint32_t bits;
+  if (stored == kFloat16) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  }
+  return bits;
+#else
+  return narrow(first, stored) | static_cast<uint32_t>(narrow(second, stored)) << 16;
+#endif
+}
+
 /// N neighbours that are loaded or stored at once.
 template <class T, int N>
 struct alignas(sizeof(T) * N <= 16 ? sizeof(T) * N : 16) Pack {
@@ -129,7 +144,14 @@ __host__ __device__ inline void store(const T (&from)[N], char* to, DType stored
   };
   if constexpr (std::is_same_v<T, float>) {
     if (stored == kFloat32) return write.template operator()<float>([](float x) { return x; });
-    write.template operator()<uint16_t>([&](float x) { return narrow(x, stored); });
+    if constexpr (N % 2 == 0) {
+      Pack<uint32_t, N / 2> pack;
+      OPSIN_UNROLL
+      for (int i = 0; i < N / 2; ++i) pack.value[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
+      *reinterpret_cast<Pack<uint32_t, N / 2>*>(to) = pack;
+    } else {
+      write.template operator()<uint16_t>([&](float x) { return narrow(x, stored); });
+    }
   } else if constexpr (std::is_same_v<T, int64_t>) {
     switch (stored) {
       case kInt64:

@@ -17,16 +17,26 @@
 
 namespace opsin::cuda {
 
+/// How an operand is addressed where operands are strided.
+enum class Operand : uint8_t {
+  kNumber,  ///< The same value everywhere; it lies in no memory of the device.
+  kRuns,    ///< The elements of a chunk are neighbours.
+  kSpread,  ///< One element serves a chunk.
+};
+
 /// N operands: the output, then the inputs, which are computed with as T.
 template <class T, int N>
 struct ElementArgs {
   uint32_t numel;
+  bool flat;     ///< All operands lie element after element, or are numbers.
+  bool chunked;  ///< Addresses are aligned for chunks; if strided, sizes[0] and strides[.][0] are theirs.
+  uint8_t each;  ///< Chunks of a thread.
   int rank;
-  bool dense;  ///< Elements follow each other and every address is aligned to a chunk.
   char* data[N];
+  Operand kind[N];
   DType dtype[N];
   uint8_t size[N];  ///< Bytes of an element in memory.
-  T number[N];      ///< The value where data is null.
+  T number[N];      ///< The value of a number.
   Divider sizes[DevicePlan::kMaxRank];
   int64_t strides[N][DevicePlan::kMaxRank];
 };
@@ -37,65 +47,135 @@ template <class T>
 inline constexpr int kElementChunk = sizeof(T) <= 4   ? 4
                                      : sizeof(T) == 8 ? 2
                                                       : 1;
-/// Chunks of a thread, a block's width apart: several loads are on their way at once.
-inline constexpr int kElementChunks = 2;
+/// Most chunks of a thread, a block's width apart: several loads are on their way at once.
+inline constexpr uint8_t kElementChunks = 4;
+/// Threads that keep every GPU busy; only then does one take more than one chunk.
+inline constexpr int64_t kManyThreads = 1 << 18;
+
+/// N neighbours as they lie in memory. They are read first and converted later: what lies in memory is asked
+/// at run time, and compilers move no load past a branch, so that a conversion would wait for each load
+/// alone.
+template <class T, int N>
+struct Chunk {
+  T values[N];
+  __device__ void read(const char* from, DType stored) { load(values, from, stored); }
+  __device__ void get(T (&to)[N], DType) const {
+    OPSIN_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = values[i];
+  }
+};
+template <int N>
+struct Chunk<float, N> {
+  uint32_t words[N];
+  __device__ void read(const char* from, DType stored) {
+    if (stored == kFloat32) {
+      const auto pack = *reinterpret_cast<const Pack<uint32_t, N>*>(from);
+      OPSIN_UNROLL
+      for (int i = 0; i < N; ++i) words[i] = pack.value[i];
+    } else {
+      const auto pack = *reinterpret_cast<const Pack<uint32_t, N / 2>*>(from);
+      OPSIN_UNROLL
+      for (int i = 0; i < N / 2; ++i) words[i] = pack.value[i];
+    }
+  }
+  __device__ void get(float (&to)[N], DType stored) const {
+    if (stored == kFloat32) {
+      OPSIN_UNROLL
+      for (int i = 0; i < N; ++i) to[i] = __builtin_bit_cast(float, words[i]);
+    } else {
+      OPSIN_UNROLL
+      for (int i = 0; i < N; ++i) to[i] = widen(static_cast<uint16_t>(words[i / 2] >> i % 2 * 16), stored);
+    }
+  }
+};
+
+/// Chunks of operands that are flat or numbers.
+template <class F, class T, size_t... I>
+__device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f) {
+  constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>;
+  using Out = decltype(f((static_cast<void>(I), T())...));
+  const uint32_t chunks = args.numel / kWidth, first = blockIdx.x * kElementThreads * args.each + threadIdx.x;
+  const auto is_mine = [&](uint32_t c) { return c < args.each && first + c * kElementThreads < chunks; };
+  Chunk<T, kWidth> chunk[kInputs][kElementChunks];
+  OPSIN_UNROLL
+  for (int i = 0; i < kInputs; ++i) {
+    if (args.kind[i + 1] == Operand::kNumber) continue;
+    const uint32_t bytes = kWidth * args.size[i + 1];
+    OPSIN_UNROLL
+    for (uint32_t c = 0; c < kElementChunks; ++c) {
+      const char* from = args.data[i + 1] + uint64_t{first + c * kElementThreads} * bytes;
+      if (is_mine(c)) chunk[i][c].read(from, args.dtype[i + 1]);
+    }
+  }
+  OPSIN_UNROLL
+  for (uint32_t c = 0; c < kElementChunks; ++c) {
+    if (!is_mine(c)) return;
+    T in[kInputs][kWidth];
+    OPSIN_UNROLL
+    for (int i = 0; i < kInputs; ++i) {
+      if (args.kind[i + 1] == Operand::kNumber) {
+        OPSIN_UNROLL
+        for (int w = 0; w < kWidth; ++w) in[i][w] = args.number[i + 1];
+      } else {
+        chunk[i][c].get(in[i], args.dtype[i + 1]);
+      }
+    }
+    Out out[kWidth];
+    OPSIN_UNROLL
+    for (int w = 0; w < kWidth; ++w) out[w] = f(in[I][w]...);
+    store(out, args.data[0] + uint64_t{first + c * kElementThreads} * (kWidth * args.size[0]), args.dtype[0]);
+  }
+}
+
+/// N neighbours of strided operands: entry `position` counts such runs.
+template <int N, class F, class T, size_t... I>
+__device__ __forceinline__ void apply_strided(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f,
+                                              uint32_t position) {
+  constexpr int kInputs = sizeof...(I);
+  using Out = decltype(f((static_cast<void>(I), T())...));
+  int64_t offset[kInputs + 1] = {};
+  OPSIN_NO_UNROLL
+  for (int d = 0; d < args.rank; ++d) {
+    const uint32_t above = d + 1 == args.rank ? 0 : args.sizes[d].divide(position);
+    const auto digit = static_cast<int64_t>(position - above * args.sizes[d].divisor());
+    OPSIN_UNROLL
+    for (int i = 0; i <= kInputs; ++i) offset[i] += digit * args.strides[i][d];
+    position = above;
+  }
+  T in[kInputs][N];
+  OPSIN_UNROLL
+  for (int i = 0; i < kInputs; ++i) {
+    const char* from = args.data[i + 1] + offset[i + 1];
+    if (N > 1 && args.kind[i + 1] == Operand::kRuns) {
+      load(in[i], from, args.dtype[i + 1]);
+    } else {
+      const T value =
+          args.kind[i + 1] == Operand::kNumber ? args.number[i + 1] : load<T>(from, args.dtype[i + 1]);
+      OPSIN_UNROLL
+      for (int w = 0; w < N; ++w) in[i][w] = value;
+    }
+  }
+  Out out[N];
+  OPSIN_UNROLL
+  for (int w = 0; w < N; ++w) out[w] = f(in[I][w]...);
+  store(out, args.data[0] + offset[0], args.dtype[0]);
+}
 
 template <class F, class T, size_t... I>
 __global__ void __launch_bounds__(kElementThreads)
     elementwise_kernel(const ElementArgs<T, sizeof...(I) + 1> args, const F f, std::index_sequence<I...>) {
-  constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>, kEach = kWidth * kElementChunks;
-  using Out = decltype(f((static_cast<void>(I), T())...));
-  const uint32_t first = blockIdx.x * (kElementThreads * kEach);
-  if (args.dense && first + kElementThreads * kEach <= args.numel) {
-    T in[kInputs][kElementChunks][kWidth];
-    Out out[kElementChunks][kWidth];
-    uint32_t index[kElementChunks];
-    OPSIN_UNROLL
-    for (int c = 0; c < kElementChunks; ++c) index[c] = first + (c * kElementThreads + threadIdx.x) * kWidth;
-    OPSIN_UNROLL
-    for (int i = 0; i < kInputs; ++i) {
-      OPSIN_UNROLL
-      for (int c = 0; c < kElementChunks; ++c) {
-        if (args.data[i + 1]) {
-          load(in[i][c], args.data[i + 1] + uint64_t{index[c]} * args.size[i + 1], args.dtype[i + 1]);
-        } else {
-          OPSIN_UNROLL
-          for (int w = 0; w < kWidth; ++w) in[i][c][w] = args.number[i + 1];
-        }
-      }
-    }
-    OPSIN_UNROLL
-    for (int c = 0; c < kElementChunks; ++c) {
-      OPSIN_UNROLL
-      for (int w = 0; w < kWidth; ++w) out[c][w] = f(in[I][c][w]...);
-      store(out[c], args.data[0] + uint64_t{index[c]} * args.size[0], args.dtype[0]);
-    }
+  constexpr uint32_t kWidth = kElementChunk<T>;
+  uint32_t position = blockIdx.x * kElementThreads + threadIdx.x;
+  if (args.chunked && args.flat) {
+    apply_flat<F, T, I...>(args, f);
+    // The last block has what is behind the last chunk, too.
+    if (blockIdx.x + 1 < gridDim.x || threadIdx.x >= args.numel % kWidth) return;
+    position = args.numel / kWidth * kWidth + threadIdx.x;
+  } else if (args.chunked && kWidth > 1) {
+    if (position < args.numel / kWidth) apply_strided<kWidth, F, T, I...>(args, f, position);
     return;
   }
-
-  // Element by element; neighbours go to neighbouring threads.
-  OPSIN_NO_UNROLL
-  for (int e = 0; e < kEach; ++e) {
-    const uint32_t position = first + e * kElementThreads + threadIdx.x;
-    if (position >= args.numel) return;
-    int64_t offset[kInputs + 1] = {};
-    uint32_t rest = position;
-    OPSIN_NO_UNROLL
-    for (int d = 0; d < args.rank; ++d) {
-      const uint32_t above = d + 1 == args.rank ? 0 : args.sizes[d].divide(rest);
-      const auto digit = static_cast<int64_t>(rest - above * args.sizes[d].divisor());
-      OPSIN_UNROLL
-      for (int i = 0; i <= kInputs; ++i) offset[i] += digit * args.strides[i][d];
-      rest = above;
-    }
-    T in[kInputs];
-    OPSIN_UNROLL
-    for (int i = 0; i < kInputs; ++i) {
-      in[i] = args.data[i + 1] ? load<T>(args.data[i + 1] + offset[i + 1], args.dtype[i + 1])
-                               : args.number[i + 1];
-    }
-    store(f(in[I]...), args.data[0] + offset[0], args.dtype[0]);
-  }
+  if (position < args.numel) apply_strided<1, F, T, I...>(args, f, position);
 }
 
 /// A number of a plan, as the kernel computes with it.
@@ -112,29 +192,56 @@ void launch_elementwise(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f
   OPSIN_LAUNCH((elementwise_kernel<F, T, I...>), blocks, kElementThreads, 0, args, f, inputs);
 }
 
+/// How operand i of a plan is addressed in chunks of `width` neighbours.
+struct Addressing {
+  Operand kind;
+  bool flat, chunked;
+
+  Addressing(const DevicePlan& plan, int i, int64_t width)
+      : kind(Operand::kNumber), flat(true), chunked(true) {
+    if (!plan.data[i]) return;
+    const auto item = static_cast<int64_t>(item_size(plan.dtype[i])), bytes = item * width;
+    bool aligned = reinterpret_cast<uintptr_t>(plan.data[i]) % static_cast<size_t>(bytes) == 0;
+    int64_t next = item;
+    for (int d = 0; d < plan.rank; ++d) {
+      flat &= plan.strides[i][d] == next || plan.sizes[d] == 1;
+      aligned &= d == 0 || plan.strides[i][d] % bytes == 0;
+      next *= plan.sizes[d];
+    }
+    kind = i > 0 && plan.strides[i][0] == 0 ? Operand::kSpread : Operand::kRuns;
+    chunked = flat ? aligned : kind == Operand::kSpread || (aligned && plan.strides[i][0] == item);
+  }
+};
+
 /// Launches f(T...) over a plan of `kInputs` inputs.
 template <class T, int kInputs, class F>
 void run_elementwise(const DevicePlan& plan, const F& f) {
+  constexpr int64_t kWidth = kElementChunk<T>;
   ElementArgs<T, kInputs + 1> args{};
   args.numel = static_cast<uint32_t>(plan.numel);
   args.rank = plan.rank;
-  args.dense = plan.dense;
+  args.flat = args.chunked = true;
   for (int i = 0; i <= kInputs; ++i) {
+    const Addressing way(plan, i, kWidth);
     args.data[i] = plan.data[i];
     args.dtype[i] = plan.dtype[i];
     args.size[i] = static_cast<uint8_t>(item_size(plan.dtype[i]));
-    if (!plan.data[i]) {
-      args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
-    } else {
-      args.dense &=
-          reinterpret_cast<uintptr_t>(plan.data[i]) % (item_size(plan.dtype[i]) * kElementChunk<T>) == 0;
-    }
-    for (int d = 0; d < plan.rank; ++d) args.strides[i][d] = plan.strides[i][d];
+    args.kind[i] = way.kind;
+    args.flat &= way.flat;
+    args.chunked &= way.chunked;
+    if (!plan.data[i]) args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
   }
-  for (int d = 0; d < plan.rank; ++d) args.sizes[d] = Divider(static_cast<uint32_t>(plan.sizes[d]));
-  constexpr int64_t kEach = int64_t{kElementThreads} * kElementChunk<T> * kElementChunks;
-  const auto blocks = static_cast<unsigned>((plan.numel + kEach - 1) / kEach);
-  launch_elementwise(args, f, blocks, std::make_index_sequence<kInputs>());
+  args.chunked &= args.flat || plan.sizes[0] % kWidth == 0;
+  for (int d = 0; d < plan.rank; ++d) {
+    const int64_t unit = d == 0 && args.chunked && !args.flat ? kWidth : 1;
+    args.sizes[d] = Divider(static_cast<uint32_t>(plan.sizes[d] / unit));
+    for (int i = 0; i <= kInputs; ++i) args.strides[i][d] = plan.strides[i][d] * unit;
+  }
+  const int64_t entries = args.chunked ? (plan.numel + kWidth - 1) / kWidth : plan.numel;
+  args.each = args.flat && args.chunked && entries >= kManyThreads * kElementChunks ? kElementChunks : 1;
+  const int64_t of_block = int64_t{kElementThreads} * args.each;
+  launch_elementwise(args, f, static_cast<unsigned>((entries + of_block - 1) / of_block),
+                     std::make_index_sequence<kInputs>());
 }
 
 }  // namespace opsin::cuda

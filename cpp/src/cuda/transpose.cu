@@ -1,6 +1,6 @@
-// A tile of 32 x 32 elements goes through shared memory, so that both sides are read and written in rows.
-// A tile's row is one element longer than it holds: the elements of a column lie in different banks. Matrices
-// with few rows or columns (pixels, weights) would leave such tiles nearly empty; theirs are long and narrow.
+// A tile goes through shared memory, so that both sides are read and written in rows. The rows of a tile are
+// padded: the elements of a column lie in different banks. Matrices with few rows or columns (pixels, weights)
+// would leave such tiles nearly empty; theirs are long and narrow.
 #include <algorithm>
 
 #include "cuda/launch.h"
@@ -10,8 +10,8 @@ namespace opsin::cuda {
 
 namespace {
 
-constexpr int kTile = 32;
-constexpr int kRows = 8;      // of threads; each moves kTile / kRows elements
+constexpr int kLanes = 32;
+constexpr int kRows = 8;      // of threads in a block for tiles
 constexpr int kNarrow = 16;   // rows or columns that make a matrix narrow
 constexpr int kLength = 128;  // of a narrow tile
 constexpr int kThreads = 256;
@@ -20,27 +20,102 @@ struct alignas(16) Words {
   uint64_t low, high;
 };
 
+/// Rows and columns of a tile: enough bytes on their way for wide elements, whole lines for narrow ones.
 template <class T>
-__global__ void __launch_bounds__(kTile* kRows)
-    transpose_tiles(const T* from, T* to, int64_t tiles, int64_t row_tiles, int64_t col_tiles, int64_t rows,
-                    int64_t cols) {
+constexpr int kTile = sizeof(T) <= 4 ? 64 : 32;
+
+/// A tile of one of the matrices, counted columns first.
+struct Tile {
+  int64_t row, col, from, to;  // its place in the matrix, and the matrix's in both tensors
+
+  __device__ Tile(const StridedTranspose& p, int64_t index, int64_t row_tiles, int64_t col_tiles, int side) {
+    col = index % col_tiles * side;
+    index /= col_tiles;
+    row = index % row_tiles * side;
+    index /= row_tiles;
+    from = to = 0;
+    for (int d = 0; d < p.batch_rank; ++d) {
+      const int64_t digit = index % p.batch[d];
+      index /= p.batch[d];
+      from += digit * p.from_batch[d];
+      to += digit * p.to_batch[d];
+    }
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kLanes* kRows)
+    transpose_tiles(const StridedTranspose p, const T* from, T* to, int64_t row_tiles, int64_t col_tiles) {
+  constexpr int kSide = kTile<T>, kSteps = kSide / kRows, kParts = kSide / kLanes;
   OPSIN_SHARED(T, tile);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
-  for (int64_t index = blockIdx.x; index < tiles; index += gridDim.x) {
-    const int64_t row0 = index / col_tiles % row_tiles * kTile, col0 = index % col_tiles * kTile;
-    const int64_t base = index / col_tiles / row_tiles * rows * cols;
-    for (int i = y; i < kTile; i += kRows) {
-      if (row0 + i < rows && col0 + x < cols) {
-        tile[i * (kTile + 1) + x] = from[base + (row0 + i) * cols + col0 + x];
-      }
+  const Tile at(p, blockIdx.x, row_tiles, col_tiles, kSide);
+  from += at.from + at.row * p.from_stride + at.col;
+  to += at.to + at.col * p.to_stride + at.row;
+  const int rows = static_cast<int>(p.rows - at.row < kSide ? p.rows - at.row : kSide);
+  const int cols = static_cast<int>(p.cols - at.col < kSide ? p.cols - at.col : kSide);
+  T held[kSteps][kParts];
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    OPSIN_UNROLL
+    for (int c = 0; c < kParts; ++c) {
+      const int i = y + k * kRows, j = x + c * kLanes;
+      if (i < rows && j < cols) held[k][c] = from[i * p.from_stride + j];
     }
-    __syncthreads();
-    for (int i = y; i < kTile; i += kRows) {
-      if (col0 + i < cols && row0 + x < rows) {
-        to[base + (col0 + i) * rows + row0 + x] = tile[x * (kTile + 1) + i];
-      }
+  }
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    OPSIN_UNROLL
+    for (int c = 0; c < kParts; ++c) {
+      const int i = y + k * kRows, j = x + c * kLanes;
+      if (i < rows && j < cols) tile[i * (kSide + 1) + j] = held[k][c];
     }
-    __syncthreads();
+  }
+  __syncthreads();
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    OPSIN_UNROLL
+    for (int c = 0; c < kParts; ++c) {
+      const int j = y + k * kRows, i = x + c * kLanes;
+      if (i < rows && j < cols) to[j * p.to_stride + i] = tile[i * (kSide + 1) + j];
+    }
+  }
+}
+
+/// Elements of 16 bits in pairs, as 32-bit words, where every row of both sides is made of such. Rows 32 to 63
+/// lie one word further on: the words of even rows, read together, then lie in all banks.
+__global__ void __launch_bounds__(kLanes* kRows)
+    transpose_pairs(const StridedTranspose p, const uint16_t* from, uint16_t* to, int64_t row_tiles,
+                    int64_t col_tiles) {
+  constexpr int kSide = 2 * kLanes, kSteps = kSide / kRows, kPitch = kLanes + 1;
+  __shared__ uint32_t tile[kSide * kPitch];
+  const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+  const Tile at(p, blockIdx.x, row_tiles, col_tiles, kSide);
+  from += at.from + at.row * p.from_stride + at.col;
+  to += at.to + at.col * p.to_stride + at.row;
+  const int rows = static_cast<int>(p.rows - at.row < kSide ? p.rows - at.row : kSide);
+  const int cols = static_cast<int>(p.cols - at.col < kSide ? p.cols - at.col : kSide);
+  uint32_t held[kSteps];
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    const int i = y + k * kRows;
+    if (i < rows && 2 * x < cols) held[k] = *reinterpret_cast<const uint32_t*>(from + i * p.from_stride + 2 * x);
+  }
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    const int i = y + k * kRows;
+    if (i < rows && 2 * x < cols) tile[i * kPitch + x + i / kLanes] = held[k];
+  }
+  __syncthreads();
+  if (2 * x >= rows) return;
+  OPSIN_UNROLL
+  for (int k = 0; k < kSteps / 2; ++k) {
+    const int word = y + k * kRows, j = 2 * word;
+    if (j >= cols) continue;
+    const uint32_t *upper = tile + 2 * x * kPitch + word + 2 * x / kLanes, *lower = upper + kPitch;
+    uint16_t* column = to + j * p.to_stride + 2 * x;
+    *reinterpret_cast<uint32_t*>(column) = (*upper & 0xffffu) | *lower << 16;
+    *reinterpret_cast<uint32_t*>(column + p.to_stride) = *upper >> 16 | (*lower & 0xffff0000u);
   }
 }
 
@@ -80,41 +155,74 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Whether all rows of both sides are made of aligned pairs of elements.
+bool has_pairs(const StridedTranspose& p, const void* from, const void* to) {
+  bool even = (p.rows | p.cols | p.from_stride | p.to_stride) % 2 == 0 &&
+              (reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to)) % 4 == 0;
+  for (int d = 0; d < p.batch_rank; ++d) even = even && (p.from_batch[d] | p.to_batch[d]) % 2 == 0;
+  return even;
+}
+
 template <class T>
-void run(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols) {
-  if (std::min(rows, cols) <= kNarrow) {
-    const bool few_cols = cols <= rows;
-    const int64_t length = few_cols ? rows : cols;
-    const auto width = static_cast<int>(few_cols ? cols : rows);
-    const int64_t matrix_tiles = (length + kLength - 1) / kLength, tiles = batch * matrix_tiles;
-    const auto grid = static_cast<unsigned>(std::min<int64_t>(tiles, 0x7fffffff));
-    OPSIN_LAUNCH(transpose_narrow<T>, grid, kThreads, static_cast<size_t>(kLength * width) * sizeof(T),
-                 static_cast<const T*>(from), static_cast<T*>(to), tiles, matrix_tiles, length, width,
-                 few_cols);
-    return;
+void run_tiles(const void* from, void* to, const StridedTranspose& p) {
+  constexpr int kSide = kTile<T>;
+  const int64_t row_tiles = (p.rows + kSide - 1) / kSide, col_tiles = (p.cols + kSide - 1) / kSide;
+  int64_t tiles = row_tiles * col_tiles;
+  for (int d = 0; d < p.batch_rank; ++d) tiles *= p.batch[d];
+  const auto grid = static_cast<unsigned>(tiles);
+  const auto* source = static_cast<const T*>(from);
+  auto* target = static_cast<T*>(to);
+  if constexpr (sizeof(T) == 2) {
+    if (has_pairs(p, from, to)) {
+      return OPSIN_LAUNCH(transpose_pairs, grid, dim3(kLanes, kRows), 0, p, source, target, row_tiles, col_tiles);
+    }
   }
-  const int64_t row_tiles = (rows + kTile - 1) / kTile, col_tiles = (cols + kTile - 1) / kTile;
-  const int64_t tiles = batch * row_tiles * col_tiles;
+  OPSIN_LAUNCH(transpose_tiles<T>, grid, dim3(kLanes, kRows), kSide * (kSide + 1) * sizeof(T), p, source, target,
+               row_tiles, col_tiles);
+}
+
+template <class T>
+void run_narrow(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols) {
+  const bool few_cols = cols <= rows;
+  const int64_t length = few_cols ? rows : cols;
+  const auto width = static_cast<int>(few_cols ? cols : rows);
+  const int64_t matrix_tiles = (length + kLength - 1) / kLength, tiles = batch * matrix_tiles;
   const auto grid = static_cast<unsigned>(std::min<int64_t>(tiles, 0x7fffffff));
-  OPSIN_LAUNCH(transpose_tiles<T>, grid, dim3(kTile, kRows), kTile * (kTile + 1) * sizeof(T),
-               static_cast<const T*>(from), static_cast<T*>(to), tiles, row_tiles, col_tiles, rows, cols);
+  OPSIN_LAUNCH(transpose_narrow<T>, grid, kThreads, static_cast<size_t>(kLength * width) * sizeof(T),
+               static_cast<const T*>(from), static_cast<T*>(to), tiles, matrix_tiles, length, width, few_cols);
+}
+
+/// Calls body<T>() for a type of `item_size` bytes.
+template <class Body>
+void dispatch_size(size_t item_size, Body&& body) {
+  switch (item_size) {
+    case 1:
+      return body.template operator()<uint8_t>();
+    case 2:
+      return body.template operator()<uint16_t>();
+    case 4:
+      return body.template operator()<uint32_t>();
+    case 8:
+      return body.template operator()<uint64_t>();
+    default:
+      return body.template operator()<Words>();
+  }
 }
 
 }  // namespace
 
 void transpose(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols, size_t item_size) {
-  switch (item_size) {
-    case 1:
-      return run<uint8_t>(from, to, batch, rows, cols);
-    case 2:
-      return run<uint16_t>(from, to, batch, rows, cols);
-    case 4:
-      return run<uint32_t>(from, to, batch, rows, cols);
-    case 8:
-      return run<uint64_t>(from, to, batch, rows, cols);
-    default:
-      return run<Words>(from, to, batch, rows, cols);
+  if (std::min(rows, cols) > kNarrow) {
+    const int64_t size = rows * cols;
+    return transpose(from, to, StridedTranspose{rows, cols, cols, rows, 1, {batch}, {size}, {size}}, item_size);
   }
+  dispatch_size(item_size, [&]<class T>() { run_narrow<T>(from, to, batch, rows, cols); });
+}
+
+bool fills_tiles(const StridedTranspose& shape) { return std::min(shape.rows, shape.cols) > kNarrow; }
+
+void transpose(const void* from, void* to, const StridedTranspose& shape, size_t item_size) {
+  dispatch_size(item_size, [&]<class T>() { run_tiles<T>(from, to, shape); });
 }
 
 }  // namespace opsin::cuda

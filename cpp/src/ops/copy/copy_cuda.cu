@@ -1,6 +1,7 @@
 // Copies and conversions on a GPU. Numbers pass through registers as bits, float, double, int64 or complex,
 // so that five kernels of a target serve all sources.
 #include "cuda/elementwise.h"
+#include "cuda/transpose.h"
 
 #include "copy_kernels.h"
 
@@ -39,8 +40,36 @@ struct Convert {
   }
 };
 
+/// Whether a plan writes one dimension in order and reads another in order; `shape` is then what it moves.
+bool is_transpose(const DevicePlan& plan, int64_t item, cuda::StridedTranspose& shape) {
+  if (plan.strides[0][0] != item || plan.strides[1][0] == item || plan.strides[1][0] == 0) return false;
+  int ordered = 1;
+  while (ordered < plan.rank && plan.strides[1][ordered] != item) ++ordered;
+  if (ordered == plan.rank) return false;
+  shape = {plan.sizes[0],
+           plan.sizes[ordered],
+           plan.strides[1][0] / item,
+           plan.strides[0][ordered] / item,
+           0,
+           {},
+           {},
+           {}};
+  static_assert(DevicePlan::kMaxRank - 2 <= cuda::StridedTranspose::kMaxBatchRank);
+  for (int d = 1; d < plan.rank; ++d) {
+    if (d == ordered) continue;
+    shape.batch[shape.batch_rank] = plan.sizes[d];
+    shape.from_batch[shape.batch_rank] = plan.strides[1][d] / item;
+    shape.to_batch[shape.batch_rank++] = plan.strides[0][d] / item;
+  }
+  return fills_tiles(shape);
+}
+
 template <class T>
 void copy(const DevicePlan& plan, const void*) {
+  cuda::StridedTranspose shape;
+  if (plan.data[1] && is_transpose(plan, sizeof(T), shape)) {
+    return transpose(plan.data[1], plan.data[0], shape, sizeof(T));
+  }
   cuda::run_elementwise<T, 1>(plan, Same<T>());
 }
 
