@@ -19,12 +19,12 @@ constexpr int64_t kPart = int64_t{kThreads} * kWidth * 4;
 /// As many tensors as 4 KB of arguments hold.
 template <int kColumns>
 struct Parts {
-  static constexpr int kTensors = 3584 / (kColumns * 8 + 20);
+  static constexpr int kTensors = 3584 / (kColumns * 8 + 16);
 
   char* data[kColumns][kTensors];
   int64_t numel[kTensors];
-  float* steps[kTensors];
   uint32_t first[kTensors];  ///< The first block of each tensor.
+  int row[kTensors];         ///< Which of all tensors it is.
   int count;
   DType dtype;
   unsigned size;
@@ -35,16 +35,18 @@ template <int kColumns>
 struct Part {
   char* data[kColumns];
   int64_t begin, end;
-  int tensor;
+  int row;
   bool aligned;
 
-  __device__ explicit Part(const Parts<kColumns>& parts) : tensor(0) {
+  __device__ explicit Part(const Parts<kColumns>& parts) {
+    int tensor = 0;
     for (int below = parts.count; below - tensor > 1;) {
       const int middle = (tensor + below) / 2;
       (parts.first[middle] <= blockIdx.x ? tensor : below) = middle;
     }
     begin = (blockIdx.x - parts.first[tensor]) * kPart;
     end = min(begin + kPart, parts.numel[tensor]);
+    row = parts.row[tensor];
     uint64_t bits = 0;
     OPSIN_UNROLL
     for (int c = 0; c < kColumns; ++c) {
@@ -97,7 +99,7 @@ struct Part {
 
 /// Calls launch(parts, blocks) for all tensors, as many at a time as fit.
 template <int kColumns, class Launch>
-void for_parts(const TensorColumns& tensors, float* const* steps, Launch launch) {
+void for_parts(const TensorColumns& tensors, Launch launch) {
   Parts<kColumns> parts{};
   parts.dtype = tensors.dtype;
   parts.size = static_cast<unsigned>(item_size(tensors.dtype));
@@ -108,7 +110,7 @@ void for_parts(const TensorColumns& tensors, float* const* steps, Launch launch)
         parts.data[c][parts.count] = tensors.data[c] ? static_cast<char*>(tensors.data[c][t]) : nullptr;
       }
       parts.numel[parts.count] = tensors.numel[t];
-      parts.steps[parts.count] = steps ? steps[t] : nullptr;
+      parts.row[parts.count] = static_cast<int>(t);
       parts.first[parts.count++] = static_cast<uint32_t>(blocks);
       blocks += (tensors.numel[t] - 1) / kPart + 1;
     }
@@ -151,7 +153,7 @@ void sgd(const SgdParams& p) {
   const Momentum momentum = !p.args.has_buffer  ? Momentum::kNone
                             : p.args.first_step ? Momentum::kFirst
                                                 : Momentum::kNext;
-  for_parts<3>(p.tensors, nullptr, [&](const Parts<3>& parts, unsigned blocks) {
+  for_parts<3>(p.tensors, [&](const Parts<3>& parts, unsigned blocks) {
     if (p.tensors.dtype == kFloat64) {
       OPSIN_LAUNCH(sgd_kernel<double>, blocks, kThreads, 0, parts, optim::Sgd<double>(p.args), momentum,
                    p.lr);
@@ -172,16 +174,40 @@ struct Numbers {
   double step_size, correction, shrink;
 };
 
+/// As many counters of steps as 4 KB of arguments hold.
+struct Counters {
+  static constexpr int kTensors = 448;
+
+  float* step[kTensors];
+  int count;
+};
+
 /// Counts up the steps of the tensors, if they have any, and makes the numbers of each.
-__global__ void __launch_bounds__(kThreads)
-    count_kernel(const Parts<5> parts, const Schedule schedule, Numbers* numbers) {
+__global__ void __launch_bounds__(kWarpThreads)
+    count_kernel(const Counters counters, const Schedule schedule, Numbers* numbers) {
+  const auto i = static_cast<int>(thread_rank());
+  if (i >= counters.count) return;
   const double lr = schedule.lr_pointer ? static_cast<double>(*schedule.lr_pointer) : schedule.lr;
-  for (int i = static_cast<int>(threadIdx.x); i < parts.count; i += kThreads) {
-    float* const counter = parts.steps[i];
-    const double step = counter ? static_cast<double>(*counter += 1) : schedule.step;
-    numbers[i] = {lr / (1 - math::pow(schedule.beta1, step)),
-                  1 / math::sqrt(1 - math::pow(schedule.beta2, step)), 1 - lr * schedule.decoupled_decay};
+  float* const counter = counters.step[i];
+  const double step = counter ? static_cast<double>(*counter += 1) : schedule.step;
+  numbers[i] = {lr / (1 - math::pow(schedule.beta1, step)),
+                1 / math::sqrt(1 - math::pow(schedule.beta2, step)), 1 - lr * schedule.decoupled_decay};
+}
+
+/// The numbers of every tensor; empty if they are the same for all and known.
+Scratch<Numbers> count_steps(const AdamParams& p) {
+  if (!p.steps && !p.lr_pointer) return {};
+  const Schedule schedule{
+      p.lr, p.args.beta1, p.args.beta2, p.decoupled_decay, static_cast<double>(p.step), p.lr_pointer};
+  Scratch<Numbers> numbers(p.tensors.count);
+  for (int64_t t = 0; t < p.tensors.count; t += Counters::kTensors) {
+    Counters counters{};
+    counters.count = static_cast<int>(std::min<int64_t>(Counters::kTensors, p.tensors.count - t));
+    for (int i = 0; i < counters.count; ++i) counters.step[i] = p.steps ? p.steps[t + i] : nullptr;
+    OPSIN_LAUNCH(count_kernel, grid_for(counters.count, kWarpThreads), kWarpThreads, 0, counters, schedule,
+                 numbers.data() + t);
   }
+  return numbers;
 }
 
 template <class T>
@@ -189,9 +215,9 @@ __global__ void __launch_bounds__(kThreads)
     adam_kernel(const Parts<5> parts, optim::Adam<T> adam, const Numbers* numbers) {
   const Part<5> part(parts);
   if (numbers) {
-    adam.step_size = static_cast<T>(numbers[part.tensor].step_size);
-    adam.correction = static_cast<T>(numbers[part.tensor].correction);
-    adam.shrink = static_cast<T>(numbers[part.tensor].shrink);
+    adam.step_size = static_cast<T>(numbers[part.row].step_size);
+    adam.correction = static_cast<T>(numbers[part.row].correction);
+    adam.shrink = static_cast<T>(numbers[part.row].shrink);
   }
   const bool amsgrad = part.data[4] != nullptr;
   part.template run<T>(parts, 0b11101, [&](T(&x)[5]) {
@@ -203,12 +229,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void adam(const AdamParams& p) {
-  const Schedule schedule{
-      p.lr, p.args.beta1, p.args.beta2, p.decoupled_decay, static_cast<double>(p.step), p.lr_pointer};
-  Scratch<Numbers> numbers;
-  if (p.steps || p.lr_pointer) numbers = Scratch<Numbers>(Parts<5>::kTensors);
-  for_parts<5>(p.tensors, p.steps, [&](const Parts<5>& parts, unsigned blocks) {
-    if (numbers.data()) OPSIN_LAUNCH(count_kernel, 1, kThreads, 0, parts, schedule, numbers.data());
+  const Scratch<Numbers> numbers = count_steps(p);
+  for_parts<5>(p.tensors, [&](const Parts<5>& parts, unsigned blocks) {
     if (p.tensors.dtype == kFloat64) {
       OPSIN_LAUNCH(adam_kernel<double>, blocks, kThreads, 0, parts, optim::Adam<double>(p.args),
                    numbers.data());
@@ -233,7 +255,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void unscale(const UnscaleParams& p) {
-  for_parts<1>(p.tensors, nullptr, [&](const Parts<1>& parts, unsigned blocks) {
+  for_parts<1>(p.tensors, [&](const Parts<1>& parts, unsigned blocks) {
     if (p.tensors.dtype == kFloat64) {
       OPSIN_LAUNCH(unscale_kernel<double>, blocks, kThreads, 0, parts, p.factor, p.scale, p.found_inf);
     } else {
