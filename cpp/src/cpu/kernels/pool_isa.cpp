@@ -68,17 +68,29 @@ OPSIN_INLINE int64_t first_pixel(const PoolWindows& w, int64_t o0, int64_t o1, i
          first_of(w.axis[2], o2);
 }
 
+/// How positions are counted: in taps of the window, or in pixels of the image.
+struct Counting {
+  bool taps;
+  int64_t step[3];
+
+  explicit Counting(const PoolPart& a) : taps(a.taps != nullptr) {
+    const PoolAxis(&axis)[3] = a.windows->axis;
+    const int64_t row = taps ? axis[2].kernel : axis[2].in,
+                  plane = row * (taps ? axis[1].kernel : axis[1].in);
+    step[0] = plane * (taps ? 1 : axis[0].step);
+    step[1] = row * (taps ? 1 : axis[1].step);
+    step[2] = taps ? 1 : axis[2].step;
+  }
+};
+
 template <class S, class Index>
-OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+OPSIN_INLINE void max_block(const PoolPart& a, const Counting& counting, const Position& at, int64_t channel,
+                            int64_t count) {
   const PoolWindows& w = *a.windows;
   const int64_t height = w.axis[1].in, width = w.axis[2].in;
   const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
-  // Positions are counted in taps of the window or in pixels of the image.
-  const bool taps = a.taps != nullptr;
-  const int64_t place = taps ? 0 : first_pixel(w, o0, o1, o2);
-  const int64_t step2 = taps ? 1 : w.axis[2].step;
-  const int64_t step1 = taps ? w.axis[2].kernel : w.axis[1].step * width;
-  const int64_t step0 = taps ? w.axis[1].kernel * w.axis[2].kernel : w.axis[0].step * height * width;
+  const int64_t place = counting.taps ? 0 : first_pixel(w, o0, o1, o2);
+  const int64_t step0 = counting.step[0], step1 = counting.step[1], step2 = counting.step[2];
   Compute<S> best[block];
   Compute<S> buffer[block];
   Index where[block];
@@ -108,11 +120,12 @@ OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t chann
   }
   const int64_t out = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out + o2;
   write(static_cast<S*>(a.out) + out * w.channels + channel, best, count);
-  const int64_t to = out * w.channels + channel;
   if (a.indices != nullptr) {
-    for (int64_t i = 0; i < count; ++i) a.indices[to + i] = where[i];
+    int64_t* indices = a.indices + out * w.channels + channel;
+    for (int64_t i = 0; i < count; ++i) indices[i] = where[i];
   } else if (a.taps != nullptr) {
-    for (int64_t i = 0; i < count; ++i) a.taps[to + i] = static_cast<uint8_t>(where[i]);
+    uint8_t* taps = a.taps + out * w.channels + channel;
+    for (int64_t i = 0; i < count; ++i) taps[i] = static_cast<uint8_t>(where[i]);
   }
 }
 
@@ -131,11 +144,14 @@ void max_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
   const bool narrow =
       sizeof(Compute<S>) < 8 && w.axis[0].in * w.axis[1].in * w.axis[2].in < (int64_t{1} << 31);
+  const Counting counting(a);
   for_pixels(a.row, w.axis[1].out, w.axis[2].out, [&](const Position& at) OPSIN_INLINED {
     if (narrow) {
-      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int32_t>(a, at, c, count); });
+      for_blocks(a, [&](int64_t c, int64_t count)
+                        OPSIN_INLINED { max_block<S, int32_t>(a, counting, at, c, count); });
     } else {
-      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int64_t>(a, at, c, count); });
+      for_blocks(a, [&](int64_t c, int64_t count)
+                        OPSIN_INLINED { max_block<S, int64_t>(a, counting, at, c, count); });
     }
   });
 }
@@ -272,18 +288,16 @@ void avg_backward_part(const PoolPart& a) {
   });
 }
 
-// Calls body(element of y, pixel of x, channel) for the outputs of a row and the channels of a part.
+// Calls body(element of y, element of x in its image) for the outputs of a row and the channels of a part.
 class Located {
  public:
   explicit Located(const PoolPart& part) : a(part), w(*part.windows) {
     if (a.taps == nullptr) return;
-    const int64_t height = w.axis[1].in, width = w.axis[2].in;
     int64_t count = 0;
     for (int64_t t0 = 0; t0 < w.axis[0].kernel; ++t0) {
       for (int64_t t1 = 0; t1 < w.axis[1].kernel; ++t1) {
         for (int64_t t2 = 0; t2 < w.axis[2].kernel; ++t2) {
-          offset[count++] =
-              (t0 * w.axis[0].step * height + t1 * w.axis[1].step) * width + t2 * w.axis[2].step;
+          offset[count++] = pixel(t0 * w.axis[0].step, t1 * w.axis[1].step, t2 * w.axis[2].step) * w.channels;
         }
       }
     }
@@ -291,22 +305,30 @@ class Located {
 
   template <class F>
   OPSIN_INLINE void for_row(int64_t o0, int64_t o1, F&& body) const {
+    const int64_t first = a.first, last = a.last, channels = w.channels;
     const int64_t row = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out;
+    const int64_t start = pixel(first_of(w.axis[0], o0), first_of(w.axis[1], o1), 0);
     for (int64_t o2 = 0; o2 < w.axis[2].out; ++o2) {
-      const int64_t from = (row + o2) * w.channels;
+      const int64_t from = (row + o2) * channels;
       if (a.taps == nullptr) {
-        for (int64_t c = a.first; c < a.last; ++c) body(from + c, a.indices[from + c], c);
+        const int64_t* indices = a.indices + from;
+        for (int64_t c = first; c < last; ++c) body(from + c, indices[c] * channels + c);
       } else {
-        const int64_t first = first_pixel(w, o0, o1, o2);
-        for (int64_t c = a.first; c < a.last; ++c) body(from + c, first + offset[a.taps[from + c]], c);
+        const uint8_t* taps = a.taps + from;
+        const int64_t to = (start + first_of(w.axis[2], o2)) * channels;
+        for (int64_t c = first; c < last; ++c) body(from + c, to + offset[taps[c]] + c);
       }
     }
   }
 
  private:
+  int64_t pixel(int64_t i0, int64_t i1, int64_t i2) const {
+    return (i0 * w.axis[1].in + i1) * w.axis[2].in + i2;
+  }
+
   const PoolPart& a;
   const PoolWindows& w;
-  int64_t offset[256];  // In pixels, of every tap from the first pixel of its window.
+  int64_t offset[256];  // In elements, of every tap from the first pixel of its window.
 };
 
 // `out` is in the type of computation; its channels of this image are overwritten.
@@ -322,9 +344,7 @@ void scatter_part(const PoolPart& a) {
   const Located located(a);
   for (int64_t o0 = 0; o0 < w.axis[0].out; ++o0) {
     for (int64_t o1 = 0; o1 < w.axis[1].out; ++o1) {
-      located.for_row(o0, o1, [&](int64_t from, int64_t pixel, int64_t c) OPSIN_INLINED {
-        to[pixel * w.channels + c] += widen(grad[from]);
-      });
+      located.for_row(o0, o1, [&](int64_t from, int64_t at) OPSIN_INLINED { to[at] += widen(grad[from]); });
     }
   }
 }
@@ -336,8 +356,7 @@ void gather_part(const PoolPart& a) {
   const S* x = static_cast<const S*>(a.in) + a.image * in * w.channels;
   S* y = static_cast<S*>(a.out);
   Located(a).for_row(a.row / w.axis[1].out, a.row % w.axis[1].out,
-                     [&](int64_t to, int64_t pixel, int64_t c)
-                         OPSIN_INLINED { y[to] = x[pixel * w.channels + c]; });
+                     [&](int64_t to, int64_t at) OPSIN_INLINED { y[to] = x[at]; });
 }
 
 template <class S>
