@@ -215,7 +215,18 @@ struct Mean {
   }
   __device__ __forceinline__ void take(const Words& x, int /*at*/) {
     float values[kWidth];
-    cuda::widen(values, std::bit_cast<Pack<Stored, kWidth>>(x), kStored);
+    OPSIN_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (kStored == kFloat32) {
+        values[i] = std::bit_cast<float>(x.value[i]);
+      } else if constexpr (kStored == kBFloat16) {
+        values[2 * i] = std::bit_cast<float>(x.value[i] << 16);
+        values[2 * i + 1] = std::bit_cast<float>(x.value[i] & 0xffff0000u);
+      } else {
+        values[2 * i] = cuda::half_to_float(static_cast<uint16_t>(x.value[i]));
+        values[2 * i + 1] = cuda::half_to_float(static_cast<uint16_t>(x.value[i] >> 16));
+      }
+    }
     OPSIN_UNROLL
     for (int i = 0; i < kWidth; ++i) sum[i] += values[i];
   }
@@ -224,9 +235,11 @@ struct Mean {
     for (int i = 0; i < kWidth; ++i) sum[i] += row.sum[i];
   }
   __device__ __forceinline__ Words result(float divisor) const {
+    // What is rounded to 16 bits can do without a division for each.
+    const float share = 1 / divisor;
     float mean[kWidth];
     OPSIN_UNROLL
-    for (int i = 0; i < kWidth; ++i) mean[i] = sum[i] / divisor;
+    for (int i = 0; i < kWidth; ++i) mean[i] = kStored == kFloat32 ? sum[i] / divisor : sum[i] * share;
     return std::bit_cast<Words>(cuda::narrow<Stored>(mean, kStored));
   }
 };
@@ -314,19 +327,14 @@ __global__ void __launch_bounds__(kBlock) window_backward(const WindowArgs a, co
   for (int r = 0; r < kRows; ++r) {
     OPSIN_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      const int o0 = first + r, o1 = left + c;
-      grads[r][c] = {};
-      OPSIN_UNROLL
-      for (uint32_t& word : places[r][c].value) word = ~0u;
-      if (!inside(o0, a.out[0]) || !inside(o1, a.out[1])) continue;
+      int o0 = first + r, o1 = left + c;
+      // Instead of a window that does not exist its neighbour is read: a branch would wait for what it loads.
+      o0 = min(max(o0, 0), a.out[0] - 1);
+      o1 = min(max(o1, 0), a.out[1] - 1);
       const int from = ((p.image * a.out[0] + o0) * a.out[1] + o1) * a.channels + p.channel;
       grads[r][c] = cuda::pack_at<Stored, kWidth>(grad_y + from);
       if constexpr (kTaps) {
         places[r][c] = *reinterpret_cast<const Pack<uint32_t, kWidth / 4>*>(taps + from);
-        // From now on counted from the first pixel of the window, inside the input or not.
-        const auto skipped = static_cast<uint32_t>(before(a, 0, o0, S) * K + before(a, 1, o1, S));
-        OPSIN_UNROLL
-        for (uint32_t& word : places[r][c].value) word += skipped * 0x01010101u;
       }
     }
   }
@@ -338,21 +346,30 @@ __global__ void __launch_bounds__(kBlock) window_backward(const WindowArgs a, co
       const int o0 = first + r, o1 = left + c;
       float grad[kWidth];
       cuda::widen(grad, grads[r][c], kStored);
-      if constexpr (!kTaps) {
+      const bool exists = inside(o0, a.out[0]) && inside(o1, a.out[1]);
+      if constexpr (kTaps) {
+        // Taps counted from the first pixel of the window, inside the input or not.
+        const int skipped = before(a, 0, o0, S) * K + before(a, 1, o1, S);
+        OPSIN_UNROLL
+        for (uint32_t& word : places[r][c].value) {
+          word = exists ? word + static_cast<uint32_t>(skipped) * 0x01010101u : ~0u;
+        }
+      } else {
         const float share = 1 / divisor_of<K, S>(a, o0, o1);
         OPSIN_UNROLL
-        for (float& value : grad) value *= share;
+        for (float& value : grad) value = exists ? value * share : 0;
       }
       OPSIN_UNROLL
       for (int v = 0; v < kWidth; ++v) {
-        const int place = static_cast<int>(places[r][c].value[v / 4] >> 8 * (v % 4) & 0xff);
+        const uint32_t place = kTaps ? places[r][c].value[v / 4] & 0xffu << 8 * (v % 4) : 0;
         OPSIN_UNROLL
         for (int i = 0; i < R * S; ++i) {
           OPSIN_UNROLL
           for (int j = 0; j < S; ++j) {
             const int t0 = i - (r - kReach) * S, t1 = j - (c - kReach) * S;
             if (t0 < 0 || t0 >= K || t1 < 0 || t1 >= K) continue;
-            if (!kTaps || place == t0 * K + t1) sums[i][j][v] += grad[v];
+            if (!kTaps || place == static_cast<uint32_t>(t0 * K + t1) << 8 * (v % 4))
+              sums[i][j][v] += grad[v];
           }
         }
       }
