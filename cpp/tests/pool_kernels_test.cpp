@@ -97,11 +97,11 @@ struct Window {
   int64_t begin[3], end[3], step[3], padded[3];
 };
 
-Window window_of(const PoolGeometry& g, const int64_t (&o)[3], bool adaptive) {
+Window window_of(const PoolGeometry& g, const int64_t (&o)[3]) {
   Window w{};
   for (int a = 0; a < 3; ++a) {
-    w.step[a] = adaptive ? 1 : g.dilation[a];
-    if (adaptive) {
+    w.step[a] = g.adaptive ? 1 : g.dilation[a];
+    if (g.adaptive) {
       w.begin[a] = static_cast<int64_t>(
           std::floor(static_cast<double>(o[a] * g.in[a]) / static_cast<double>(g.out[a])));
       w.end[a] = static_cast<int64_t>(
@@ -119,7 +119,7 @@ Window window_of(const PoolGeometry& g, const int64_t (&o)[3], bool adaptive) {
 // Calls pixel(y, x, flat index) for what every output sees and done(y, padded size, pixels inside) after
 // each.
 template <class P, class D>
-void for_windows(const PoolGeometry& g, bool adaptive, P&& pixel, D&& done) {
+void for_windows(const PoolGeometry& g, P&& pixel, D&& done) {
   for (int64_t n = 0; n < g.batch; ++n)
     for (int64_t o0 = 0; o0 < g.out[0]; ++o0)
       for (int64_t o1 = 0; o1 < g.out[1]; ++o1)
@@ -127,7 +127,7 @@ void for_windows(const PoolGeometry& g, bool adaptive, P&& pixel, D&& done) {
           for (int64_t c = 0; c < g.channels; ++c) {
             const auto y =
                 static_cast<size_t>((((n * g.out[0] + o0) * g.out[1] + o1) * g.out[2] + o2) * g.channels + c);
-            const Window w = window_of(g, {o0, o1, o2}, adaptive);
+            const Window w = window_of(g, {o0, o1, o2});
             int64_t inside = 0;
             for (int64_t i0 = w.begin[0]; i0 < w.end[0]; i0 += w.step[0])
               for (int64_t i1 = w.begin[1]; i1 < w.end[1]; i1 += w.step[1])
@@ -169,7 +169,7 @@ std::vector<T> both_threads(size_t count, F&& body) {
 }
 
 template <class T>
-void check_max(const PoolGeometry& g, bool adaptive, bool with_nan) {
+void check_max(const PoolGeometry& g, bool with_nan) {
   SCOPED_TRACE(name(dtype_of<T>));
   const size_t in = static_cast<size_t>(g.batch * volume(g.in) * g.channels);
   const size_t out = static_cast<size_t>(g.batch * volume(g.out) * g.channels);
@@ -180,7 +180,7 @@ void check_max(const PoolGeometry& g, bool adaptive, bool with_nan) {
   Values best(out, -std::numeric_limits<double>::infinity());
   std::vector<int64_t> where(out, -1);
   for_windows(
-      g, adaptive,
+      g,
       [&](size_t y, size_t i, int64_t flat) {
         const double value = static_cast<double>(x[i]);
         if (value > best[y] || std::isnan(value)) {
@@ -192,20 +192,29 @@ void check_max(const PoolGeometry& g, bool adaptive, bool with_nan) {
   std::vector<int64_t> indices;
   const auto y = both_threads<T>(out, [&](T* values) {
     indices = both_threads<int64_t>(out, [&](int64_t* positions) {
-      (adaptive ? adaptive_max_pool_forward : max_pool_forward)(g, dtype_of<T>, x.data(), values, positions);
+      max_pool_forward(g, dtype_of<T>, x.data(), values, {.indices = positions});
     });
   });
   expect_close(y, best, 0, "y");
   EXPECT_EQ(indices, where);
-  const auto unindexed = both_threads<T>(out, [&](T* values) {
-    (adaptive ? adaptive_max_pool_forward : max_pool_forward)(g, dtype_of<T>, x.data(), values, nullptr);
-  });
+  const auto unindexed =
+      both_threads<T>(out, [&](T* values) { max_pool_forward(g, dtype_of<T>, x.data(), values, {}); });
   EXPECT_TRUE(out == 0 || std::memcmp(y.data(), unindexed.data(), out * sizeof(T)) == 0);
+  std::vector<uint8_t> taps;
+  const auto tapped = both_threads<T>(out, [&](T* values) {
+    taps = both_threads<uint8_t>(out, [&](uint8_t* positions) {
+      max_pool_forward(g, dtype_of<T>, x.data(), values, {.taps = positions});
+    });
+  });
+  EXPECT_TRUE(out == 0 || std::memcmp(y.data(), tapped.data(), out * sizeof(T)) == 0);
 
   if constexpr (!std::is_integral_v<T>) {
-    const auto gathered = both_threads<T>(
-        out, [&](T* values) { max_pool_gather(g, dtype_of<T>, x.data(), indices.data(), values); });
-    EXPECT_TRUE(out == 0 || std::memcmp(y.data(), gathered.data(), out * sizeof(T)) == 0);
+    const PoolPositions forms[] = {{.indices = indices.data()}, {.taps = taps.data()}};
+    for (const PoolPositions& form : forms) {
+      const auto gathered =
+          both_threads<T>(out, [&](T* values) { max_pool_gather(g, dtype_of<T>, x.data(), form, values); });
+      EXPECT_TRUE(out == 0 || std::memcmp(y.data(), gathered.data(), out * sizeof(T)) == 0);
+    }
     const auto grad = as<T>(random_values(static_cast<int64_t>(out)));
     Values expected(in, 0.0);
     const int64_t image = volume(g.out) * g.channels;
@@ -214,9 +223,11 @@ void check_max(const PoolGeometry& g, bool adaptive, bool with_nan) {
       expected[static_cast<size_t>((n * volume(g.in) + where[i]) * g.channels + j % g.channels)] +=
           static_cast<double>(grad[i]);
     }
-    const auto grad_x = both_threads<T>(
-        in, [&](T* values) { max_pool_backward(g, dtype_of<T>, grad.data(), indices.data(), values); });
-    expect_close(grad_x, expected, 4e-3, "grad_x");
+    for (const PoolPositions& form : forms) {
+      const auto grad_x = both_threads<T>(
+          in, [&](T* values) { max_pool_backward(g, dtype_of<T>, grad.data(), form, values); });
+      expect_close(grad_x, expected, 4e-3, "grad_x");
+    }
   }
 }
 
@@ -226,16 +237,16 @@ TEST(Pool, Max) {
   all.push_back(square(1, 9, 8, 2, 1, 1, 2));
   for (const PoolGeometry& g : all) {
     for (bool with_nan : {false, true}) {
-      check_max<float>(g, false, with_nan);
-      check_max<double>(g, false, with_nan);
-      check_max<float16>(g, false, with_nan);
-      check_max<bfloat16>(g, false, with_nan);
+      check_max<float>(g, with_nan);
+      check_max<double>(g, with_nan);
+      check_max<float16>(g, with_nan);
+      check_max<bfloat16>(g, with_nan);
     }
-    check_max<uint8_t>(g, false, false);
-    check_max<int8_t>(g, false, false);
-    check_max<int16_t>(g, false, false);
-    check_max<int32_t>(g, false, false);
-    check_max<int64_t>(g, false, false);
+    check_max<uint8_t>(g, false);
+    check_max<int8_t>(g, false);
+    check_max<int16_t>(g, false);
+    check_max<int32_t>(g, false);
+    check_max<int64_t>(g, false);
   }
 }
 
@@ -249,15 +260,20 @@ std::vector<PoolGeometry> adaptive_geometries() {
   larger.out[1] = larger.out[2] = 8;
   larger.in[0] = 4;
   larger.out[0] = 3;
-  return {uneven, global, larger};
+  std::vector<PoolGeometry> all = {uneven, global, larger};
+  for (PoolGeometry& g : all) {
+    g.adaptive = true;
+    for (int a = 0; a < 3; ++a) g.kernel[a] = std::min(g.in[a], g.in[a] / g.out[a] + 2);
+  }
+  return all;
 }
 
 TEST(Pool, AdaptiveMax) {
   for (const PoolGeometry& g : adaptive_geometries()) {
-    check_max<float>(g, true, true);
-    check_max<double>(g, true, false);
-    check_max<bfloat16>(g, true, false);
-    check_max<int32_t>(g, true, false);
+    check_max<float>(g, true);
+    check_max<double>(g, false);
+    check_max<bfloat16>(g, false);
+    check_max<int32_t>(g, false);
   }
 }
 
@@ -266,13 +282,13 @@ TEST(Pool, MaxOfInfinitiesPointsAtTheFirstPixel) {
   const std::vector<float> x(48, -std::numeric_limits<float>::infinity());
   std::vector<float> y(12, 0);
   std::vector<int64_t> indices(12, -1);
-  max_pool_forward(g, kFloat32, x.data(), y.data(), indices.data());
+  max_pool_forward(g, kFloat32, x.data(), y.data(), {.indices = indices.data()});
   EXPECT_EQ(y, std::vector<float>(12, -std::numeric_limits<float>::infinity()));
   EXPECT_EQ(indices, (std::vector<int64_t>{0, 0, 0, 1, 1, 1, 4, 4, 4, 5, 5, 5}));
 }
 
 template <class T>
-void check_avg(const PoolGeometry& g, bool adaptive, bool include_pad, int64_t divisor, double tolerance) {
+void check_avg(const PoolGeometry& g, bool include_pad, int64_t divisor, double tolerance) {
   SCOPED_TRACE(name(dtype_of<T>));
   const size_t in = static_cast<size_t>(g.batch * volume(g.in) * g.channels);
   const size_t out = static_cast<size_t>(g.batch * volume(g.out) * g.channels);
@@ -281,7 +297,7 @@ void check_avg(const PoolGeometry& g, bool adaptive, bool include_pad, int64_t d
   Values y(out, 0.0), grad_x(in, 0.0);
   std::vector<std::vector<size_t>> seen(out);
   for_windows(
-      g, adaptive, [&](size_t i, size_t j, int64_t) { seen[i].push_back(j); },
+      g, [&](size_t i, size_t j, int64_t) { seen[i].push_back(j); },
       [&](size_t i, int64_t padded, int64_t inside) {
         const double by = static_cast<double>(divisor != 0 ? divisor : include_pad ? padded : inside);
         for (size_t j : seen[i]) {
@@ -289,15 +305,11 @@ void check_avg(const PoolGeometry& g, bool adaptive, bool include_pad, int64_t d
           grad_x[j] += static_cast<double>(grad[i]) / by;
         }
       });
-  const auto got = both_threads<T>(out, [&](T* values) {
-    if (adaptive) return adaptive_avg_pool_forward(g, dtype_of<T>, x.data(), values);
-    avg_pool_forward(g, dtype_of<T>, include_pad, divisor, x.data(), values);
-  });
+  const auto got = both_threads<T>(
+      out, [&](T* values) { avg_pool_forward(g, dtype_of<T>, include_pad, divisor, x.data(), values); });
   expect_close(got, y, tolerance, "y");
-  const auto got_grad = both_threads<T>(in, [&](T* values) {
-    if (adaptive) return adaptive_avg_pool_backward(g, dtype_of<T>, grad.data(), values);
-    avg_pool_backward(g, dtype_of<T>, include_pad, divisor, grad.data(), values);
-  });
+  const auto got_grad = both_threads<T>(
+      in, [&](T* values) { avg_pool_backward(g, dtype_of<T>, include_pad, divisor, grad.data(), values); });
   expect_close(got_grad, grad_x, tolerance, "grad_x");
 }
 
@@ -305,10 +317,10 @@ TEST(Pool, Average) {
   for (const PoolGeometry& g : geometries()) {
     for (bool include_pad : {false, true}) {
       for (int64_t divisor : {0, 5}) {
-        check_avg<float>(g, false, include_pad, divisor, 2e-6);
-        check_avg<double>(g, false, include_pad, divisor, 1e-14);
-        check_avg<float16>(g, false, include_pad, divisor, 1e-3);
-        check_avg<bfloat16>(g, false, include_pad, divisor, 8e-3);
+        check_avg<float>(g, include_pad, divisor, 2e-6);
+        check_avg<double>(g, include_pad, divisor, 1e-14);
+        check_avg<float16>(g, include_pad, divisor, 1e-3);
+        check_avg<bfloat16>(g, include_pad, divisor, 8e-3);
       }
     }
   }
@@ -316,16 +328,16 @@ TEST(Pool, Average) {
 
 TEST(Pool, AdaptiveAverage) {
   for (const PoolGeometry& g : adaptive_geometries()) {
-    check_avg<float>(g, true, false, 0, 2e-6);
-    check_avg<double>(g, true, false, 0, 1e-14);
-    check_avg<float16>(g, true, false, 0, 1e-3);
-    check_avg<bfloat16>(g, true, false, 0, 8e-3);
+    check_avg<float>(g, false, 0, 2e-6);
+    check_avg<double>(g, false, 0, 1e-14);
+    check_avg<float16>(g, false, 0, 1e-3);
+    check_avg<bfloat16>(g, false, 0, 8e-3);
   }
 }
 
 TEST(Pool, RefusesOtherTypes) {
   const PoolGeometry g = square(1, 4, 1, 2, 2);
-  EXPECT_THROW(max_pool_forward(g, kBool, nullptr, nullptr, nullptr), TypeError);
+  EXPECT_THROW(max_pool_forward(g, kBool, nullptr, nullptr, {}), TypeError);
   EXPECT_THROW(avg_pool_forward(g, kInt64, true, 0, nullptr, nullptr), TypeError);
 }
 

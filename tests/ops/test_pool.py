@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import opsin
+from tests import device
 from tests.opcheck import FLOAT, Call, Err, Op, c, const, make_tests, t
 
 F = "nn.functional."
@@ -43,6 +44,20 @@ def window_cases(n: int, distinct: bool, *more: Call) -> list[Call]:
     ]
 
 
+def vectors(n: int, distinct: bool) -> list[Call]:
+    """Channels that are read sixteen bytes at a time; two dimensions have kernels of their own."""
+    x = t(2, 24, *{1: (9,), 2: (9, 6), 3: (3, 5, 4)}[n], distinct=distinct)
+    odd = t(2, 20, *{1: (8,), 2: (6, 11), 3: (5, 2, 4)}[n], distinct=distinct)
+    cases = [
+        c(x, 3, 2, 1),
+        c(odd, 3, 2, 0, ceil_mode=True) if n == 2 else c(odd, 2, 2, 1, ceil_mode=True),
+        c(x, 2),
+        c(odd, 2, 2, 1),
+        c(x, 3, 1, 1),
+    ]
+    return [call.but(id=f"vectors_{i}", numerical=False) for i, call in enumerate(cases)]
+
+
 def max_pool(n: int) -> Op:
     x = t(2, 3, *SIZES[n], distinct=True)
     nan = np.arange(16.0).reshape(1, 1, *(16,) if n == 1 else (4, 4) if n == 2 else (2, 2, 4))
@@ -56,6 +71,10 @@ def max_pool(n: int) -> Op:
         cases=window_cases(
             n,
             True,
+            *vectors(n, True),
+            c(
+                t(1, 2, *{1: (300,), 2: (17, 18), 3: (7, 7, 8)}[n], distinct=True), {1: 257, 2: 17, 3: 7}[n]
+            ).but(id="large_window", numerical=False),
             c(x, 2, 1, dilation=2),
             c(x, 2, 2, 1, 2, ceil_mode=True).but(id="padded_dilated_ceil"),
             c(x, 2, 1, return_indices=True),
@@ -80,6 +99,7 @@ def avg_pool(n: int) -> Op:
         cases=window_cases(
             n,
             False,
+            *vectors(n, False),
             c(x, 3, 2, 1, count_include_pad=False),
             c(x, 3, 2, 1, True, False).but(id="ceil_exclude_pad"),
             *(
@@ -137,6 +157,61 @@ def test_ties_go_to_the_first_element_and_overlaps_add_up() -> None:
     z = opsin.tensor([[[0.0, 5.0, 0.0]]], requires_grad=True)
     opsin.nn.functional.max_pool1d(z, 2, 1).sum().backward()
     assert z.grad.tolist() == [[[0, 2, 0]]]
+
+
+WINDOWS = [
+    ((3, 2, 1), {}, (9, 12)),
+    ((3, 2, 0), {"ceil_mode": True}, (8, 7)),
+    ((2, 2, 0), {}, (7, 8)),
+    ((2, 2, 1), {}, (5, 6)),
+    ((3, 1, 1), {}, (5, 4)),
+    (((3, 2), (2, 1), 1), {}, (6, 5)),
+    ((2, 1, 2), {"dilation": 3}, (6, 1)),  # Most windows step over all that there is.
+]
+
+
+@pytest.mark.device
+@pytest.mark.feature("PL01")
+@pytest.mark.parametrize("dtype", FLOAT)
+@pytest.mark.parametrize("channels", [16, 3])
+@pytest.mark.parametrize(("window", "options", "size"), WINDOWS)
+def test_gradients_are_the_same_with_and_without_indices(window, options, size, channels, dtype) -> None:
+    """Positions are kept in another form where nobody asks for them; ties, infinities and NaN included."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.integers(-3, 4, shape).astype(np.float32)  # noqa: E731
+    values = draw(2, channels, *size)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[rng.random(values.shape) < 0.3] = -np.inf
+    values[1, 0] = -np.inf
+    x = device.place(opsin.tensor(values)).to(getattr(opsin, dtype)).requires_grad_()
+    pool = opsin.nn.functional.max_pool2d
+    y, where = pool(x, *window, **options, return_indices=True)
+    kept = pool(x, *window, **options)
+    with opsin.no_grad():
+        alone = pool(x, *window, **options)
+    where = device.fetch(where).numpy().reshape(2, channels, -1)
+    picked = np.take_along_axis(values.reshape(2, channels, -1), where, 2)
+    above = draw(2, channels, where.shape[2])
+    expected = np.zeros((2, channels, size[0] * size[1]), np.float32)
+    for n, channel in np.ndindex(2, channels):
+        np.add.at(expected[n, channel], where[n, channel], above[n, channel])
+    weights = draw(*values.shape)
+    for result in (y, kept, alone):
+        got = device.fetch(result.detach()).float().numpy().reshape(picked.shape)
+        np.testing.assert_array_equal(got, np.where(got == -np.inf, got, picked))
+        if not result.requires_grad:
+            continue
+        seed = device.place(opsin.tensor(above.reshape(result.shape))).to(result.dtype).requires_grad_()
+        (grad,) = opsin.autograd.grad(result, [x], seed, create_graph=True)
+        np.testing.assert_array_equal(
+            device.fetch(grad.detach()).float().numpy().reshape(expected.shape), expected
+        )
+        scale = device.place(opsin.tensor(weights)).to(result.dtype)
+        (second,) = opsin.autograd.grad(grad, [seed], scale)
+        np.testing.assert_array_equal(
+            device.fetch(second).float().numpy().reshape(picked.shape),
+            np.take_along_axis(weights.reshape(2, channels, -1), where, 2),
+        )
 
 
 @pytest.mark.feature("PL01", "PL02")

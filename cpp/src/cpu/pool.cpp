@@ -26,6 +26,7 @@ class Windows {
       axis.in = g.in[a];
       axis.out = std::max<int64_t>(g.out[a], 0);
       axis.step = 1;
+      axis.kernel = g.kernel[a];
       begin_[a].resize(static_cast<size_t>(axis.out));
       end_[a] = length_[a] = begin_[a];
     }
@@ -74,7 +75,18 @@ class Windows {
   std::vector<int64_t> begin_[3], end_[3], length_[3], first_[3], last_[3];
 };
 
+void fill_adaptive(Windows& windows, const PoolGeometry& g) {
+  for (int a = 0; a < 3; ++a) {
+    windows.fill(a, 1, [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
+      begin = o * g.in[a] / g.out[a];
+      end = ((o + 1) * g.in[a] + g.out[a] - 1) / g.out[a];
+      length = end - begin;
+    });
+  }
+}
+
 void fill_max(Windows& windows, const PoolGeometry& g) {
+  if (g.adaptive) return fill_adaptive(windows, g);
   for (int a = 0; a < 3; ++a) {
     windows.fill(a, g.dilation[a], [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
       begin = o * g.stride[a] - g.pad_begin[a];
@@ -86,6 +98,7 @@ void fill_max(Windows& windows, const PoolGeometry& g) {
 }
 
 void fill_avg(Windows& windows, const PoolGeometry& g, bool count_include_pad, int64_t divisor) {
+  if (g.adaptive) return fill_adaptive(windows, g);
   for (int a = 0; a < 3; ++a) {
     windows.fill(a, 1, [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
       const int64_t start = o * g.stride[a] - g.pad_begin[a];
@@ -96,16 +109,6 @@ void fill_avg(Windows& windows, const PoolGeometry& g, bool count_include_pad, i
     });
   }
   windows.set_divisor(divisor);
-}
-
-void fill_adaptive(Windows& windows, const PoolGeometry& g) {
-  for (int a = 0; a < 3; ++a) {
-    windows.fill(a, 1, [&](int64_t o, int64_t& begin, int64_t& end, int64_t& length) {
-      begin = o * g.in[a] / g.out[a];
-      end = ((o + 1) * g.in[a] + g.out[a] - 1) / g.out[a];
-      length = end - begin;
-    });
-  }
 }
 
 int64_t rows_of(const int64_t (&size)[3]) {
@@ -178,43 +181,33 @@ const PoolFloating& floating_kernels(const char* op, DType dtype) {
       op, ": expected a floating-point dtype (float32, float64, float16, bfloat16), got ", name(dtype));
 }
 
-PoolPart part_of(const Windows& windows, const void* in, void* out, const int64_t* indices = nullptr) {
-  return {&windows.get(), in, out, const_cast<int64_t*>(indices), 0, 0, 0, 0};
+PoolPart part_of(const Windows& windows, const void* in, void* out, PoolPositions positions = {}) {
+  return {&windows.get(), in, out, positions.indices, positions.taps, 0, 0, 0, 0};
 }
 
-void avg_backward(const PoolGeometry& g, DType dtype, Windows& windows, const void* grad_y, void* grad_x) {
-  windows.invert();
-  const int64_t taps = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
-  for_parts(g, rows_of(g.in), kPoolChannels, g.in[2] * taps, part_of(windows, grad_y, grad_x),
-            floating_kernels("avg_pool", dtype).avg_backward);
-}
+// What the windows of a row of outputs cost per channel.
+int64_t row_work(const PoolGeometry& g) { return g.out[2] * volume(g.kernel); }
 
 }  // namespace
 
-void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
+void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, PoolPositions positions) {
   Windows windows(g);
   fill_max(windows, g);
-  for_parts(g, rows_of(g.out), kPoolChannels, g.out[2] * volume(g.kernel), part_of(windows, x, y, indices),
+  for_parts(g, rows_of(g.out), kPoolChannels, row_work(g), part_of(windows, x, y, positions),
             max_kernel(dtype));
 }
 
-void adaptive_max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, int64_t* indices) {
-  Windows windows(g);
-  fill_adaptive(windows, g);
-  for_parts(g, rows_of(g.out), kPoolChannels, volume(g.in) / std::max<int64_t>(1, rows_of(g.out)),
-            part_of(windows, x, y, indices), max_kernel(dtype));
-}
-
-void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, const int64_t* indices,
+void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, PoolPositions positions,
                        void* grad_x) {
   const Kernel scatter = floating_kernels("max_pool_backward", dtype).scatter;
-  const Windows windows(g);
+  Windows windows(g);
+  fill_max(windows, g);
   // A task is some channels of one image, not fewer than memory is good at.
   const int64_t step = std::max<int64_t>(64, (g.batch * g.channels / 16 + 15) / 16 * 16);
   const int64_t image = volume(g.in) * g.channels, out_image = volume(g.out) * g.channels,
                 work = volume(g.in);
   if (dtype == kFloat32 || dtype == kFloat64) {
-    return for_parts(g, 1, step, work, part_of(windows, grad_y, grad_x, indices), scatter);
+    return for_parts(g, 1, step, work, part_of(windows, grad_y, grad_x, positions), scatter);
   }
   // 16-bit gradients are added in float32, some images at a time.
   const ConvTable& convert = OPSIN_ISA_SELECT(conv_table);
@@ -225,9 +218,11 @@ void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, c
   for (int64_t first = 0; first < g.batch; first += images) {
     PoolGeometry some = g;
     some.batch = std::min(images, g.batch - first);
+    PoolPositions from = positions;
+    if (from.indices) from.indices += first * out_image;
+    if (from.taps) from.taps += first * out_image;
     for_parts(some, 1, step, work,
-              part_of(windows, static_cast<const uint16_t*>(grad_y) + first * out_image, sums.get(),
-                      indices + first * out_image),
+              part_of(windows, static_cast<const uint16_t*>(grad_y) + first * out_image, sums.get(), from),
               scatter);
     auto* to = static_cast<uint16_t*>(grad_x) + first * image;
     parallel_for(some.batch * image, 32768,
@@ -235,9 +230,10 @@ void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, c
   }
 }
 
-void max_pool_gather(const PoolGeometry& g, DType dtype, const void* x, const int64_t* indices, void* y) {
-  const Windows windows(g);
-  for_parts(g, rows_of(g.out), kPoolChannels, 4 * g.out[2], part_of(windows, x, y, indices),
+void max_pool_gather(const PoolGeometry& g, DType dtype, const void* x, PoolPositions positions, void* y) {
+  Windows windows(g);
+  fill_max(windows, g);
+  for_parts(g, rows_of(g.out), kPoolChannels, 4 * g.out[2], part_of(windows, x, y, positions),
             floating_kernels("max_pool_gather", dtype).gather);
 }
 
@@ -245,7 +241,7 @@ void avg_pool_forward(const PoolGeometry& g, DType dtype, bool count_include_pad
                       const void* x, void* y) {
   Windows windows(g);
   fill_avg(windows, g, count_include_pad, divisor_override);
-  for_parts(g, rows_of(g.out), kPoolChannels, g.out[2] * volume(g.kernel), part_of(windows, x, y),
+  for_parts(g, rows_of(g.out), kPoolChannels, row_work(g), part_of(windows, x, y),
             floating_kernels("avg_pool", dtype).avg);
 }
 
@@ -253,20 +249,10 @@ void avg_pool_backward(const PoolGeometry& g, DType dtype, bool count_include_pa
                        const void* grad_y, void* grad_x) {
   Windows windows(g);
   fill_avg(windows, g, count_include_pad, divisor_override);
-  avg_backward(g, dtype, windows, grad_y, grad_x);
-}
-
-void adaptive_avg_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y) {
-  Windows windows(g);
-  fill_adaptive(windows, g);
-  for_parts(g, rows_of(g.out), kPoolChannels, volume(g.in) / std::max<int64_t>(1, rows_of(g.out)),
-            part_of(windows, x, y), floating_kernels("adaptive_avg_pool", dtype).avg);
-}
-
-void adaptive_avg_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, void* grad_x) {
-  Windows windows(g);
-  fill_adaptive(windows, g);
-  avg_backward(g, dtype, windows, grad_y, grad_x);
+  windows.invert();
+  const int64_t taps = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
+  for_parts(g, rows_of(g.in), kPoolChannels, g.in[2] * taps, part_of(windows, grad_y, grad_x),
+            floating_kernels("avg_pool", dtype).avg_backward);
 }
 
 }  // namespace opsin::cpu

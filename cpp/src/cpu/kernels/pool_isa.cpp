@@ -59,45 +59,74 @@ OPSIN_INLINE void for_pixels(int64_t row, int64_t size1, int64_t size2, F&& body
   for (; at.index[2] < size2; ++at.index[2]) body(at);
 }
 
+// The first pixel of window o of an axis; inside the input even if the window is not.
+OPSIN_INLINE int64_t first_of(const PoolAxis& axis, int64_t o) {
+  return axis.begin[o] < axis.in ? axis.begin[o] : axis.in - 1;
+}
+OPSIN_INLINE int64_t first_pixel(const PoolWindows& w, int64_t o0, int64_t o1, int64_t o2) {
+  return (first_of(w.axis[0], o0) * w.axis[1].in + first_of(w.axis[1], o1)) * w.axis[2].in +
+         first_of(w.axis[2], o2);
+}
+
+/// How positions are counted: in taps of the window, or in pixels of the image.
+struct Counting {
+  bool taps;
+  int64_t step[3];
+
+  explicit Counting(const PoolPart& a) : taps(a.taps != nullptr) {
+    const PoolAxis(&axis)[3] = a.windows->axis;
+    const int64_t row = taps ? axis[2].kernel : axis[2].in,
+                  plane = row * (taps ? axis[1].kernel : axis[1].in);
+    step[0] = plane * (taps ? 1 : axis[0].step);
+    step[1] = row * (taps ? 1 : axis[1].step);
+    step[2] = taps ? 1 : axis[2].step;
+  }
+};
+
 template <class S, class Index>
-OPSIN_INLINE void max_block(const PoolPart& a, const Position& at, int64_t channel, int64_t count) {
+OPSIN_INLINE void max_block(const PoolPart& a, const Counting& counting, const Position& at, int64_t channel,
+                            int64_t count) {
   const PoolWindows& w = *a.windows;
   const int64_t height = w.axis[1].in, width = w.axis[2].in;
-  const auto clamped = [&](int axis) {
-    const int64_t begin = w.axis[axis].begin[at.index[axis]];
-    return begin < w.axis[axis].in ? begin : w.axis[axis].in - 1;
-  };
+  const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
+  const int64_t place = counting.taps ? 0 : first_pixel(w, o0, o1, o2);
+  const int64_t step0 = counting.step[0], step1 = counting.step[1], step2 = counting.step[2];
   Compute<S> best[block];
   Compute<S> buffer[block];
   Index where[block];
   for (int i = 0; i < block; ++i) {
     best[i] = lowest_of<Compute<S>>();
-    where[i] = static_cast<Index>((clamped(0) * height + clamped(1)) * width + clamped(2));
+    where[i] = static_cast<Index>(place);
   }
   const S* image =
       static_cast<const S*>(a.in) + a.image * w.axis[0].in * height * width * w.channels + channel;
-  const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
-  for (int64_t i0 = w.axis[0].begin[o0]; i0 < w.axis[0].end[o0]; i0 += w.axis[0].step) {
-    for (int64_t i1 = w.axis[1].begin[o1]; i1 < w.axis[1].end[o1]; i1 += w.axis[1].step) {
-      for (int64_t i2 = w.axis[2].begin[o2]; i2 < w.axis[2].end[o2]; i2 += w.axis[2].step) {
-        const int64_t pixel = (i0 * height + i1) * width + i2;
-        const Compute<S>* x = read(image + pixel * w.channels, count, buffer);
+  int64_t at0 = place;
+  for (int64_t i0 = w.axis[0].begin[o0]; i0 < w.axis[0].end[o0]; i0 += w.axis[0].step, at0 += step0) {
+    int64_t at1 = at0;
+    for (int64_t i1 = w.axis[1].begin[o1]; i1 < w.axis[1].end[o1]; i1 += w.axis[1].step, at1 += step1) {
+      int64_t at2 = at1;
+      for (int64_t i2 = w.axis[2].begin[o2]; i2 < w.axis[2].end[o2]; i2 += w.axis[2].step, at2 += step2) {
+        const Compute<S>* x = read(image + ((i0 * height + i1) * width + i2) * w.channels, count, buffer);
         // Unrolled, a short block would be scalars with a branch each.
 #pragma GCC unroll 1
         for (int64_t i = 0; i < count; ++i) {
           const Compute<S> value = x[i];
           const bool take = (value > best[i]) | (value != value);
           best[i] = take ? value : best[i];
-          where[i] = take ? static_cast<Index>(pixel) : where[i];
+          where[i] = take ? static_cast<Index>(at2) : where[i];
         }
       }
     }
   }
   const int64_t out = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out + o2;
   write(static_cast<S*>(a.out) + out * w.channels + channel, best, count);
-  if (a.indices == nullptr) return;
-  int64_t* indices = a.indices + out * w.channels + channel;
-  for (int64_t i = 0; i < count; ++i) indices[i] = where[i];
+  if (a.indices != nullptr) {
+    int64_t* indices = a.indices + out * w.channels + channel;
+    for (int64_t i = 0; i < count; ++i) indices[i] = where[i];
+  } else if (a.taps != nullptr) {
+    uint8_t* taps = a.taps + out * w.channels + channel;
+    for (int64_t i = 0; i < count; ++i) taps[i] = static_cast<uint8_t>(where[i]);
+  }
 }
 
 // A constant length is what makes the loops vectors.
@@ -115,11 +144,14 @@ void max_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
   const bool narrow =
       sizeof(Compute<S>) < 8 && w.axis[0].in * w.axis[1].in * w.axis[2].in < (int64_t{1} << 31);
+  const Counting counting(a);
   for_pixels(a.row, w.axis[1].out, w.axis[2].out, [&](const Position& at) OPSIN_INLINED {
     if (narrow) {
-      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int32_t>(a, at, c, count); });
+      for_blocks(a, [&](int64_t c, int64_t count)
+                        OPSIN_INLINED { max_block<S, int32_t>(a, counting, at, c, count); });
     } else {
-      for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { max_block<S, int64_t>(a, at, c, count); });
+      for_blocks(a, [&](int64_t c, int64_t count)
+                        OPSIN_INLINED { max_block<S, int64_t>(a, counting, at, c, count); });
     }
   });
 }
@@ -256,21 +288,63 @@ void avg_backward_part(const PoolPart& a) {
   });
 }
 
+// Calls body(element of y, element of x in its image) for the outputs of a row and the channels of a part.
+class Located {
+ public:
+  explicit Located(const PoolPart& part) : a(part), w(*part.windows) {
+    if (a.taps == nullptr) return;
+    int64_t count = 0;
+    for (int64_t t0 = 0; t0 < w.axis[0].kernel; ++t0) {
+      for (int64_t t1 = 0; t1 < w.axis[1].kernel; ++t1) {
+        for (int64_t t2 = 0; t2 < w.axis[2].kernel; ++t2) {
+          offset[count++] = pixel(t0 * w.axis[0].step, t1 * w.axis[1].step, t2 * w.axis[2].step) * w.channels;
+        }
+      }
+    }
+  }
+
+  template <class F>
+  OPSIN_INLINE void for_row(int64_t o0, int64_t o1, F&& body) const {
+    const int64_t first = a.first, last = a.last, channels = w.channels;
+    const int64_t row = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out;
+    const int64_t start = pixel(first_of(w.axis[0], o0), first_of(w.axis[1], o1), 0);
+    for (int64_t o2 = 0; o2 < w.axis[2].out; ++o2) {
+      const int64_t from = (row + o2) * channels;
+      if (a.taps == nullptr) {
+        const int64_t* indices = a.indices + from;
+        for (int64_t c = first; c < last; ++c) body(from + c, indices[c] * channels + c);
+      } else {
+        const uint8_t* taps = a.taps + from;
+        const int64_t to = (start + first_of(w.axis[2], o2)) * channels;
+        for (int64_t c = first; c < last; ++c) body(from + c, to + offset[taps[c]] + c);
+      }
+    }
+  }
+
+ private:
+  int64_t pixel(int64_t i0, int64_t i1, int64_t i2) const {
+    return (i0 * w.axis[1].in + i1) * w.axis[2].in + i2;
+  }
+
+  const PoolPart& a;
+  const PoolWindows& w;
+  int64_t offset[256];  // In elements, of every tap from the first pixel of its window.
+};
+
 // `out` is in the type of computation; its channels of this image are overwritten.
 template <class S>
 void scatter_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in,
-                out = w.axis[0].out * w.axis[1].out * w.axis[2].out;
+  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in;
   Compute<S>* to = static_cast<Compute<S>*>(a.out) + a.image * in * w.channels;
   for (int64_t p = 0; p < in; ++p) {
     for (int64_t c = a.first; c < a.last; ++c) to[p * w.channels + c] = 0;
   }
-  const S* grad = static_cast<const S*>(a.in) + a.image * out * w.channels;
-  const int64_t* indices = a.indices + a.image * out * w.channels;
-  for (int64_t p = 0; p < out; ++p) {
-    for (int64_t c = a.first; c < a.last; ++c) {
-      to[indices[p * w.channels + c] * w.channels + c] += widen(grad[p * w.channels + c]);
+  const S* grad = static_cast<const S*>(a.in);
+  const Located located(a);
+  for (int64_t o0 = 0; o0 < w.axis[0].out; ++o0) {
+    for (int64_t o1 = 0; o1 < w.axis[1].out; ++o1) {
+      located.for_row(o0, o1, [&](int64_t from, int64_t at) OPSIN_INLINED { to[at] += widen(grad[from]); });
     }
   }
 }
@@ -278,14 +352,11 @@ void scatter_part(const PoolPart& a) {
 template <class S>
 void gather_part(const PoolPart& a) {
   const PoolWindows& w = *a.windows;
-  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in,
-                out = w.axis[0].out * w.axis[1].out * w.axis[2].out;
+  const int64_t in = w.axis[0].in * w.axis[1].in * w.axis[2].in;
   const S* x = static_cast<const S*>(a.in) + a.image * in * w.channels;
-  for (int64_t o = 0; o < w.axis[2].out; ++o) {
-    const int64_t at = (a.image * out + a.row * w.axis[2].out + o) * w.channels;
-    S* y = static_cast<S*>(a.out) + at;
-    for (int64_t c = a.first; c < a.last; ++c) y[c] = x[a.indices[at + c] * w.channels + c];
-  }
+  S* y = static_cast<S*>(a.out);
+  Located(a).for_row(a.row / w.axis[1].out, a.row % w.axis[1].out,
+                     [&](int64_t to, int64_t at) OPSIN_INLINED { y[to] = x[at]; });
 }
 
 template <class S>

@@ -11,6 +11,7 @@ namespace opsin::cpu {
 /// The windows of one axis, written out. They are ascending: neither begin nor end ever decreases.
 struct PoolAxis {
   int64_t in, out, step;
+  int64_t kernel;         ///< what taps count by
   const int64_t* begin;   ///< [out] first index inside the input
   const int64_t* end;     ///< [out] one past the last; not above begin if the window is empty
   const int64_t* length;  ///< [out] what the axis contributes to the divisor
@@ -32,7 +33,8 @@ struct PoolPart {
   const PoolWindows* windows;
   const void* in;
   void* out;
-  int64_t* indices;
+  int64_t* indices;  ///< these, or the taps, or neither; see PoolPositions
+  uint8_t* taps;
   int64_t image, row;  ///< of the output for forward, of the input for backward
   int64_t first, last;
 };

@@ -13,11 +13,11 @@
 
 namespace opsin {
 
-constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)> max_pool_forward{
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, PoolPositions)> max_pool_forward{
     "max_pool"};
-constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
-    max_pool_backward{"max_pool_backward"};
-constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)> max_pool_gather{
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, PoolPositions, void*)> max_pool_backward{
+    "max_pool_backward"};
+constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, PoolPositions, void*)> max_pool_gather{
     "max_pool_gather"};
 constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_forward{"avg_pool"};
 constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_backward{
@@ -25,8 +25,11 @@ constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg
 
 namespace {
 
-int64_t* positions(const Tensor& indices) {
-  return reinterpret_cast<int64_t*>(indices.impl()->physical_data());
+/// int64 holds indices, uint8 holds taps.
+PoolPositions positions(const Tensor& where) {
+  auto* data = where.impl()->physical_data();
+  if (where.dtype() == kInt64) return {.indices = reinterpret_cast<int64_t*>(data)};
+  return {.taps = reinterpret_cast<uint8_t*>(data)};
 }
 
 /// grad_x[position] = the sum of grad_y there.
@@ -74,17 +77,17 @@ void MaxPoolBackward::backward(Backward& ctx, const Params& p) {
 struct MaxPool {
   static constexpr const char* kName = "max_pool";
   struct Params : PoolParams {
-    bool wants_indices;
+    std::optional<DType> positions;
   };
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x) {
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
-    const Tensor indices = p.wants_indices ? empty_channels_last(p.y_sizes, kInt64, x.device()) : Tensor();
+    const Tensor where = p.positions ? empty_channels_last(p.y_sizes, *p.positions, x.device()) : Tensor();
     const auto kernel = max_pool_forward.get(x.device(), x.dtype());
-    if (y.numel() == 0) return {y, indices};
+    if (y.numel() == 0) return {y, where};
     const Tensor from = to_channels_last(x);
     kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data(),
-           p.wants_indices ? positions(indices) : nullptr);
-    return {y, indices};
+           p.positions ? positions(where) : PoolPositions{});
+    return {y, where};
   }
   static void save(Saver& saver, const Params&, const Tensor&, const std::array<Tensor, 2>& outputs) {
     saver.save(0, outputs[1]);
@@ -103,7 +106,8 @@ struct AvgPool {
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
     const auto kernel = avg_pool_forward.get(x.device(), x.dtype());
     if (y.numel() == 0) return y;
-    if (p.adaptive && y.numel() == p.geometry.batch * p.geometry.channels && !x.impl()->is_hidden()) {
+    if (p.geometry.adaptive && y.numel() == p.geometry.batch * p.geometry.channels &&
+        !x.impl()->is_hidden()) {
       // One mean per channel needs no other layout.
       Dims axes;
       for (int64_t d = 2; d < x.dim(); ++d) axes.push_back(d);
@@ -189,7 +193,7 @@ PoolParams window_params(const char* op, size_t axes, const Tensor& input, IntSp
 
 PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
   PoolParams p = base_params(op, axes, input);
-  p.adaptive = true;
+  p.geometry.adaptive = true;
   OPSIN_CHECK(ShapeError, output_size.size() == 1 || output_size.size() == axes, op,
               ": expected output_size to have 1 or ", axes, " entries, got ", str(output_size));
   for (size_t i = 0; i < axes; ++i) {
@@ -199,6 +203,9 @@ PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, Int
                 ": elements of output_size must be greater than or equal to 0, got ", str(output_size));
     p.geometry.out[3 - axes + i] = out;
     p.y_sizes.push_back(out);
+    const int64_t in = p.x_sizes[2 + i];
+    // The longest window: with a remainder it may begin and end within a step.
+    if (out > 0) p.geometry.kernel[3 - axes + i] = (in - 1) / out + 1 + (in % out != 0 ? 1 : 0);
   }
   return p;
 }
@@ -216,7 +223,13 @@ std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& in
     return autocast::call<autocast::kFull>(run_max, p, axes, input, wants_indices);
   }
   const bool unbatched = input.dim() == static_cast<int64_t>(axes) + 1;
-  const MaxPool::Params params{p, wants_indices || (GradMode::is_enabled() && input.requires_grad())};
+  MaxPool::Params params{p, std::nullopt};
+  if (wants_indices) {
+    params.positions = kInt64;
+  } else if (GradMode::is_enabled() && input.requires_grad()) {
+    const int64_t(&kernel)[3] = p.geometry.kernel;
+    params.positions = kernel[0] * kernel[1] * kernel[2] <= cpu::kMostPoolTaps ? kUInt8 : kInt64;
+  }
   std::array<Tensor, 2> result = call<MaxPool>(params, unbatched ? unsqueeze(input, 0) : input);
   if (!wants_indices) result[1] = Tensor();
   if (unbatched) {

@@ -8,23 +8,24 @@
 
 namespace opsin {
 
+using cpu::PoolPositions;
+
 /// One pooling, the parameter of all its ops.
 struct PoolParams {
   cpu::PoolGeometry geometry;
   Dims x_sizes, y_sizes;
-  bool adaptive = false;
   bool count_include_pad = true;
   int64_t divisor_override = 0;
 };
 
-/// params, dtype, x, y, indices or null
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, int64_t*)>
+/// params, dtype, x, y, positions (either form, or none)
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*, PoolPositions)>
     max_pool_forward;
-/// params, dtype, grad_y, indices, grad_x
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
+/// params, dtype, grad_y, positions, grad_x
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, PoolPositions, void*)>
     max_pool_backward;
-/// params, dtype, x, indices, y
-extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, const int64_t*, void*)>
+/// params, dtype, x, positions, y
+extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, PoolPositions, void*)>
     max_pool_gather;
 /// params, dtype, x, y
 extern OPSIN_API KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg_pool_forward;
