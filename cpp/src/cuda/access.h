@@ -57,6 +57,45 @@ __host__ __device__ inline uint16_t float_to_bfloat(float value) {
 #endif
 }
 
+/// Two at once, the first in the lower half, as they lie in memory.
+__host__ __device__ inline void halves_to_floats(uint32_t bits, float& first, float& second) {
+#if defined(__CUDA_ARCH__)
+  asm("{ .reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
+      : "=f"(first), "=f"(second)
+      : "r"(bits));
+#else
+  first = half_to_float(static_cast<uint16_t>(bits));
+  second = half_to_float(static_cast<uint16_t>(bits >> 16));
+#endif
+}
+__host__ __device__ inline void bfloats_to_floats(uint32_t bits, float& first, float& second) {
+#if defined(__CUDA_ARCH__)
+  first = __uint_as_float(bits << 16);
+  second = __uint_as_float(bits & 0xffff0000u);
+#else
+  first = bfloat_to_float(static_cast<uint16_t>(bits));
+  second = bfloat_to_float(static_cast<uint16_t>(bits >> 16));
+#endif
+}
+__host__ __device__ inline uint32_t floats_to_halves(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  uint32_t bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+#else
+  return float_to_half(first) | static_cast<uint32_t>(float_to_half(second)) << 16;
+#endif
+}
+__host__ __device__ inline uint32_t floats_to_bfloats(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+#else
+  return float_to_bfloat(first) | static_cast<uint32_t>(float_to_bfloat(second)) << 16;
+#endif
+}
+
 /// A 16-bit float of dtype `stored` as float and back.
 __host__ __device__ inline float widen(uint16_t bits, DType stored) {
   return stored == kFloat16 ? half_to_float(bits) : bfloat_to_float(bits);

@@ -144,19 +144,37 @@ __device__ __forceinline__ T warp_reduce(T value, Op op = Op{}) {
   return value;
 }
 
-/// Merges the values of all threads of the block, all of which must call it; every thread gets the same
-/// result. The block has a multiple of 32 threads. `shared` has kBlockWarps elements of shared memory, which
-/// are free again afterwards. First each warp reduces, then the results of the warps are merged in order.
+/// Merges the values of the warps of a block, each the same for all its lanes; all threads must call it and
+/// get the result. The block has a multiple of 32 threads. `shared` has kBlockWarps elements of shared
+/// memory, which are free again after the next barrier of the block.
 template <class Op, class T>
-__device__ __forceinline__ T block_reduce(T value, T* shared, Op op = Op{}) {
-  value = warp_reduce<Op>(value, op);
+__device__ __forceinline__ T warps_reduce(T value, T* shared, Op op = Op{}) {
   const unsigned warps = block_threads() / kWarpThreads;
   if (warps == 1) return value;
-  if (block_rank() % kWarpThreads == 0) shared[block_rank() / kWarpThreads] = value;
+  const unsigned lane = block_rank() % kWarpThreads;
+  if (lane == 0) shared[block_rank() / kWarpThreads] = value;
   __syncthreads();
+  if ((warps & (warps - 1)) == 0) {
+    // A tree again: in a loop over the warps each step would wait for shared memory.
+    value = shared[lane & (warps - 1)];
+    for (unsigned mask = 1; mask < warps; mask *= 2) {
+      const T other = shuffle_xor(value, static_cast<int>(mask));
+      value = (lane & mask) != 0 ? op(other, value) : op(value, other);
+    }
+    return value;
+  }
   value = shared[0];
   for (unsigned i = 1; i < warps; ++i) value = op(value, shared[i]);
-  __syncthreads();
+  return value;
+}
+
+/// Merges the values of all threads of the block, all of which must call it; every thread gets the same
+/// result. First each warp reduces, then the results of the warps are merged in order. For the block and
+/// `shared` see warps_reduce(), but it is free again afterwards.
+template <class Op, class T>
+__device__ __forceinline__ T block_reduce(T value, T* shared, Op op = Op{}) {
+  value = warps_reduce<Op>(warp_reduce<Op>(value, op), shared, op);
+  if (block_threads() > kWarpThreads) __syncthreads();
   return value;
 }
 

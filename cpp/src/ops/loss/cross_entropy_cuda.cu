@@ -43,15 +43,20 @@ __device__ __forceinline__ void put_loss(const CrossEntropyParams& p, int64_t po
   static_cast<T*>(p.loss)[position] = scale == T(0) ? T(0) : scale * (log_sum - own);
 }
 
-template <class S, int V>
-__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+/// Threads of a block that serves one position. The scores are read once, so none need be held.
+constexpr unsigned kMostScoreThreads = 256;
+
+template <class S, int V, DType stored, int K>
+__global__ void __launch_bounds__(kMostScoreThreads, 2 * kRowBlocks<S>)
     forward_rows(const CrossEntropyParams p, const RowGroups groups) {
   const int64_t position = groups.row();
-  const bool inside = position < groups.rows;
+  const bool inside = position < groups.rows, writes = inside && groups.lane() == 0;
   const S* x = inside ? static_cast<const S*>(p.x) + position * groups.n : nullptr;
-  Computed<S> values[kHeld];
-  const auto powers = row_powers<S, V>(values, x, groups, p.dtype);
-  if (inside && groups.lane() == 0) put_loss(p, position, powers, read_one(x + p.target[position], p.dtype));
+  // Asked for before the scores, which it would have to wait for at the end.
+  const int64_t target = writes ? p.target[position] : 0;
+  Held<S, V> held[K];
+  const auto powers = row_powers<S, V, stored, false>(held, x, groups);
+  if (writes) put_loss(p, position, powers, read_one(x + target, stored));
 }
 
 template <class S>
@@ -65,8 +70,9 @@ __global__ void __launch_bounds__(256)
 }
 
 /// scale (exp(x - log_sum) - [class == target])
-template <class T>
+template <class S>
 struct Slope {
+  using T = Computed<S>;
   T scale, log_sum;
   int64_t target;
 
@@ -75,34 +81,34 @@ struct Slope {
         log_sum(static_cast<const T*>(p.log_sum)[position]),
         target(p.target[position]) {}
   __device__ T operator()(T x, int64_t c) const {
-    return scale == T(0) ? T(0) : scale * (device_exp(x - log_sum) - (c == target ? T(1) : T(0)));
+    return scale == T(0) ? T(0) : scale * (stored_exp<S>(x - log_sum) - (c == target ? T(1) : T(0)));
   }
 };
 
-template <class S, int V>
+template <class S, int V, DType stored, int K>
 __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
     backward_rows(const CrossEntropyParams p, const RowGroups groups) {
   using T = Computed<S>;
   const int64_t position = groups.row();
   if (position >= groups.rows) return;
-  const Slope<T> slope(p, position);
+  const Slope<S> slope(p, position);
   const S* x = static_cast<const S*>(p.x) + position * groups.n;
   S* grad_x = static_cast<S*>(p.grad_x) + position * groups.n;
   for (int64_t first = 0; first < groups.n; first += groups.part()) {
-    T values[kHeld];
-    load_part<S, V>(values, x, groups, first, p.dtype, T(0));
-    OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) values[i] = slope(values[i], first + groups.place<V>(i));
-    store_part<S, V>(values, grad_x, groups, first, p.dtype);
+    Held<S, V> held[K];
+    load_part<S, V, stored>(held, x, groups, first);
+    store_part<S, V, stored>(held, grad_x, groups, first, [&](T(&values)[V], int, unsigned at) {
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) values[v] = slope(values[v], first + at + v);
+    });
   }
 }
 
 template <class S>
 __global__ void __launch_bounds__(256)
     backward_columns(const CrossEntropyParams p, const ColumnGroups groups) {
-  using T = Computed<S>;
   if (!groups.inside()) return;
-  const Slope<T> slope(p, groups.column());
+  const Slope<S> slope(p, groups.column());
   const S* x = static_cast<const S*>(p.x) + groups.start();
   S* grad_x = static_cast<S*>(p.grad_x) + groups.start();
   for (int64_t c = threadIdx.y; c < groups.n; c += blockDim.y) {
@@ -112,35 +118,31 @@ __global__ void __launch_bounds__(256)
 }
 
 void forward(const CrossEntropyParams& p) {
-  dispatch_stored(p.dtype, [&]<class S>() {
-    if (p.inner != 1) {
+  if (p.inner != 1) {
+    return dispatch_stored(p.dtype, [&]<class S>() {
       const ColumnGroups groups{p.outer, p.classes, p.inner};
-      return OPSIN_LAUNCH(forward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
-    }
-    const RowGroups groups(p.outer, p.classes);
-    if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.classes, p.x)) {
-        return OPSIN_LAUNCH((forward_rows<S, kVector<S>>), groups.grid(), groups.block(), 0, p, groups);
-      }
-    }
-    OPSIN_LAUNCH((forward_rows<S, 1>), groups.grid(), groups.block(), 0, p, groups);
-  });
+      OPSIN_LAUNCH(forward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
+    });
+  }
+  const auto run = [&]<class S, int V, DType stored>() {
+    const RowGroups groups(p.outer, p.classes, kPacks<V> * V, kMostScoreThreads);
+    OPSIN_LAUNCH((forward_rows<S, V, stored, kPacks<V>>), groups.grid(), groups.block(), 0, p, groups);
+  };
+  dispatch_rows(p.dtype, p.classes, run, p.x);
 }
 
 void backward(const CrossEntropyParams& p) {
-  dispatch_stored(p.dtype, [&]<class S>() {
-    if (p.inner != 1) {
+  if (p.inner != 1) {
+    return dispatch_stored(p.dtype, [&]<class S>() {
       const ColumnGroups groups{p.outer, p.classes, p.inner};
-      return OPSIN_LAUNCH(backward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
-    }
-    const RowGroups groups(p.outer, p.classes);
-    if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.classes, p.x, p.grad_x)) {
-        return OPSIN_LAUNCH((backward_rows<S, kVector<S>>), groups.grid(), groups.block(), 0, p, groups);
-      }
-    }
-    OPSIN_LAUNCH((backward_rows<S, 1>), groups.grid(), groups.block(), 0, p, groups);
-  });
+      OPSIN_LAUNCH(backward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
+    });
+  }
+  const auto run = [&]<class S, int V, DType stored>() {
+    const RowGroups groups(p.outer, p.classes, kPacks<V> * V);
+    OPSIN_LAUNCH((backward_rows<S, V, stored, kPacks<V>>), groups.grid(), groups.block(), 0, p, groups);
+  };
+  dispatch_rows(p.dtype, p.classes, run, p.x, p.grad_x);
 }
 
 }  // namespace

@@ -183,19 +183,20 @@ struct ApplyParams {
   DType dtype;
 };
 
-template <class T, bool kGrad>
+/// V neighbouring channels.
+template <class T, int V, bool kGrad>
 struct Applied {
-  T mean, scale, offset, slope;
+  T mean[V], scale[V], offset[V], slope[V];
 
   __device__ void load(const Table<T>& table, int64_t c) {
-    mean = table.mean[c];
-    scale = table.scale[c];
-    offset = table.offset[c];
-    if constexpr (kGrad) slope = table.slope[c];
+    load_row(mean, table.mean + c);
+    load_row(scale, table.scale + c);
+    load_row(offset, table.offset + c);
+    if constexpr (kGrad) load_row(slope, table.slope + c);
   }
-  __device__ T operator()(T x, T g) const {
-    if constexpr (kGrad) return g * scale - offset - (x - mean) * slope;
-    return (x - mean) * scale + offset;
+  __device__ T operator()(T x, T g, int v) const {
+    if constexpr (kGrad) return g * scale[v] - offset[v] - (x - mean[v]) * slope[v];
+    return (x - mean[v]) * scale[v] + offset[v];
   }
 };
 
@@ -208,9 +209,8 @@ __global__ void __launch_bounds__(kThreads)
   using T = Computed<S>;
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * V;
   if (column >= p.columns) return;
-  Applied<T, kGrad> apply[V];
-  OPSIN_UNROLL
-  for (int v = 0; v < V; ++v) apply[v].load(table, column + v);
+  Applied<T, V, kGrad> apply;
+  apply.load(table, column);
   const S* x = static_cast<const S*>(p.x) + column;
   const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
   S* y = static_cast<S*>(p.y) + column;
@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(kThreads)
       widen(values, xs[k], p.dtype);
       if constexpr (kGrad) widen(gradients, gs[k], p.dtype);
       OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) values[v] = apply[v](values[v], gradients[v]);
+      for (int v = 0; v < V; ++v) values[v] = apply(values[v], gradients[v], v);
       pack_at<S, V>(y + r * p.columns) = narrow<S, V>(values, p.dtype);
     }
   }
@@ -247,9 +247,9 @@ __global__ void __launch_bounds__(kThreads) apply_rows(const ApplyParams p, cons
     T x[1], g[1] = {};
     widen(x, pack_at<S, 1>(static_cast<const S*>(p.x) + i), p.dtype);
     if constexpr (kGrad) widen(g, pack_at<S, 1>(static_cast<const S*>(p.g) + i), p.dtype);
-    Applied<T, kGrad> apply;
+    Applied<T, 1, kGrad> apply;
     apply.load(table, c);
-    const T y[1] = {apply(x[0], g[0])};
+    const T y[1] = {apply(x[0], g[0], 0)};
     pack_at<S, 1>(static_cast<S*>(p.y) + i) = narrow<S, 1>(y, p.dtype);
   }
 }
@@ -270,7 +270,8 @@ void dispatch_vectors(const ChannelShape& shape, Body&& body, Data... data) {
 int64_t count_slices(const ChannelShape& shape, int vector) {
   const int64_t rows = shape.batch * shape.inner;
   if (shape.columns) return ColumnTiles(rows, shape.channels, vector).slices();
-  return std::clamp<int64_t>(std::min(1024 / shape.channels, rows / (kThreads * 8)), 1, 1024);
+  return std::clamp<int64_t>(std::min(ColumnTiles::kBlocks / shape.channels, rows / (kThreads * 8)), 1,
+                             ColumnTiles::kBlocks);
 }
 
 template <class S, int V, bool kGrad>

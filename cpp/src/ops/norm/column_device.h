@@ -10,6 +10,7 @@ namespace opsin::cuda {
 /// and y rows at a time. Threads keep their columns.
 struct ColumnTiles {
   static constexpr unsigned kThreads = 256;
+  static constexpr int64_t kBlocks = 1056;  ///< Whole rounds for the 132 multiprocessors of a large GPU.
   int64_t rows, columns;
   unsigned x, y, tiles;
 
@@ -22,9 +23,21 @@ struct ColumnTiles {
   dim3 block() const { return dim3(x, y); }
   /// Parts that the rows are cut into, so that every GPU is busy but threads have some rows each.
   int64_t slices() const {
-    return std::clamp<int64_t>(std::min<int64_t>(1024 / tiles, rows / (int64_t{y} * 16)), 1, 1024);
+    return std::clamp<int64_t>(std::min<int64_t>(kBlocks / tiles, rows / (int64_t{y} * 16)), 1, kBlocks);
   }
 };
+
+/// V neighbours of a row of numbers; sixteen bytes at once, to which `from` is aligned if V > 1.
+template <int V, class T>
+__device__ __forceinline__ void load_row(T (&to)[V], const T* from) {
+  constexpr int kAtOnce = V > 1 ? kVector<T> : 1;
+  OPSIN_UNROLL
+  for (int v = 0; v < V; v += kAtOnce) {
+    const auto pack = pack_at<T, kAtOnce>(from + v);
+    OPSIN_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) to[v + i] = pack.value[i];
+  }
+}
 
 /// Two sums down the columns, of f and of f d, where d is x around a centre.
 enum class ColumnSum {
@@ -57,18 +70,17 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
     const S* x = static_cast<const S*>(p.x) + column;
     const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
     // What rounding took from the centre comes back apart.
-    T centre[V], rest[V];
-    OPSIN_UNROLL
-    for (int v = 0; v < V; ++v) {
-      if constexpr (kSum == ColumnSum::kMoments) {
-        // Any element does, if it is near the others.
-        T own[1];
-        widen(own, pack_at<S, 1>(x + v), p.dtype);
-        centre[v] = own[0];
-        rest[v] = 0;
-      } else if constexpr (kSum == ColumnSum::kGradients) {
-        centre[v] = static_cast<T>(p.centre[column + v]);
-        rest[v] = static_cast<T>(static_cast<double>(centre[v]) - p.centre[column + v]);
+    T centre[V], rest[V] = {};
+    if constexpr (kSum == ColumnSum::kMoments) {
+      // Any element does, if it is near the others.
+      widen(centre, pack_at<S, V>(x), p.dtype);
+    } else if constexpr (kSum == ColumnSum::kGradients) {
+      double exact[V];
+      load_row(exact, p.centre + column);
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) {
+        centre[v] = static_cast<T>(exact[v]);
+        rest[v] = static_cast<T>(static_cast<double>(centre[v]) - exact[v]);
       }
     }
     const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, int64_t r) {
@@ -145,24 +157,34 @@ void launch_column_sums(const ColumnTiles& tiles, const ColumnSumParams& p) {
                tiles.block(), bytes, p);
 }
 
-/// Threads that merge the slices of 32 columns.
-inline constexpr unsigned kMergeShares = 8;
+/// Threads that merge the slices of a column, 32 of which are neighbours.
+inline constexpr unsigned kMergeShares = 32;
 
 /// The total of `parts` for the column of this thread, all of whose block, (32, kMergeShares), must call it.
-__device__ __forceinline__ Pair<double> merge_parts(const double* parts, int64_t slices, int64_t columns,
+/// Only threads with threadIdx.y == 0 get it.
+template <class Part>
+__device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t slices, int64_t columns,
                                                     int64_t column) {
   __shared__ Pair<double> shared[kMergeShares][kWarpThreads];
+  constexpr int kLoads = 4;
   Pair<double> total{0, 0};
-  if (column < columns) {
-    for (int64_t s = threadIdx.y; s < slices; s += kMergeShares) {
-      const double* part = parts + 2 * s * columns + column;
-      total = Sum{}(total, Pair<double>{part[0], part[columns]});
+  for (int64_t s = threadIdx.y; s < slices && column < columns; s += kLoads * int64_t{kMergeShares}) {
+    Pair<double> values[kLoads];
+    OPSIN_UNROLL
+    for (int k = 0; k < kLoads; ++k) {
+      const int64_t slice = s + k * int64_t{kMergeShares};
+      const Part* part = parts + 2 * slice * columns + column;
+      values[k] = slice < slices
+                      ? Pair<double>{static_cast<double>(part[0]), static_cast<double>(part[columns])}
+                      : Pair<double>{0, 0};
     }
+    OPSIN_UNROLL
+    for (int k = 0; k < kLoads; ++k) total = Sum{}(total, values[k]);
   }
   shared[threadIdx.y][threadIdx.x] = total;
   __syncthreads();
-  total = shared[0][threadIdx.x];
-  for (unsigned y = 1; y < kMergeShares; ++y) total = Sum{}(total, shared[y][threadIdx.x]);
+  for (unsigned y = 1; threadIdx.y == 0 && y < kMergeShares; ++y)
+    total = Sum{}(total, shared[y][threadIdx.x]);
   return total;
 }
 

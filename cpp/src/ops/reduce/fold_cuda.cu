@@ -41,7 +41,7 @@ struct MappedSum : SumFold<Value> {
   using T = Value;
   using Acc = typename SumFold<Value>::Acc;
   using Shift = std::conditional_t<is_float<T>, double, int>;
-  static constexpr int kLoads = is_float<T> ? 1 : 4;
+  static constexpr int kLoads = is_float<T> ? 2 : 4;
 
   __device__ static Shift shift(const FoldNumbers& p, int64_t output) {
     if constexpr (is_float<T>) {

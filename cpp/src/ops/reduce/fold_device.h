@@ -39,8 +39,10 @@ struct FoldDims {
     wide = count > std::numeric_limits<uint32_t>::max();
   }
 
+  /// `flat`: there is one dimension, which is known when the kernel is compiled.
+  template <bool flat = false>
   __device__ int64_t offset(int64_t i) const {
-    if (rank == 1) return i * strides[0];
+    if (flat || rank == 1) return i * strides[0];
     int64_t offset = 0;
     if (wide) {
       for (int d = 0; d + 1 < rank; ++d) {
@@ -105,15 +107,23 @@ struct Element<AnyInteger> {
   static constexpr int kVector = 1;
 };
 
+/// N neighbours as they lie in memory. Read first and converted later, so that several reads are on their way
+/// at once: what lies in memory is asked at run time, and compilers move no load past a branch.
 template <class S, int N>
-__device__ __forceinline__ void read_elements(typename Element<S>::type (&to)[N], const char* from,
-                                              DType stored) {
-  if constexpr (std::is_same_v<S, AnyInteger>) {
-    load(to, from, stored);
-  } else {
-    widen(to, pack_at<S, N>(reinterpret_cast<const S*>(from)), stored);
+struct Fetched {
+  Pack<S, N> pack;
+  __device__ void read(const char* from, DType) { pack = pack_at<S, N>(reinterpret_cast<const S*>(from)); }
+  __device__ void get(Computed<S> (&to)[N], DType stored) const { widen(to, pack, stored); }
+};
+template <int N>
+struct Fetched<AnyInteger, N> {
+  int64_t values[N];
+  __device__ void read(const char* from, DType stored) { load(values, from, stored); }
+  __device__ void get(int64_t (&to)[N], DType) const {
+    OPSIN_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = values[i];
   }
-}
+};
 
 inline constexpr unsigned kFoldThreads = 256;
 
@@ -127,8 +137,8 @@ __device__ __forceinline__ void put_state(const FoldLaunch& a, const typename F:
 }
 
 /// Outputs whose elements are neighbours: `width` threads share one. blockIdx.y is the slice.
-template <class F, class S, int V>
-__device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
+template <class F, class S, int V, bool flat>
+__global__ void __launch_bounds__(kFoldThreads) fold_rows(const FoldLaunch a) {
   using T = typename F::T;
   constexpr int kLoads = F::kLoads;
   __shared__ typename F::Acc shared[kBlockWarps];
@@ -142,17 +152,24 @@ __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
     const int64_t end = runs * (blockIdx.y + 1) / a.slices * V;
     int64_t r = runs * blockIdx.y / a.slices * V + static_cast<int64_t>(lane) * V;
     for (; kLoads > 1 && r + (kLoads - 1) * step < end; r += kLoads * step) {
-      T values[kLoads][V];
+      int64_t offsets[kLoads];
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) offsets[k] = a.reduced.template offset<flat>(r + k * step);
+      Fetched<S, V> fetched[kLoads];
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) fetched[k].read(x + offsets[k], a.numbers.dtype);
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
-        read_elements<S>(values[k], x + a.reduced.offset(r + k * step), a.numbers.dtype);
+        T values[V];
+        fetched[k].get(values, a.numbers.dtype);
+        F::take(acc, values, r + k * step, 1, shift, a.numbers);
       }
-      OPSIN_UNROLL
-      for (int k = 0; k < kLoads; ++k) F::take(acc, values[k], r + k * step, 1, shift, a.numbers);
     }
     for (; r < end; r += step) {
+      Fetched<S, V> fetched;
+      fetched.read(x + a.reduced.template offset<flat>(r), a.numbers.dtype);
       T values[V];
-      read_elements<S>(values, x + a.reduced.offset(r), a.numbers.dtype);
+      fetched.get(values, a.numbers.dtype);
       F::take(acc, values, r, 1, shift, a.numbers);
     }
   }
@@ -162,8 +179,8 @@ __device__ __forceinline__ void fold_rows_by(const FoldLaunch& a) {
 
 /// Outputs that are neighbours: a thread has V of them, and a block's rows of threads share the reduced
 /// elements.
-template <class F, class S, int V>
-__device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
+template <class F, class S, int V, bool flat>
+__global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a) {
   using T = typename F::T;
   constexpr int kLoads = F::kLoads;
   OPSIN_SHARED(typename F::Acc, shared);
@@ -180,11 +197,15 @@ __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
     const int64_t end = a.reduced.count * (blockIdx.y + 1) / a.slices, step = blockDim.y;
     int64_t r = a.reduced.count * blockIdx.y / a.slices + threadIdx.y;
     for (; kLoads > 1 && r + (kLoads - 1) * step < end; r += kLoads * step) {
+      int64_t offsets[kLoads];
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) offsets[k] = a.reduced.template offset<flat>(r + k * step);
+      Fetched<S, V> fetched[kLoads];
+      OPSIN_UNROLL
+      for (int k = 0; k < kLoads; ++k) fetched[k].read(x + offsets[k], a.numbers.dtype);
       T values[kLoads][V];
       OPSIN_UNROLL
-      for (int k = 0; k < kLoads; ++k) {
-        read_elements<S>(values[k], x + a.reduced.offset(r + k * step), a.numbers.dtype);
-      }
+      for (int k = 0; k < kLoads; ++k) fetched[k].get(values[k], a.numbers.dtype);
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
         T column[kLoads];
@@ -194,8 +215,10 @@ __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
       }
     }
     for (; r < end; r += step) {
+      Fetched<S, V> fetched;
+      fetched.read(x + a.reduced.template offset<flat>(r), a.numbers.dtype);
       T values[V];
-      read_elements<S>(values, x + a.reduced.offset(r), a.numbers.dtype);
+      fetched.get(values, a.numbers.dtype);
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
         const T one[1] = {values[v]};
@@ -220,48 +243,54 @@ __device__ __forceinline__ void fold_columns_by(const FoldLaunch& a) {
   for (int v = 0; v < V; ++v) put_state<F>(a, own[v * blockDim.x], first + v);
 }
 
-template <class F, class S>
-__global__ void __launch_bounds__(kFoldThreads) fold_rows(const FoldLaunch a, bool vectors) {
-  if constexpr (Element<S>::kVector > 1) {
-    if (vectors) return fold_rows_by<F, S, Element<S>::kVector>(a);
-  }
-  fold_rows_by<F, S, 1>(a);
-}
-
-template <class F, class S>
-__global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a, bool vectors) {
-  if constexpr (Element<S>::kVector > 1) {
-    if (vectors) return fold_columns_by<F, S, Element<S>::kVector>(a);
-  }
-  fold_columns_by<F, S, 1>(a);
-}
-
-/// A warp merges the slices of an output.
+/// Merges the slices of each output, which `width` threads share.
 template <class F>
 __global__ void __launch_bounds__(kFoldThreads) fold_slices(const FoldLaunch a) {
-  const int64_t output =
-      static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
-  const unsigned lane = threadIdx.x % kWarpThreads;
+  __shared__ typename F::Acc shared[kBlockWarps];
+  constexpr int kLoads = 4;
+  const int64_t output = static_cast<int64_t>(blockIdx.x) * (blockDim.x / a.width) + threadIdx.x / a.width;
+  const unsigned lane = threadIdx.x & (a.width - 1);
   const auto* parts = static_cast<const typename F::Acc*>(a.parts) + output * a.slices;
+  const bool inside = output < a.kept.count;
   typename F::Acc acc = F::identity();
-  if (output < a.kept.count) {
-    for (int64_t s = lane; s < a.slices; s += kWarpThreads) acc = typename F::Merge{}(acc, parts[s]);
+  for (int64_t s = lane; inside && s < a.slices; s += kLoads * static_cast<int64_t>(a.width)) {
+    typename F::Acc states[kLoads];
+    OPSIN_UNROLL
+    for (int k = 0; k < kLoads; ++k) {
+      const int64_t slice = s + k * static_cast<int64_t>(a.width);
+      states[k] = slice < a.slices ? parts[slice] : F::identity();
+    }
+    OPSIN_UNROLL
+    for (int k = 0; k < kLoads; ++k) acc = typename F::Merge{}(acc, states[k]);
   }
-  acc = warp_reduce<typename F::Merge>(acc);
-  if (lane == 0 && output < a.kept.count) F::finish(acc, a.numbers, output);
+  acc = group_reduce<typename F::Merge>(acc, a.width, shared);
+  if (lane == 0 && inside) F::finish(acc, a.numbers, output);
 }
 
 /// Blocks that keep every GPU busy; few outputs are cut into slices until there are as many.
-inline constexpr int64_t kFoldBlocks = 1024;
+inline constexpr int64_t kFoldBlocks = 1056;
+/// As many outputs keep it busy with a warp each.
+inline constexpr int64_t kManyOutputs = 4096;
 
 inline int64_t count_slices(int64_t blocks, int64_t most) {
   return std::clamp<int64_t>(std::min(kFoldBlocks / std::max<int64_t>(1, blocks), most), 1, kFoldBlocks);
 }
 
 template <class F>
-void merge_slices(const FoldLaunch& a) {
+void merge_slices(FoldLaunch a) {
   if (a.slices == 1) return;
-  OPSIN_LAUNCH(fold_slices<F>, grid_for(a.kept.count * kWarpThreads, kFoldThreads, ~0u), kFoldThreads, 0, a);
+  a.width = a.slices > 4 * kWarpThreads ? kFoldThreads : kWarpThreads;
+  OPSIN_LAUNCH(fold_slices<F>, grid_for(a.kept.count * a.width, kFoldThreads, ~0u), kFoldThreads, 0, a);
+}
+
+/// Calls body<V, flat>() for elements stored as S.
+template <class S, class Body>
+void dispatch_fold(bool vectors, bool flat, Body&& body) {
+  if constexpr (Element<S>::kVector > 1) {
+    if (vectors && flat) return body.template operator()<Element<S>::kVector, true>();
+    if (vectors) return body.template operator()<Element<S>::kVector, false>();
+  }
+  body.template operator()<1, false>();
 }
 
 template <class F, class S>
@@ -284,13 +313,16 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   if (shape.rows) {
     const int64_t runs = a.reduced.count / width;
     while (a.width < kWarpThreads && a.width * 2 < runs) a.width *= 2;
-    if (runs >= 512) a.width = kFoldThreads;
+    // A block each where there are few outputs.
+    if (runs >= 512 && a.kept.count < kManyOutputs) a.width = kFoldThreads;
     const int64_t of_block = kFoldThreads / a.width, blocks = (a.kept.count + of_block - 1) / of_block;
     a.slices = a.width == kFoldThreads ? count_slices(blocks, runs / (kFoldThreads * 8)) : 1;
     const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
     a.parts = parts.get();
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-    OPSIN_LAUNCH((fold_rows<F, S>), grid, kFoldThreads, 0, a, vectors);
+    dispatch_fold<S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
+      OPSIN_LAUNCH((fold_rows<F, S, V, flat>), grid, kFoldThreads, 0, a);
+    });
     merge_slices<F>(a);
     return;
   }
@@ -304,8 +336,10 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-  OPSIN_LAUNCH((fold_columns<F, S>), grid, dim3(x, y),
-               static_cast<size_t>(x * y * width) * sizeof(typename F::Acc), a, vectors);
+  const size_t shared_bytes = static_cast<size_t>(x * y * width) * sizeof(typename F::Acc);
+  dispatch_fold<S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
+    OPSIN_LAUNCH((fold_columns<F, S, V, flat>), grid, dim3(x, y), shared_bytes, a);
+  });
   merge_slices<F>(a);
 }
 

@@ -9,38 +9,39 @@ namespace cuda {
 namespace {
 
 /// y = exp(x - max) / sum, or log y = (x - max) - log(sum).
-template <class T>
+template <class S>
 struct Finish {
+  using T = Computed<S>;
   T base, last;
   bool log;
 
   __device__ Finish(Powers<T> powers, bool log_)
       : base(base_of(powers.max)), last(log_ ? device_log(powers.sum) : T(1) / powers.sum), log(log_) {}
-  __device__ T operator()(T x) const { return log ? (x - base) - last : device_exp(x - base) * last; }
+  __device__ T operator()(T x) const { return log ? (x - base) - last : stored_exp<S>(x - base) * last; }
 };
 
-template <class S, int V>
+template <class S, int V, DType stored, int K, bool kOnce>
 __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
     forward_rows(const SoftmaxParams p, const RowGroups groups) {
   using T = Computed<S>;
   const bool inside = groups.row() < groups.rows;
   const S* x = inside ? static_cast<const S*>(p.x) + groups.row() * groups.n : nullptr;
   S* y = inside ? static_cast<S*>(p.y) + groups.row() * groups.n : nullptr;
-  T values[kHeld];
-  const Finish<T> finish(row_powers<S, V>(values, x, groups, p.dtype), p.log);
-  for (int64_t first = 0; first < groups.n; first += groups.part()) {
-    if (!groups.held()) load_part<S, V>(values, x, groups, first, p.dtype, T(0));
-    OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) values[i] = finish(values[i]);
-    store_part<S, V>(values, y, groups, first, p.dtype);
+  Held<S, V> held[K];
+  const Finish<S> finish(row_powers<S, V, stored, kOnce>(held, x, groups), p.log);
+  for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
+    if (!kOnce) load_part<S, V, stored>(held, x, groups, first);
+    store_part<S, V, stored>(held, y, groups, first, [&](T(&values)[V], int, unsigned) {
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) values[v] = finish(values[v]);
+    });
   }
 }
 
 template <class S>
 __global__ void __launch_bounds__(256) forward_columns(const SoftmaxParams p, const ColumnGroups groups) {
-  using T = Computed<S>;
   const S* x = static_cast<const S*>(p.x);
-  const Finish<T> finish(column_powers(x, groups, p.dtype), p.log);
+  const Finish<S> finish(column_powers(x, groups, p.dtype), p.log);
   if (!groups.inside()) return;
   x += groups.start();
   S* y = static_cast<S*>(p.y) + groups.start();
@@ -54,12 +55,12 @@ template <class T>
 __device__ __forceinline__ T term(T g, T y, bool log) {
   return log ? g : g * y;
 }
-template <class T>
+template <class S, class T>
 __device__ __forceinline__ T slope(T g, T y, T sum, bool log) {
-  return log ? g - device_exp(y) * sum : y * (g - sum);
+  return log ? g - stored_exp<S>(y) * sum : y * (g - sum);
 }
 
-template <class S, int V>
+template <class S, int V, DType stored, int K, bool kOnce>
 __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
     backward_rows(const SoftmaxBackwardParams p, const RowGroups groups) {
   using T = Computed<S>;
@@ -69,22 +70,35 @@ __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
   const S* g = inside ? static_cast<const S*>(p.grad_y) + at : nullptr;
   const S* y = inside ? static_cast<const S*>(p.y) + at : nullptr;
   S* grad_x = inside ? static_cast<S*>(p.grad_x) + at : nullptr;
-  T gs[kHeld], ys[kHeld], sum = 0;
-  for (int64_t first = 0; first < groups.n; first += groups.part()) {
-    load_part<S, V>(gs, g, groups, first, p.dtype, T(0));
-    load_part<S, V>(ys, y, groups, first, p.dtype, T(0));
+  Held<S, V> gs[K], ys[K];
+  T sum = 0;
+  for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
+    load_part<S, V, stored>(gs, g, groups, first);
+    load_part<S, V, stored>(ys, y, groups, first);
     OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) sum += term(gs[i], ys[i], p.log);
+    for (int k = 0; k < K; ++k) {
+      T g_values[V], y_values[V], part = 0;
+      widen_held<S, V, stored>(g_values, gs[k]);
+      widen_held<S, V, stored>(y_values, ys[k]);
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) part += term(g_values[v], y_values[v], p.log);
+      sum += part;
+    }
   }
   sum = group_reduce<Sum>(sum, groups.width, shared);
-  for (int64_t first = 0; first < groups.n; first += groups.part()) {
-    if (!groups.held()) {
-      load_part<S, V>(gs, g, groups, first, p.dtype, T(0));
-      load_part<S, V>(ys, y, groups, first, p.dtype, T(0));
+  forget_widened(gs);
+  forget_widened(ys);
+  for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
+    if (!kOnce) {
+      load_part<S, V, stored>(gs, g, groups, first);
+      load_part<S, V, stored>(ys, y, groups, first);
     }
-    OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) gs[i] = slope(gs[i], ys[i], sum, p.log);
-    store_part<S, V>(gs, grad_x, groups, first, p.dtype);
+    store_part<S, V, stored>(gs, grad_x, groups, first, [&](T(&values)[V], int k, unsigned) {
+      T y_values[V];
+      widen_held<S, V, stored>(y_values, ys[k]);
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) values[v] = slope<S>(values[v], y_values[v], sum, p.log);
+    });
   }
 }
 
@@ -108,40 +122,43 @@ __global__ void __launch_bounds__(256)
   S* grad_x = static_cast<S*>(p.grad_x) + groups.start();
   for (int64_t i = threadIdx.y; i < groups.n; i += blockDim.y) {
     const int64_t at = i * groups.inner;
-    write_one(slope(read_one(g + at, p.dtype), read_one(y + at, p.dtype), sum, p.log), grad_x + at, p.dtype);
+    write_one(slope<S>(read_one(g + at, p.dtype), read_one(y + at, p.dtype), sum, p.log), grad_x + at,
+              p.dtype);
   }
 }
 
 void forward(const SoftmaxParams& p) {
-  dispatch_stored(p.dtype, [&]<class S>() {
-    if (p.inner != 1) {
+  if (p.inner != 1) {
+    return dispatch_stored(p.dtype, [&]<class S>() {
       const ColumnGroups groups{p.outer, p.n, p.inner};
-      return OPSIN_LAUNCH(forward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
-    }
-    const RowGroups groups(p.outer, p.n);
-    if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.n, p.x, p.y)) {
-        return OPSIN_LAUNCH((forward_rows<S, kVector<S>>), groups.grid(), groups.block(), 0, p, groups);
-      }
-    }
-    OPSIN_LAUNCH((forward_rows<S, 1>), groups.grid(), groups.block(), 0, p, groups);
-  });
+      OPSIN_LAUNCH(forward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
+    });
+  }
+  const auto run = [&]<class S, int V, DType stored>() {
+    const RowGroups groups(p.outer, p.n, kPacks<V> * V);
+    dispatch_held<V>(groups.held(), [&]<bool kOnce>() {
+      OPSIN_LAUNCH((forward_rows<S, V, stored, kPacks<V>, kOnce>), groups.grid(), groups.block(), 0, p,
+                   groups);
+    });
+  };
+  dispatch_rows(p.dtype, p.n, run, p.x, p.y);
 }
 
 void backward(const SoftmaxBackwardParams& p) {
-  dispatch_stored(p.dtype, [&]<class S>() {
-    if (p.inner != 1) {
+  if (p.inner != 1) {
+    return dispatch_stored(p.dtype, [&]<class S>() {
       const ColumnGroups groups{p.outer, p.n, p.inner};
-      return OPSIN_LAUNCH(backward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
-    }
-    const RowGroups groups(p.outer, p.n);
-    if constexpr (sizeof(S) < 8) {
-      if (fits_vectors<S>(p.n, p.grad_y, p.y, p.grad_x)) {
-        return OPSIN_LAUNCH((backward_rows<S, kVector<S>>), groups.grid(), groups.block(), 0, p, groups);
-      }
-    }
-    OPSIN_LAUNCH((backward_rows<S, 1>), groups.grid(), groups.block(), 0, p, groups);
-  });
+      OPSIN_LAUNCH(backward_columns<S>, groups.grid(), groups.block(), 0, p, groups);
+    });
+  }
+  const auto run = [&]<class S, int V, DType stored>() {
+    const RowGroups groups(p.outer, p.n, kPacks<V> * V);
+    dispatch_held<V>(groups.held(), [&]<bool kOnce>() {
+      OPSIN_LAUNCH((backward_rows<S, V, stored, kPacks<V>, kOnce>), groups.grid(), groups.block(), 0, p,
+                   groups);
+    });
+  };
+  dispatch_rows(p.dtype, p.n, run, p.grad_y, p.y, p.grad_x);
 }
 
 }  // namespace

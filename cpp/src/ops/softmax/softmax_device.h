@@ -23,53 +23,74 @@ __device__ __forceinline__ T base_of(T max) {
   return max == -std::numeric_limits<T>::infinity() ? T(0) : max;
 }
 
+template <class S>
 struct MergePowers {
   template <class T>
   __device__ __forceinline__ Powers<T> operator()(Powers<T> a, Powers<T> b) const {
     const T max = MaxNumber{}(a.max, b.max), base = base_of(max);
-    return {max, a.sum * device_exp(a.max - base) + b.sum * device_exp(b.max - base)};
+    return {max, a.sum * stored_exp<S>(a.max - base) + b.sum * stored_exp<S>(b.max - base)};
   }
 };
 
 /// Takes N more elements.
-template <class T, int N>
-__device__ __forceinline__ void add_powers(Powers<T>& powers, const T (&x)[N]) {
+template <class S, int N>
+__device__ __forceinline__ void add_powers(Powers<Computed<S>>& powers, const Computed<S> (&x)[N]) {
+  using T = Computed<S>;
   T max = powers.max;
   OPSIN_UNROLL
-  for (int i = 0; i < N; ++i) max = x[i] > max ? x[i] : max;
+  for (int i = 0; i < N; ++i) max = MaxNumber{}(x[i], max);
   const T base = base_of(max);
   T sum = 0;
   OPSIN_UNROLL
-  for (int i = 0; i < N; ++i) sum += device_exp(x[i] - base);
-  powers = {max, powers.sum * device_exp(powers.max - base) + sum};
+  for (int i = 0; i < N; ++i) sum += stored_exp<S>(x[i] - base);
+  powers = {max, powers.sum * stored_exp<S>(powers.max - base) + sum};
+}
+
+/// The largest of the vectors of a thread, or `max`.
+template <class S, int V, DType stored, int K>
+__device__ __forceinline__ Computed<S> max_of(const Held<S, V> (&x)[K], Computed<S> max) {
+  OPSIN_UNROLL
+  for (int k = 0; k < K; ++k) {
+    Computed<S> values[V];
+    widen_held<S, V, stored>(values, x[k]);
+    OPSIN_UNROLL
+    for (int v = 0; v < V; ++v) max = MaxNumber{}(values[v], max);
+  }
+  return max;
+}
+/// The sum of their exp(x - base).
+template <class S, int V, DType stored, int K>
+__device__ __forceinline__ Computed<S> powers_of(const Held<S, V> (&x)[K], Computed<S> base) {
+  Computed<S> sum = 0;
+  OPSIN_UNROLL
+  for (int k = 0; k < K; ++k) {
+    Computed<S> values[V], part = 0;
+    widen_held<S, V, stored>(values, x[k]);
+    OPSIN_UNROLL
+    for (int v = 0; v < V; ++v) part += stored_exp<S>(values[v] - base);
+    sum += part;
+  }
+  return sum;
 }
 
 /// Of a row, for all threads of its group. A row that is held is left in `x`.
-template <class S, int V>
-__device__ __forceinline__ Powers<Computed<S>> row_powers(Computed<S> (&x)[kHeld], const S* row,
-                                                          const RowGroups& groups, DType stored) {
+template <class S, int V, DType stored, bool kOnce, int K>
+__device__ __forceinline__ Powers<Computed<S>> row_powers(Held<S, V> (&x)[K], const S* row,
+                                                          const RowGroups& groups) {
   using T = Computed<S>;
   __shared__ Powers<T> shared[kBlockWarps];
-  auto* numbers = reinterpret_cast<T*>(shared);
-  constexpr T kMissing = -std::numeric_limits<T>::infinity();
-  if (groups.held()) {
-    load_part<S, V>(x, row, groups, 0, stored, kMissing);
-    T max = kMissing;
-    OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) max = x[i] > max ? x[i] : max;
-    max = group_reduce<MaxNumber>(max, groups.width, numbers);
-    const T base = base_of(max);
-    T sum = 0;
-    OPSIN_UNROLL
-    for (int i = 0; i < kHeld; ++i) sum += device_exp(x[i] - base);
-    return {max, group_reduce<Sum>(sum, groups.width, numbers)};
-  }
   Powers<T> powers = no_powers<T>();
-  for (int64_t first = 0; first < groups.n; first += groups.part()) {
-    load_part<S, V>(x, row, groups, first, stored, kMissing);
-    add_powers(powers, x);
+  for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
+    load_part<S, V, stored, Missing::kLowest>(x, row, groups, first);
+    const T max = max_of<S, V, stored>(x, powers.max), base = base_of(max);
+    forget_widened(x);
+    powers = {max, powers.sum * stored_exp<S>(powers.max - base) + powers_of<S, V, stored>(x, base)};
+    forget_widened(x);
   }
-  return group_reduce<MergePowers>(powers, groups.width, shared);
+  // One power per lane, rather than two per step of a tree.
+  const T max = lanes_reduce<MaxNumber>(powers.max, groups.width), base = base_of(max);
+  powers = {max, lanes_reduce<Sum>(powers.sum * stored_exp<S>(powers.max - base), groups.width)};
+  return groups.width > kWarpThreads ? warps_reduce<MergePowers<S>>(powers, shared) : powers;
 }
 
 /// How blocks of threads go down columns: `inner` columns of n rows in each of `outer` blocks of memory.
@@ -135,14 +156,14 @@ __device__ __forceinline__ Powers<Computed<S>> column_powers(const S* x, const C
       T values[kLoads];
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) values[k] = read_one(from + (i + k * step) * groups.inner, stored);
-      add_powers(powers, values);
+      add_powers<S>(powers, values);
     }
     for (; i < groups.n; i += step) {
       const T value[1] = {read_one(from + i * groups.inner, stored)};
-      add_powers(powers, value);
+      add_powers<S>(powers, value);
     }
   }
-  return column_reduce<MergePowers>(powers, shared);
+  return column_reduce<MergePowers<S>>(powers, shared);
 }
 
 }  // namespace opsin::cuda
