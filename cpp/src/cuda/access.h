@@ -104,19 +104,8 @@ __host__ __device__ inline uint16_t narrow(float value, DType stored) {
   return stored == kFloat16 ? float_to_half(value) : float_to_bfloat(value);
 }
 
-/// Two of them as they lie in memory, the first in the low half; GPUs convert both at once.
 __host__ __device__ inline uint32_t narrow_pair(float first, float second, DType stored) {
-#if defined(__CUDA_ARCH__)
-  uint32_t bits;
-  if (stored == kFloat16) {
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
-  } else {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
-  }
-  return bits;
-#else
-  return narrow(first, stored) | static_cast<uint32_t>(narrow(second, stored)) << 16;
-#endif
+  return stored == kFloat16 ? floats_to_halves(first, second) : floats_to_bfloats(first, second);
 }
 
 /// N neighbours that are loaded or stored at once.

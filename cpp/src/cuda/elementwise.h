@@ -84,7 +84,13 @@ struct Chunk<float, N> {
       for (int i = 0; i < N; ++i) to[i] = __builtin_bit_cast(float, words[i]);
     } else {
       OPSIN_UNROLL
-      for (int i = 0; i < N; ++i) to[i] = widen(static_cast<uint16_t>(words[i / 2] >> i % 2 * 16), stored);
+      for (int i = 0; i < N; i += 2) {
+        if (stored == kFloat16) {
+          halves_to_floats(words[i / 2], to[i], to[i + 1]);
+        } else {
+          bfloats_to_floats(words[i / 2], to[i], to[i + 1]);
+        }
+      }
     }
   }
 };
