@@ -2,6 +2,8 @@
 // normalizations share.
 #pragma once
 
+#include "norm_kernels.h"
+
 #include "cuda/vectors.h"
 
 namespace opsin::cuda {
@@ -41,9 +43,10 @@ __device__ __forceinline__ void load_row(T (&to)[V], const T* from) {
 
 /// Two sums down the columns, of f and of f d, where d is x around a centre.
 enum class ColumnSum {
-  kMoments,      ///< f = d, around a number per column.
-  kGradients,    ///< f = g, around a number per column.
-  kRowGradients  ///< f = g, around a number per row and times another.
+  kMoments,          ///< f = d, around a number per column.
+  kGradients,        ///< f = g, around a number per column.
+  kMaskedGradients,  ///< f = g where (x - centre) scale + offset is positive, around a number per column.
+  kRowGradients      ///< f = g, around a number per row and times another.
 };
 
 struct ColumnSumParams {
@@ -54,6 +57,8 @@ struct ColumnSumParams {
   int64_t rows, columns, slices;
   DType dtype;
   double* parts;  ///< [slice][2][columns]
+  /// For masks: [3][columns], centre, scale and offset.
+  const void* numbers = nullptr;
 };
 
 /// Threads sum in what x is computed in, blocks in float64.
@@ -61,6 +66,7 @@ template <class S, int V, ColumnSum kSum>
 __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(const ColumnSumParams p) {
   using T = Computed<S>;
   constexpr bool kByRow = kSum == ColumnSum::kRowGradients, kGrad = kSum != ColumnSum::kMoments;
+  constexpr bool kMask = kSum == ColumnSum::kMaskedGradients;
   constexpr int kLoads = 4;
   OPSIN_SHARED(double, shared);
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
@@ -70,11 +76,16 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
     const S* x = static_cast<const S*>(p.x) + column;
     const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
     // What rounding took from the centre comes back apart.
-    T centre[V], rest[V] = {};
+    T centre[V], rest[V] = {}, scale[V], offset[V];
+    const T least = static_cast<T>(least_positive(p.dtype));
+    if constexpr (kMask) {
+      load_row(scale, static_cast<const T*>(p.numbers) + p.columns + column);
+      load_row(offset, static_cast<const T*>(p.numbers) + 2 * p.columns + column);
+    }
     if constexpr (kSum == ColumnSum::kMoments) {
       // Any element does, if it is near the others.
       widen(centre, pack_at<S, V>(x), p.dtype);
-    } else if constexpr (kSum == ColumnSum::kGradients) {
+    } else if constexpr (!kByRow) {
       double exact[V];
       load_row(exact, p.centre + column);
       OPSIN_UNROLL
@@ -103,6 +114,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
         }
         T f = d;
         if constexpr (kGrad) f = gs[v];
+        if constexpr (kMask) f *= (xs[v] - centre[v]) * scale[v] + offset[v] > least ? T(1) : T(0);
         first[v] += f;
         second[v] += f * d;
       }
