@@ -203,8 +203,17 @@ void Tails::compute(Storage& storage, Lock& lock) {
     const StreamScope scope(storage.device, pending->stream);
     computed = pending->tail.compute(pending->tail, has_free_base(*pending));
   }
-  std::swap(storage.data, computed.impl()->storage->data);
-  lock.dropped_.push_back(unlink(*pending));
+  settle(storage, computed, lock);
+}
+
+void Tails::fulfil(const Tensor& x, const Tensor& elements) {
+  Lock lock;
+  if (x.impl()->storage->pending_) settle(*x.impl()->storage, elements, lock);
+}
+
+void Tails::settle(Storage& storage, const Tensor& elements, Lock& lock) {
+  std::swap(storage.data, elements.impl()->storage->data);
+  lock.dropped_.push_back(unlink(*storage.pending_));
   // Another thread may drop the storage from here on.
   storage.state.fetch_and(static_cast<uint8_t>(~Storage::kPending), std::memory_order_release);
 }

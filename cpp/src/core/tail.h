@@ -57,6 +57,9 @@ class OPSIN_API Tails {
   static std::optional<Tail> peek(const Tensor& x, Tail::Kind kind);
   /// Replaces the tail that peek() found in `x`. False if it is no longer pending, or cannot wait.
   static bool replace(const Tensor& x, const Tail& tail);
+  /// Gives `x`, if it is still pending, its elements, which somebody computed on the way: the memory of
+  /// `elements`, which has none from then on.
+  static void fulfil(const Tensor& x, const Tensor& elements);
 
   /// Says, as long as nobody writes `y` after `version`, that it is relu(batch norm) by `numbers`.
   static void set_origin(const Tensor& y, const Tensor& numbers, uint32_t version);
@@ -72,6 +75,7 @@ class OPSIN_API Tails {
   friend class TensorImpl;
 
   static void compute(Storage& storage, Lock& lock);
+  static void settle(Storage& storage, const Tensor& elements, Lock& lock);
   /// Computes what awaits `storage`.
   static void compute_awaiting(Storage& storage, Lock& lock);
   static void drop(Storage& storage);

@@ -95,9 +95,14 @@ struct BatchNorm {
       return;
     }
     const Tensor x = contiguous(input), w = floating(weight), numbers = ctx.saved(3);
-    // The gradient of a ReLU that took the output, by which it passes here unwritten.
-    const Tensor before_relu = unmasked(ctx.grad(), x, numbers);
-    const Tensor g = aligned(before_relu.defined() ? before_relu : ctx.grad(), x);
+    // The gradient of a ReLU is masked on the way: by what made its output from x, or else by the output,
+    // when the masked gradient is written for whoever else wants it.
+    const bool sums = p.training || ctx.needs(1) || ctx.needs(2);
+    std::optional<Tail> relu = masked_gradient(ctx.grad(), x);
+    const bool by_numbers = relu && is_mask_of(*relu, x, numbers);
+    if (!by_numbers && !sums) relu.reset();
+    const Tensor g = relu ? relu->base : aligned(ctx.grad(), x);
+    const Tensor masked = relu && !by_numbers ? empty_as(x) : Tensor();
     const DType compute = compute_type(x.dtype());
     const auto gradient = [&](size_t i) {
       if (!ctx.needs(i)) return Tensor();
@@ -112,10 +117,13 @@ struct BatchNorm {
       const auto* mean = statistics.data<double>();
       batch_norm_backward.get(x.device(), x.dtype())(
           {shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
-           before_relu.defined() ? numbers.impl()->data() : nullptr, numbers_of(w), mean, mean + x.size(1),
-           p.training, grad_x.defined() ? grad_x.impl()->mutable_physical_data() : nullptr,
+           by_numbers ? numbers.impl()->data() : nullptr,
+           masked.defined() ? relu->other.impl()->physical_data() : nullptr,
+           masked.defined() ? masked.impl()->mutable_physical_data() : nullptr, numbers_of(w), mean,
+           mean + x.size(1), p.training, grad_x.defined() ? grad_x.impl()->mutable_physical_data() : nullptr,
            data_of(grad_weight), data_of(grad_bias)});
     }
+    if (masked.defined()) Tails::fulfil(ctx.grad(), masked);
     ctx.set(0, grad_x);
     ctx.set(1, grad_weight);
     ctx.set(2, grad_bias);

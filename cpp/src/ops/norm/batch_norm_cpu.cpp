@@ -54,7 +54,9 @@ void statistics(const BatchNormParams& p) {
   if (p.training) {
     const Numbers shift = channels.first_elements(p.x);
     Numbers sum, square, unbiased(inverse.size());
-    channels.sums(p.x, nullptr, nullptr, shift, sum, square);
+    cpu::ChannelParams params{};
+    params.x = p.x;
+    channels.sums(params, nullptr, shift, sum, square);
     mean = shift;
     const auto n = static_cast<double>(channels.per_channel());
     for (size_t c = 0; c < inverse.size(); ++c) {
@@ -102,7 +104,13 @@ void backward(const BatchNormBackwardParams& p) {
   const Numbers mean(p.mean, p.mean + count), inverse(p.inverse, p.inverse + count);
   const DType compute = compute_type(p.shape.dtype);
   Numbers sum(count), product(count);
-  if (p.training || p.grad_weight || p.grad_bias) channels.sums(p.x, p.g, p.numbers, mean, sum, product);
+  cpu::ChannelParams params{};
+  params.x = p.x;
+  params.g = p.g;
+  params.relu = p.numbers != nullptr;
+  params.relu_output = p.relu_output;
+  params.masked = p.masked;
+  if (p.training || p.grad_weight || p.grad_bias) channels.sums(params, p.numbers, mean, sum, product);
   write(sum, compute, p.grad_bias);
   if (p.grad_weight) {
     Numbers grad_weight = product;
@@ -126,11 +134,8 @@ void backward(const BatchNormBackwardParams& p) {
   write(scale, compute, rows, 3);
   write(offset, compute, rows, 4);
   write(slope, compute, rows, 5);
-  cpu::ChannelParams params{};
-  params.x = p.x;
-  params.g = p.g;
+  if (p.masked) params.g = p.masked;
   params.y = p.grad_x;
-  params.relu = p.numbers != nullptr;
   channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(p.shape.dtype)], params,
                  rows, 6);
 }

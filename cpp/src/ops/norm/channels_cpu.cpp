@@ -46,18 +46,25 @@ Numbers Channels::first_elements(const void* x) const {
   return first;
 }
 
-void Channels::sums(const void* x, const void* g, const void* numbers, const Numbers& shift, Numbers& sum,
+ChannelParams Channels::at(ChannelParams params, int64_t element) const {
+  const int64_t bytes = element * static_cast<int64_t>(item_size(shape_.dtype));
+  for (const void** data : {&params.x, &params.g, &params.residual, &params.relu_output}) {
+    if (*data) *data = static_cast<const char*>(*data) + bytes;
+  }
+  for (void** data : {&params.y, &params.masked}) {
+    if (*data) *data = static_cast<char*>(*data) + bytes;
+  }
+  return params;
+}
+
+void Channels::sums(const ChannelParams& params, const void* numbers, const Numbers& shift, Numbers& sum,
                     Numbers& product) const {
   const int64_t batch = shape_.batch, channels = shape_.channels, inner = shape_.inner;
   const auto kernel = OPSIN_ISA_SELECT(norm_table).sums[static_cast<int>(shape_.dtype)];
-  const auto item = static_cast<int64_t>(item_size(shape_.dtype));
-  const auto* xs = static_cast<const char*>(x);
-  const auto* gs = static_cast<const char*>(g);
   sum.assign(static_cast<size_t>(channels), 0);
   product.assign(static_cast<size_t>(channels), 0);
-  ChannelParams base{};
+  ChannelParams base = params;
   base.columns = shape_.columns;
-  base.relu = numbers != nullptr;
 
   if (shape_.columns) {
     const int64_t rows = per_channel();
@@ -72,22 +79,19 @@ void Channels::sums(const void* x, const void* g, const void* numbers, const Num
     parallel_for(slices, 1, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
         const int64_t from = groups * s / slices, to = groups * (s + 1) / slices;
-        ChannelParams p = base;
+        ChannelParams p = at(base, from * width);
         p.rows = to - from;
         p.channels = width;
-        p.x = xs + from * width * item;
-        p.g = gs ? gs + from * width * item : nullptr;
         p.shift = shifts.data();
         p.sum = parts.data() + 2 * s * width;
         p.product = p.sum + width;
         kernel(p);
         const int64_t rest = rows - groups * times;
         if (s + 1 < slices || rest == 0) continue;
-        p.rows = rest;
-        p.channels = channels;
-        p.x = xs + groups * width * item;
-        p.g = gs ? gs + groups * width * item : nullptr;
-        kernel(p);
+        ChannelParams last = at(p, (groups - from) * width);
+        last.rows = rest;
+        last.channels = channels;
+        kernel(last);
       }
     });
     for (int64_t s = 0; s < slices; ++s) {
@@ -119,10 +123,7 @@ void Channels::sums(const void* x, const void* g, const void* numbers, const Num
       p.sum = parts.data() + 2 * task;
       p.product = p.sum + 1;
       for (int64_t n = batch * s / slices; n < batch * (s + 1) / slices; ++n) {
-        const int64_t at = (n * channels + c) * inner * item;
-        p.x = xs + at;
-        p.g = gs ? gs + at : nullptr;
-        kernel(p);
+        kernel(at(p, (n * channels + c) * inner));
       }
     }
   });
@@ -136,30 +137,20 @@ void Channels::sums(const void* x, const void* g, const void* numbers, const Num
 void Channels::apply(void (*kernel)(const ChannelParams&), const ChannelParams& params, const void* numbers,
                      int64_t table_rows) const {
   const int64_t channels = shape_.channels, inner = shape_.inner, rows = per_channel();
-  const auto item = static_cast<int64_t>(item_size(shape_.dtype));
   const int64_t times = shape_.columns ? std::min(rows_in_one(channels), rows) : 1, width = times * channels;
   Tensor memory;
   const char* const first = repeated(numbers, table_rows, times, memory);
-  const auto run = [&](int64_t element, ChannelParams p) {
-    const auto moved = [&](const void* data) {
-      return data ? static_cast<const char*>(data) + element * item : nullptr;
-    };
-    p.columns = shape_.columns;
-    p.x = moved(p.x);
-    p.g = moved(p.g);
-    p.residual = moved(p.residual);
-    p.y = static_cast<char*>(p.y) + element * item;
-    p.stride = width;
-    kernel(p);
-  };
+  ChannelParams base = params;
+  base.columns = shape_.columns;
+  base.stride = width;
   if (shape_.columns) {
     const int64_t groups = rows / times;
     const auto run_rows = [&](int64_t row, int64_t count, int64_t neighbours) {
-      ChannelParams p = params;
+      ChannelParams p = at(base, row * channels);
       p.rows = count;
       p.channels = neighbours;
       p.numbers = first;
-      run(row * channels, p);
+      kernel(p);
     };
     parallel_for(groups, std::max<int64_t>(1, kWork / width),
                  [&](int64_t begin, int64_t end) { run_rows(begin * times, end - begin, width); });
@@ -169,11 +160,11 @@ void Channels::apply(void (*kernel)(const ChannelParams&), const ChannelParams& 
   const auto number = static_cast<int64_t>(item_size(compute_type(shape_.dtype)));
   parallel_for(shape_.batch * channels, std::max<int64_t>(1, kWork / inner), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      ChannelParams p = params;
+      ChannelParams p = at(base, i * inner);
       p.rows = inner;
       p.channels = 1;
       p.numbers = first + i % channels * number;
-      run(i * inner, p);
+      kernel(p);
     }
   });
 }

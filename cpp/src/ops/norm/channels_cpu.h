@@ -17,9 +17,9 @@ class Channels {
 
   int64_t per_channel() const { return shape_.batch * shape_.inner; }
 
-  /// Per channel the sums of g and of g (x - shift); without g, of x - shift and its square. With the
-  /// `numbers` that normalise x (else null), g counts where ReLU lets that pass.
-  void sums(const void* x, const void* g, const void* numbers, const Numbers& shift, Numbers& sum,
+  /// Per channel the sums of g and of g (x - shift); without g, of x - shift and its square. Takes x, g,
+  /// relu, relu_output and masked of `params`; `numbers` are for relu.
+  void sums(const ChannelParams& params, const void* numbers, const Numbers& shift, Numbers& sum,
             Numbers& product) const;
   /// The first element of each channel.
   Numbers first_elements(const void* x) const;
@@ -29,6 +29,8 @@ class Channels {
              int64_t rows) const;
 
  private:
+  /// `params` moved to a later element.
+  ChannelParams at(ChannelParams params, int64_t element) const;
   /// `rows` rows of numbers, each `times` times: in `memory`, or where they are if that is once.
   const char* repeated(const void* numbers, int64_t rows, int64_t times, Tensor& memory) const;
 

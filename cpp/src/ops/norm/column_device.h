@@ -43,10 +43,11 @@ __device__ __forceinline__ void load_row(T (&to)[V], const T* from) {
 
 /// Two sums down the columns, of f and of f d, where d is x around a centre.
 enum class ColumnSum {
-  kMoments,          ///< f = d, around a number per column.
-  kGradients,        ///< f = g, around a number per column.
-  kMaskedGradients,  ///< f = g where (x - centre) scale + offset is positive, around a number per column.
-  kRowGradients      ///< f = g, around a number per row and times another.
+  kMoments,           ///< f = d, around a number per column.
+  kGradients,         ///< f = g, around a number per column.
+  kWrittenGradients,  ///< f = g where relu_output is positive, written, around a number per column.
+  kMaskedGradients,   ///< f = g where (x - centre) scale + offset is positive, around a number per column.
+  kRowGradients       ///< f = g, around a number per row and times another.
 };
 
 struct ColumnSumParams {
@@ -59,6 +60,9 @@ struct ColumnSumParams {
   double* parts;  ///< [slice][2][columns]
   /// For masks: [3][columns], centre, scale and offset.
   const void* numbers = nullptr;
+  /// For gradients that are masked by this and written there.
+  const void* relu_output = nullptr;
+  void* masked = nullptr;
 };
 
 /// Threads sum in what x is computed in, blocks in float64.

@@ -37,32 +37,48 @@ struct Normal {
   }
 };
 
-template <class S, bool kGrad, bool kMask>
+/// What is summed: x alone, or the gradient, as it is or masked in one of the ways of ChannelParams.
+enum class Summed { kMoments, kGradient, kMaskedByNumbers, kMaskedByOutput };
+
+/// The gradient at element i, of channel c.
+template <class S, Summed kSummed>
+OPSIN_FN double gradient_at(const ChannelParams& p, int64_t i, int64_t c) {
+  using T = Compute<S>;
+  const S g = static_cast<const S*>(p.g)[i];
+  if constexpr (kSummed == Summed::kMaskedByNumbers) {
+    return static_cast<double>(Normal<S>(p).masked(g, static_cast<const S*>(p.x)[i], c));
+  } else if constexpr (kSummed == Summed::kMaskedByOutput) {
+    const T z = static_cast<T>(static_cast<const S*>(p.relu_output)[i]);
+    const T masked = static_cast<T>(g) * (z > T(0) ? T(1) : T(0));
+    static_cast<S*>(p.masked)[i] = static_cast<S>(masked);
+    return static_cast<double>(masked);
+  } else {
+    return wide(g);
+  }
+}
+
+template <class S, Summed kSummed>
 OPSIN_FN void sums_columns(const ChannelParams& p) {
+  constexpr bool kGrad = kSummed != Summed::kMoments;
   const int64_t channels = p.channels;
   const auto* x = static_cast<const S*>(p.x);
-  const auto gradient = [&p](S gs, S xs, int64_t c) __attribute__((always_inline)) {
-    if constexpr (kMask) return static_cast<double>(Normal<S>(p).masked(gs, xs, c));
-    return wide(gs);
-  };
-  const auto* g = static_cast<const S*>(p.g);
   double* sum = p.sum;
   double* product = p.product;
   const double* shift = p.shift;
   int64_t r = 0;
   for (; r + 4 <= p.rows; r += 4) {
-    const S* x0 = x + r * channels;
-    const S* g0 = kGrad ? g + r * channels : nullptr;
+    const int64_t first = r * channels;
+    const S* x0 = x + first;
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       const double k = shift[c];
       const double a = wide(x0[c]) - k, b = wide(x0[c + channels]) - k;
       const double d = wide(x0[c + 2 * channels]) - k, e = wide(x0[c + 3 * channels]) - k;
       if constexpr (kGrad) {
-        const double ga = gradient(g0[c], x0[c], c);
-        const double gb = gradient(g0[c + channels], x0[c + channels], c);
-        const double gd = gradient(g0[c + 2 * channels], x0[c + 2 * channels], c);
-        const double ge = gradient(g0[c + 3 * channels], x0[c + 3 * channels], c);
+        const double ga = gradient_at<S, kSummed>(p, first + c, c);
+        const double gb = gradient_at<S, kSummed>(p, first + c + channels, c);
+        const double gd = gradient_at<S, kSummed>(p, first + c + 2 * channels, c);
+        const double ge = gradient_at<S, kSummed>(p, first + c + 3 * channels, c);
         sum[c] += (ga + gb) + (gd + ge);
         product[c] += (ga * a + gb * b) + (gd * d + ge * e);
       } else {
@@ -76,29 +92,26 @@ OPSIN_FN void sums_columns(const ChannelParams& p) {
     for (int64_t c = 0; c < channels; ++c) {
       const double a = wide(x[r * channels + c]) - shift[c];
       double f = a;
-      if constexpr (kGrad) f = gradient(g[r * channels + c], x[r * channels + c], c);
+      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, r * channels + c, c);
       sum[c] += f;
       product[c] += f * a;
     }
   }
 }
 
-template <class S, bool kGrad, bool kMask>
+template <class S, Summed kSummed>
 OPSIN_FN void sums_row(const ChannelParams& p) {
+  constexpr bool kGrad = kSummed != Summed::kMoments;
   const auto* x = static_cast<const S*>(p.x);
-  const auto* g = static_cast<const S*>(p.g);
   const double shift = p.shift[0];
-  const auto gradient = [&p](S gs, S xs) __attribute__((always_inline)) {
-    if constexpr (kMask) return static_cast<double>(Normal<S>(p).masked(gs, xs, 0));
-    return wide(gs);
-  };
   alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= p.rows; i += kLanes) {
+#pragma GCC ivdep
     for (int j = 0; j < kLanes; ++j) {
       const double a = wide(x[i + j]) - shift;
       double f = a;
-      if constexpr (kGrad) f = gradient(g[i + j], x[i + j]);
+      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
       sum[j] += f;
       product[j] += f * a;
     }
@@ -106,7 +119,7 @@ OPSIN_FN void sums_row(const ChannelParams& p) {
   for (int64_t j = 0; i + j < p.rows; ++j) {
     const double a = wide(x[i + j]) - shift;
     double f = a;
-    if constexpr (kGrad) f = gradient(g[i + j], x[i + j]);
+    if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
     sum[j] += f;
     product[j] += f * a;
   }
@@ -114,14 +127,21 @@ OPSIN_FN void sums_row(const ChannelParams& p) {
   p.product[0] += total_of(product);
 }
 
+template <class S, Summed kSummed>
+OPSIN_FN void sums_of(const ChannelParams& p) {
+  p.columns ? sums_columns<S, kSummed>(p) : sums_row<S, kSummed>(p);
+}
+
 template <class S>
 void sums(const ChannelParams& p) {
-  if (p.columns) {
-    if (!p.g) return sums_columns<S, false, false>(p);
-    p.relu ? sums_columns<S, true, true>(p) : sums_columns<S, true, false>(p);
+  if (!p.g) {
+    sums_of<S, Summed::kMoments>(p);
+  } else if (p.relu) {
+    sums_of<S, Summed::kMaskedByNumbers>(p);
+  } else if (p.relu_output) {
+    sums_of<S, Summed::kMaskedByOutput>(p);
   } else {
-    if (!p.g) return sums_row<S, false, false>(p);
-    p.relu ? sums_row<S, true, true>(p) : sums_row<S, true, false>(p);
+    sums_of<S, Summed::kGradient>(p);
   }
 }
 
@@ -208,7 +228,7 @@ void layer_forward(const LayerNormPart& p) {
     row.shift = &shift;
     row.sum = &sum;
     row.product = &square;
-    sums_row<S, false, false>(row);
+    sums_row<S, Summed::kMoments>(row);
     const double centre = sum / n;
     const double mean = shift + centre;
     double variance = square / n - centre * centre;

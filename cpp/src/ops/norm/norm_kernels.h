@@ -65,6 +65,10 @@ struct BatchNormBackwardParams {
   const void* g;
   /// Null, or the numbers that made y: g is the gradient of relu(y), and counts where that is positive.
   const void* numbers;
+  /// Null, or the output of a ReLU: g counts where it is positive, and is written so to `masked`. Only where
+  /// there are sums to take.
+  const void* relu_output;
+  void* masked;
   ChannelNumbers weight;
   const double* mean;
   const double* inverse;
@@ -119,12 +123,14 @@ struct ChannelParams {
   int64_t rows, channels;
   bool columns;
   const void* x;
-  const void* g;         ///< Gradient of the output, or null.
-  const void* residual;  ///< Or null.
-  void* y;               ///< Output.
-  const double* shift;   ///< Per channel, for the sums.
-  double* sum;           ///< += g, or x - shift without g.
-  double* product;       ///< += g (x - shift), or (x - shift)^2 without g.
+  const void* g;            ///< Gradient of the output, or null.
+  const void* residual;     ///< Or null.
+  const void* relu_output;  ///< For the sums, or null: g counts where it is positive,
+  void* masked;             ///< and is written so here.
+  void* y;                  ///< Output.
+  const double* shift;      ///< Per channel, for the sums.
+  double* sum;              ///< += g, or x - shift without g.
+  double* product;          ///< += g (x - shift), or (x - shift)^2 without g.
   /// Rows of numbers per channel, of the compute type, `stride` apart: mean, scale, offset.
   const void* numbers;
   int64_t stride;

@@ -67,14 +67,17 @@ bool join_add(Tensor& y, const Tensor& a, const Tensor& b) {
   return false;
 }
 
-Tensor unmasked(const Tensor& gradient, const Tensor& x, const Tensor& numbers) {
-  if (!Tails::is_pending(gradient)) return {};
-  const std::optional<Tail> tail = Tails::peek(gradient, Tail::Kind::kMasked);
-  if (!tail || x.impl()->storage->escaped || !(tail->base.sizes() == x.sizes()) ||
-      !Tails::has_origin(tail->other, numbers)) {
-    return {};
+std::optional<Tail> masked_gradient(const Tensor& gradient, const Tensor& x) {
+  std::optional<Tail> tail = Tails::peek(gradient, Tail::Kind::kMasked);
+  if (tail &&
+      (!(tail->base.sizes() == x.sizes()) || tail->base.impl()->is_hidden() != x.impl()->is_hidden())) {
+    tail.reset();
   }
-  return tail->base;
+  return tail;
+}
+
+bool is_mask_of(const Tail& masked, const Tensor& x, const Tensor& numbers) {
+  return !x.impl()->storage->escaped && Tails::has_origin(masked.other, numbers);
 }
 
 }  // namespace opsin

@@ -18,8 +18,9 @@ bool join_relu(Tensor& y, const Tensor& x);
 /// y = a + b, in place if y is a, as a part of the tail of a or b. False: neither has one that takes it.
 bool join_add(Tensor& y, const Tensor& a, const Tensor& b);
 
-/// The g of a pending gradient of ReLU, g where z > 0, if z is the ReLU of what `numbers` made of `x`. Then
-/// kernels find z > 0 by the same arithmetic. Undefined for all others.
-Tensor unmasked(const Tensor& gradient, const Tensor& x, const Tensor& numbers);
+/// The tail of a pending gradient of ReLU, laid out as `x`.
+std::optional<Tail> masked_gradient(const Tensor& gradient, const Tensor& x);
+/// Whether the output of that ReLU is what `numbers` made of `x`, so that its sign need not be read.
+bool is_mask_of(const Tail& masked, const Tensor& x, const Tensor& numbers);
 
 }  // namespace opsin
