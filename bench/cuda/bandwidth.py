@@ -46,12 +46,15 @@ def _norm(lib: Any, x: Any, w: Any, b: Any) -> Any:
 
 KERNELS = (
     Kernel("add", lambda _, a, b: a + b, (FLAT, FLAT), 3),
+    Kernel("add of a row", lambda _, a, b: a + b, (ROWS, (4096,)), 2),
     Kernel("relu", lambda lib, x: F(lib).relu(x), (FLAT,), 2),
     Kernel("relu gradient", lambda lib, x: F(lib).relu(x), (FLAT,), 3, gradient=(0,)),
     Kernel("gelu", lambda lib, x: F(lib).gelu(x), (FLAT,), 2),
     Kernel("gelu gradient", lambda lib, x: F(lib).gelu(x), (FLAT,), 3, gradient=(0,)),
+    Kernel("silu", lambda lib, x: F(lib).silu(x), (FLAT,), 2),
     Kernel("cast to bfloat16", lambda lib, x: x.to(lib.bfloat16), (FLAT,), 1.5, FLOAT32),
     Kernel("transpose", lambda _, x: x.t().contiguous(), (ROWS,), 2),
+    Kernel("permute", lambda _, x: x.permute(0, 3, 1, 2).contiguous(), ((64, 112, 112, 64),), 2),
     Kernel("sum", lambda _, x: x.sum(), (FLAT,), 1),
     Kernel("sum of rows", lambda _, x: x.sum(1), (ROWS,), 1),
     Kernel("sum of columns", lambda _, x: x.sum(0), (ROWS,), 1),

@@ -98,6 +98,8 @@ def run(clock: Clock) -> Iterator[Row]:
 
     import opsin
 
+    # Both time cuDNN's plans for a shape at its first call.
+    opsin.backends.cudnn.benchmark = torch.backends.cudnn.benchmark
     for dtype in ("bfloat16", "float32"):
         for product in PRODUCTS:
             if clock.left() < 0:

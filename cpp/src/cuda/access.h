@@ -202,4 +202,58 @@ __host__ __device__ inline void store(T value, char* to, DType stored) {
   store(values, to, stored);
 }
 
+/// N neighbours as they lie in memory. They are read first and converted later: what lies in memory is asked
+/// at run time, and compilers move no load past a branch, so that a conversion would wait for each load
+/// alone.
+template <class T, int N>
+struct Chunk {
+  T values[N];
+  __device__ void read(const char* from, DType stored) { load(values, from, stored); }
+  __device__ void get(T (&to)[N], DType) const {
+    OPSIN_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = values[i];
+  }
+  /// A single element that serves all N.
+  __device__ void read_one(const char* from, DType stored) { values[0] = load<T>(from, stored); }
+  __device__ T get_one(DType) const { return values[0]; }
+};
+template <int N>
+struct Chunk<float, N> {
+  uint32_t words[N];
+  __device__ void read(const char* from, DType stored) {
+    if (stored == kFloat32) {
+      const auto pack = *reinterpret_cast<const Pack<uint32_t, N>*>(from);
+      OPSIN_UNROLL
+      for (int i = 0; i < N; ++i) words[i] = pack.value[i];
+    } else {
+      const auto pack = *reinterpret_cast<const Pack<uint32_t, N / 2>*>(from);
+      OPSIN_UNROLL
+      for (int i = 0; i < N / 2; ++i) words[i] = pack.value[i];
+    }
+  }
+  __device__ void get(float (&to)[N], DType stored) const {
+    if (stored == kFloat32) {
+      OPSIN_UNROLL
+      for (int i = 0; i < N; ++i) to[i] = __builtin_bit_cast(float, words[i]);
+    } else {
+      OPSIN_UNROLL
+      for (int i = 0; i < N; i += 2) {
+        if (stored == kFloat16) {
+          halves_to_floats(words[i / 2], to[i], to[i + 1]);
+        } else {
+          bfloats_to_floats(words[i / 2], to[i], to[i + 1]);
+        }
+      }
+    }
+  }
+  __device__ void read_one(const char* from, DType stored) {
+    words[0] = stored == kFloat32 ? *reinterpret_cast<const uint32_t*>(from)
+                                  : *reinterpret_cast<const uint16_t*>(from);
+  }
+  __device__ float get_one(DType stored) const {
+    return stored == kFloat32 ? __builtin_bit_cast(float, words[0])
+                              : widen(static_cast<uint16_t>(words[0]), stored);
+  }
+};
+
 }  // namespace opsin::cuda

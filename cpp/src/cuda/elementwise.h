@@ -48,52 +48,9 @@ inline constexpr int kElementChunk = sizeof(T) <= 4   ? 4
                                      : sizeof(T) == 8 ? 2
                                                       : 1;
 /// Most chunks of a thread, a block's width apart: several loads are on their way at once.
-inline constexpr uint8_t kElementChunks = 4;
+inline constexpr int kElementChunks = 4;
 /// Threads that keep every GPU busy; only then does one take more than one chunk.
 inline constexpr int64_t kManyThreads = 1 << 18;
-
-/// N neighbours as they lie in memory. They are read first and converted later: what lies in memory is asked
-/// at run time, and compilers move no load past a branch, so that a conversion would wait for each load
-/// alone.
-template <class T, int N>
-struct Chunk {
-  T values[N];
-  __device__ void read(const char* from, DType stored) { load(values, from, stored); }
-  __device__ void get(T (&to)[N], DType) const {
-    OPSIN_UNROLL
-    for (int i = 0; i < N; ++i) to[i] = values[i];
-  }
-};
-template <int N>
-struct Chunk<float, N> {
-  uint32_t words[N];
-  __device__ void read(const char* from, DType stored) {
-    if (stored == kFloat32) {
-      const auto pack = *reinterpret_cast<const Pack<uint32_t, N>*>(from);
-      OPSIN_UNROLL
-      for (int i = 0; i < N; ++i) words[i] = pack.value[i];
-    } else {
-      const auto pack = *reinterpret_cast<const Pack<uint32_t, N / 2>*>(from);
-      OPSIN_UNROLL
-      for (int i = 0; i < N / 2; ++i) words[i] = pack.value[i];
-    }
-  }
-  __device__ void get(float (&to)[N], DType stored) const {
-    if (stored == kFloat32) {
-      OPSIN_UNROLL
-      for (int i = 0; i < N; ++i) to[i] = __builtin_bit_cast(float, words[i]);
-    } else {
-      OPSIN_UNROLL
-      for (int i = 0; i < N; i += 2) {
-        if (stored == kFloat16) {
-          halves_to_floats(words[i / 2], to[i], to[i + 1]);
-        } else {
-          bfloats_to_floats(words[i / 2], to[i], to[i + 1]);
-        }
-      }
-    }
-  }
-};
 
 /// Chunks of operands that are flat or numbers.
 template <class F, class T, size_t... I>
@@ -101,20 +58,20 @@ __device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1
   constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>;
   using Out = decltype(f((static_cast<void>(I), T())...));
   const uint32_t chunks = args.numel / kWidth, first = blockIdx.x * kElementThreads * args.each + threadIdx.x;
-  const auto is_mine = [&](uint32_t c) { return c < args.each && first + c * kElementThreads < chunks; };
+  const auto is_mine = [&](int c) { return c < args.each && first + c * kElementThreads < chunks; };
   Chunk<T, kWidth> chunk[kInputs][kElementChunks];
   OPSIN_UNROLL
   for (int i = 0; i < kInputs; ++i) {
     if (args.kind[i + 1] == Operand::kNumber) continue;
     const uint32_t bytes = kWidth * args.size[i + 1];
     OPSIN_UNROLL
-    for (uint32_t c = 0; c < kElementChunks; ++c) {
+    for (int c = 0; c < kElementChunks; ++c) {
       const char* from = args.data[i + 1] + uint64_t{first + c * kElementThreads} * bytes;
       if (is_mine(c)) chunk[i][c].read(from, args.dtype[i + 1]);
     }
   }
   OPSIN_UNROLL
-  for (uint32_t c = 0; c < kElementChunks; ++c) {
+  for (int c = 0; c < kElementChunks; ++c) {
     if (!is_mine(c)) return;
     T in[kInputs][kWidth];
     OPSIN_UNROLL
@@ -133,55 +90,83 @@ __device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1
   }
 }
 
-/// N neighbours of strided operands: entry `position` counts such runs.
-template <int N, class F, class T, size_t... I>
+/// Strided operands in runs of N neighbours, of which a thread takes up to kEach, a block's width apart:
+/// entry `first` is its first run of `count`.
+template <int N, int kEach, class F, class T, size_t... I>
 __device__ __forceinline__ void apply_strided(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f,
-                                              uint32_t position) {
+                                              uint32_t first, uint32_t count) {
   constexpr int kInputs = sizeof...(I);
   using Out = decltype(f((static_cast<void>(I), T())...));
-  int64_t offset[kInputs + 1] = {};
+  const auto is_mine = [&](int c) { return c < args.each && first + c * kElementThreads < count; };
+  int64_t offset[kInputs + 1][kEach] = {};
+  uint32_t rest[kEach];
+  OPSIN_UNROLL
+  for (int c = 0; c < kEach; ++c) rest[c] = first + c * kElementThreads;
   OPSIN_NO_UNROLL
   for (int d = 0; d < args.rank; ++d) {
-    const uint32_t above = d + 1 == args.rank ? 0 : args.sizes[d].divide(position);
-    const auto digit = static_cast<int64_t>(position - above * args.sizes[d].divisor());
     OPSIN_UNROLL
-    for (int i = 0; i <= kInputs; ++i) offset[i] += digit * args.strides[i][d];
-    position = above;
+    for (int c = 0; c < kEach; ++c) {
+      const uint32_t above = d + 1 == args.rank ? 0 : args.sizes[d].divide(rest[c]);
+      const auto digit = static_cast<int64_t>(rest[c] - above * args.sizes[d].divisor());
+      OPSIN_UNROLL
+      for (int i = 0; i <= kInputs; ++i) offset[i][c] += digit * args.strides[i][d];
+      rest[c] = above;
+    }
   }
-  T in[kInputs][N];
+  Chunk<T, N> chunk[kInputs][kEach];
   OPSIN_UNROLL
   for (int i = 0; i < kInputs; ++i) {
-    const char* from = args.data[i + 1] + offset[i + 1];
-    if (N > 1 && args.kind[i + 1] == Operand::kRuns) {
-      load(in[i], from, args.dtype[i + 1]);
-    } else {
+    OPSIN_UNROLL
+    for (int c = 0; c < kEach; ++c) {
+      const char* from = args.data[i + 1] + offset[i + 1][c];
+      if (!is_mine(c) || args.kind[i + 1] == Operand::kNumber) continue;
+      if constexpr (N > 1) {
+        if (args.kind[i + 1] == Operand::kRuns) {
+          chunk[i][c].read(from, args.dtype[i + 1]);
+          continue;
+        }
+      }
+      chunk[i][c].read_one(from, args.dtype[i + 1]);
+    }
+  }
+  OPSIN_UNROLL
+  for (int c = 0; c < kEach; ++c) {
+    if (!is_mine(c)) return;
+    T in[kInputs][N];
+    OPSIN_UNROLL
+    for (int i = 0; i < kInputs; ++i) {
+      if constexpr (N > 1) {
+        if (args.kind[i + 1] == Operand::kRuns) {
+          chunk[i][c].get(in[i], args.dtype[i + 1]);
+          continue;
+        }
+      }
       const T value =
-          args.kind[i + 1] == Operand::kNumber ? args.number[i + 1] : load<T>(from, args.dtype[i + 1]);
+          args.kind[i + 1] == Operand::kNumber ? args.number[i + 1] : chunk[i][c].get_one(args.dtype[i + 1]);
       OPSIN_UNROLL
       for (int w = 0; w < N; ++w) in[i][w] = value;
     }
+    Out out[N];
+    OPSIN_UNROLL
+    for (int w = 0; w < N; ++w) out[w] = f(in[I][w]...);
+    store(out, args.data[0] + offset[0][c], args.dtype[0]);
   }
-  Out out[N];
-  OPSIN_UNROLL
-  for (int w = 0; w < N; ++w) out[w] = f(in[I][w]...);
-  store(out, args.data[0] + offset[0], args.dtype[0]);
 }
 
 template <class F, class T, size_t... I>
 __global__ void __launch_bounds__(kElementThreads)
     elementwise_kernel(const ElementArgs<T, sizeof...(I) + 1> args, const F f, std::index_sequence<I...>) {
   constexpr uint32_t kWidth = kElementChunk<T>;
-  uint32_t position = blockIdx.x * kElementThreads + threadIdx.x;
+  uint32_t first = blockIdx.x * kElementThreads * args.each + threadIdx.x;
   if (args.chunked && args.flat) {
     apply_flat<F, T, I...>(args, f);
     // The last block has what is behind the last chunk, too.
     if (blockIdx.x + 1 < gridDim.x || threadIdx.x >= args.numel % kWidth) return;
-    position = args.numel / kWidth * kWidth + threadIdx.x;
+    first = args.numel / kWidth * kWidth + threadIdx.x;
   } else if (args.chunked && kWidth > 1) {
-    if (position < args.numel / kWidth) apply_strided<kWidth, F, T, I...>(args, f, position);
-    return;
+    return apply_strided<kWidth, kElementChunks, F, T, I...>(args, f, first, args.numel / kWidth);
   }
-  if (position < args.numel) apply_strided<1, F, T, I...>(args, f, position);
+  apply_strided<1, 1, F, T, I...>(args, f, first, args.numel);
 }
 
 /// A number of a plan, as the kernel computes with it.
@@ -244,7 +229,7 @@ void run_elementwise(const DevicePlan& plan, const F& f) {
     for (int i = 0; i <= kInputs; ++i) args.strides[i][d] = plan.strides[i][d] * unit;
   }
   const int64_t entries = args.chunked ? (plan.numel + kWidth - 1) / kWidth : plan.numel;
-  args.each = args.flat && args.chunked && entries >= kManyThreads * kElementChunks ? kElementChunks : 1;
+  args.each = args.chunked && entries >= kManyThreads * kElementChunks ? kElementChunks : 1;
   const int64_t of_block = int64_t{kElementThreads} * args.each;
   launch_elementwise(args, f, static_cast<unsigned>((entries + of_block - 1) / of_block),
                      std::make_index_sequence<kInputs>());

@@ -3,6 +3,7 @@
 // would leave such tiles nearly empty; theirs are long and narrow.
 #include <algorithm>
 
+#include "cuda/divider.h"
 #include "cuda/launch.h"
 #include "cuda/transpose.h"
 
@@ -24,43 +25,62 @@ struct alignas(16) Words {
 template <class T>
 constexpr int kTile = sizeof(T) <= 4 ? 64 : 32;
 
-/// A tile of one of the matrices, counted columns first.
-struct Tile {
-  int64_t row, col, from, to;  // its place in the matrix, and the matrix's in both tensors
+/// How tiles are numbered: columns first, then rows, then the matrices. Every tile divides, so no division is
+/// one of 64 bits.
+struct TileOrder {
+  Divider row_tiles, col_tiles, batch[StridedTranspose::kMaxBatchRank];
 
-  __device__ Tile(const StridedTranspose& p, int64_t index, int64_t row_tiles, int64_t col_tiles, int side) {
-    col = index % col_tiles * side;
-    index /= col_tiles;
-    row = index % row_tiles * side;
-    index /= row_tiles;
-    from = to = 0;
+  /// Of `height` rows and `width` columns.
+  TileOrder(const StridedTranspose& p, int64_t height, int64_t width)
+      : row_tiles(static_cast<uint32_t>((p.rows + height - 1) / height)),
+        col_tiles(static_cast<uint32_t>((p.cols + width - 1) / width)) {
+    for (int d = 0; d < p.batch_rank; ++d) batch[d] = Divider(static_cast<uint32_t>(p.batch[d]));
+  }
+  unsigned tiles(const StridedTranspose& p) const {
+    int64_t count = int64_t{row_tiles.divisor()} * col_tiles.divisor();
+    for (int d = 0; d < p.batch_rank; ++d) count *= p.batch[d];
+    return static_cast<unsigned>(count);
+  }
+};
+
+/// Where a tile lies in both tensors, and how much of it there is.
+struct Tile {
+  int64_t from, to;
+  int rows, cols;
+
+  __device__ Tile(const StridedTranspose& p, const TileOrder& order, uint32_t index, int height, int width) {
+    auto digit = order.col_tiles.divmod(index);
+    const int64_t col = int64_t{digit.remainder} * width;
+    digit = order.row_tiles.divmod(digit.quotient);
+    const int64_t row = int64_t{digit.remainder} * height;
+    from = row * p.from_stride + col;
+    to = col * p.to_stride + row;
     for (int d = 0; d < p.batch_rank; ++d) {
-      const int64_t digit = index % p.batch[d];
-      index /= p.batch[d];
-      from += digit * p.from_batch[d];
-      to += digit * p.to_batch[d];
+      digit = order.batch[d].divmod(digit.quotient);
+      from += digit.remainder * p.from_batch[d];
+      to += digit.remainder * p.to_batch[d];
     }
+    rows = static_cast<int>(p.rows - row < height ? p.rows - row : height);
+    cols = static_cast<int>(p.cols - col < width ? p.cols - col : width);
   }
 };
 
 template <class T>
 __global__ void __launch_bounds__(kLanes* kRows)
-    transpose_tiles(const StridedTranspose p, const T* from, T* to, int64_t row_tiles, int64_t col_tiles) {
+    transpose_tiles(const StridedTranspose p, const TileOrder order, const T* from, T* to) {
   constexpr int kSide = kTile<T>, kSteps = kSide / kRows, kParts = kSide / kLanes;
   OPSIN_SHARED(T, tile);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
-  const Tile at(p, blockIdx.x, row_tiles, col_tiles, kSide);
-  from += at.from + at.row * p.from_stride + at.col;
-  to += at.to + at.col * p.to_stride + at.row;
-  const int rows = static_cast<int>(p.rows - at.row < kSide ? p.rows - at.row : kSide);
-  const int cols = static_cast<int>(p.cols - at.col < kSide ? p.cols - at.col : kSide);
+  const Tile at(p, order, blockIdx.x, kSide, kSide);
+  from += at.from;
+  to += at.to;
   T held[kSteps][kParts];
   OPSIN_UNROLL
   for (int k = 0; k < kSteps; ++k) {
     OPSIN_UNROLL
     for (int c = 0; c < kParts; ++c) {
       const int i = y + k * kRows, j = x + c * kLanes;
-      if (i < rows && j < cols) held[k][c] = from[i * p.from_stride + j];
+      if (i < at.rows && j < at.cols) held[k][c] = from[i * p.from_stride + j];
     }
   }
   OPSIN_UNROLL
@@ -68,7 +88,7 @@ __global__ void __launch_bounds__(kLanes* kRows)
     OPSIN_UNROLL
     for (int c = 0; c < kParts; ++c) {
       const int i = y + k * kRows, j = x + c * kLanes;
-      if (i < rows && j < cols) tile[i * (kSide + 1) + j] = held[k][c];
+      if (i < at.rows && j < at.cols) tile[i * (kSide + 1) + j] = held[k][c];
     }
   }
   __syncthreads();
@@ -77,45 +97,51 @@ __global__ void __launch_bounds__(kLanes* kRows)
     OPSIN_UNROLL
     for (int c = 0; c < kParts; ++c) {
       const int j = y + k * kRows, i = x + c * kLanes;
-      if (i < rows && j < cols) to[j * p.to_stride + i] = tile[i * (kSide + 1) + j];
+      if (i < at.rows && j < at.cols) to[j * p.to_stride + i] = tile[i * (kSide + 1) + j];
     }
   }
 }
 
-/// Elements of 16 bits in pairs, as 32-bit words, where every row of both sides is made of such. Rows 32 to 63
-/// lie one word further on: the words of even rows, read together, then lie in all banks.
+/// Tiles of pairs: 32 words of two columns each, and as many rows as keep enough loads on their way.
+constexpr int kPairHeight = 4 * kLanes, kPairWidth = 2 * kLanes;
+
+/// Elements of 16 bits in pairs, as 32-bit words, where every row of both sides is made of such. Each 32 rows
+/// lie one word further on, so that the words of even rows, which are read together, lie in all banks.
 __global__ void __launch_bounds__(kLanes* kRows)
-    transpose_pairs(const StridedTranspose p, const uint16_t* from, uint16_t* to, int64_t row_tiles,
-                    int64_t col_tiles) {
-  constexpr int kSide = 2 * kLanes, kSteps = kSide / kRows, kPitch = kLanes + 1;
-  __shared__ uint32_t tile[kSide * kPitch];
+    transpose_pairs(const StridedTranspose p, const TileOrder order, const uint16_t* from, uint16_t* to) {
+  constexpr int kSteps = kPairHeight / kRows, kParts = kPairHeight / kPairWidth;
+  constexpr int kPitch = kLanes + kPairHeight / kLanes - 1;
+  __shared__ uint32_t tile[kPairHeight * kPitch];
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
-  const Tile at(p, blockIdx.x, row_tiles, col_tiles, kSide);
-  from += at.from + at.row * p.from_stride + at.col;
-  to += at.to + at.col * p.to_stride + at.row;
-  const int rows = static_cast<int>(p.rows - at.row < kSide ? p.rows - at.row : kSide);
-  const int cols = static_cast<int>(p.cols - at.col < kSide ? p.cols - at.col : kSide);
+  const Tile at(p, order, blockIdx.x, kPairHeight, kPairWidth);
+  from += at.from;
+  to += at.to;
   uint32_t held[kSteps];
   OPSIN_UNROLL
   for (int k = 0; k < kSteps; ++k) {
     const int i = y + k * kRows;
-    if (i < rows && 2 * x < cols) held[k] = *reinterpret_cast<const uint32_t*>(from + i * p.from_stride + 2 * x);
+    if (i < at.rows && 2 * x < at.cols) {
+      held[k] = *reinterpret_cast<const uint32_t*>(from + i * p.from_stride + 2 * x);
+    }
   }
   OPSIN_UNROLL
   for (int k = 0; k < kSteps; ++k) {
     const int i = y + k * kRows;
-    if (i < rows && 2 * x < cols) tile[i * kPitch + x + i / kLanes] = held[k];
+    if (i < at.rows && 2 * x < at.cols) tile[i * kPitch + x + i / kLanes] = held[k];
   }
   __syncthreads();
-  if (2 * x >= rows) return;
   OPSIN_UNROLL
-  for (int k = 0; k < kSteps / 2; ++k) {
+  for (int k = 0; k < kLanes / kRows; ++k) {
     const int word = y + k * kRows, j = 2 * word;
-    if (j >= cols) continue;
-    const uint32_t *upper = tile + 2 * x * kPitch + word + 2 * x / kLanes, *lower = upper + kPitch;
-    uint16_t* column = to + j * p.to_stride + 2 * x;
-    *reinterpret_cast<uint32_t*>(column) = (*upper & 0xffffu) | *lower << 16;
-    *reinterpret_cast<uint32_t*>(column + p.to_stride) = *upper >> 16 | (*lower & 0xffff0000u);
+    OPSIN_UNROLL
+    for (int c = 0; c < kParts; ++c) {
+      const int i = 2 * x + c * kPairWidth;
+      if (i >= at.rows || j >= at.cols) continue;
+      const uint32_t *upper = tile + i * kPitch + word + i / kLanes, *lower = upper + kPitch;
+      uint16_t* column = to + j * p.to_stride + i;
+      *reinterpret_cast<uint32_t*>(column) = (*upper & 0xffffu) | *lower << 16;
+      *reinterpret_cast<uint32_t*>(column + p.to_stride) = *upper >> 16 | (*lower & 0xffff0000u);
+    }
   }
 }
 
@@ -166,19 +192,17 @@ bool has_pairs(const StridedTranspose& p, const void* from, const void* to) {
 template <class T>
 void run_tiles(const void* from, void* to, const StridedTranspose& p) {
   constexpr int kSide = kTile<T>;
-  const int64_t row_tiles = (p.rows + kSide - 1) / kSide, col_tiles = (p.cols + kSide - 1) / kSide;
-  int64_t tiles = row_tiles * col_tiles;
-  for (int d = 0; d < p.batch_rank; ++d) tiles *= p.batch[d];
-  const auto grid = static_cast<unsigned>(tiles);
   const auto* source = static_cast<const T*>(from);
   auto* target = static_cast<T*>(to);
   if constexpr (sizeof(T) == 2) {
     if (has_pairs(p, from, to)) {
-      return OPSIN_LAUNCH(transpose_pairs, grid, dim3(kLanes, kRows), 0, p, source, target, row_tiles, col_tiles);
+      const TileOrder order(p, kPairHeight, kPairWidth);
+      return OPSIN_LAUNCH(transpose_pairs, order.tiles(p), dim3(kLanes, kRows), 0, p, order, source, target);
     }
   }
-  OPSIN_LAUNCH(transpose_tiles<T>, grid, dim3(kLanes, kRows), kSide * (kSide + 1) * sizeof(T), p, source, target,
-               row_tiles, col_tiles);
+  const TileOrder order(p, kSide, kSide);
+  OPSIN_LAUNCH(transpose_tiles<T>, order.tiles(p), dim3(kLanes, kRows), kSide * (kSide + 1) * sizeof(T), p, order,
+               source, target);
 }
 
 template <class T>

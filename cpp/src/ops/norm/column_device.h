@@ -12,7 +12,7 @@ namespace opsin::cuda {
 /// and y rows at a time. Threads keep their columns.
 struct ColumnTiles {
   static constexpr unsigned kThreads = 256;
-  static constexpr int64_t kBlocks = 1056;  ///< Whole rounds for the 132 multiprocessors of a large GPU.
+  static constexpr int64_t kBlocks = 528;  ///< Whole rounds for the 132 multiprocessors of a large GPU.
   int64_t rows, columns;
   unsigned x, y, tiles;
 
@@ -67,7 +67,8 @@ struct ColumnSumParams {
 
 /// Threads sum in what x is computed in, blocks in float64.
 template <class S, int V, ColumnSum kSum>
-__global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(const ColumnSumParams p) {
+__global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMoments || V <= 4 ? 4 : 2)
+    column_sums_kernel(const ColumnSumParams p) {
   using T = Computed<S>;
   constexpr bool kByRow = kSum == ColumnSum::kRowGradients, kGrad = kSum != ColumnSum::kMoments;
   constexpr bool kMask = kSum == ColumnSum::kMaskedGradients;
@@ -123,24 +124,21 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads) column_sums_kernel(cons
         second[v] += f * d;
       }
     };
-    const int64_t end = p.rows * (blockIdx.y + 1) / p.slices;
-    int64_t r = p.rows * blockIdx.y / p.slices + threadIdx.y;
-    for (; r + (kLoads - 1) * static_cast<int64_t>(blockDim.y) < end;
-         r += kLoads * static_cast<int64_t>(blockDim.y)) {
+    // Slices take turns: what was read last, which caches still have, is the end of the matrix.
+    const int64_t step = blockDim.y, turn = kLoads * step;
+    for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
+      const int64_t r = start + threadIdx.y;
       Pack<S, V> xs[kLoads], gs[kLoads];
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
-        const int64_t at = (r + k * static_cast<int64_t>(blockDim.y)) * p.columns;
-        xs[k] = pack_at<S, V>(x + at);
-        if constexpr (kGrad) gs[k] = pack_at<S, V>(g + at);
+        if (r + k * step >= p.rows) continue;
+        xs[k] = pack_at<S, V>(x + (r + k * step) * p.columns);
+        if constexpr (kGrad) gs[k] = pack_at<S, V>(g + (r + k * step) * p.columns);
       }
       OPSIN_UNROLL
-      for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k], r + k * static_cast<int64_t>(blockDim.y));
-    }
-    for (; r < end; r += blockDim.y) {
-      Pack<S, V> g_pack{};
-      if constexpr (kGrad) g_pack = pack_at<S, V>(g + r * p.columns);
-      add(pack_at<S, V>(x + r * p.columns), g_pack, r);
+      for (int k = 0; k < kLoads; ++k) {
+        if (r + k * step < p.rows) add(xs[k], gs[k], r + k * step);
+      }
     }
   }
   // [row of threads][2 V][thread of the row]
@@ -182,7 +180,7 @@ template <class Part>
 __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t slices, int64_t columns,
                                                     int64_t column) {
   __shared__ Pair<double> shared[kMergeShares][kWarpThreads];
-  constexpr int kLoads = 4;
+  constexpr int kLoads = 8;
   Pair<double> total{0, 0};
   for (int64_t s = threadIdx.y; s < slices && column < columns; s += kLoads * int64_t{kMergeShares}) {
     Pair<double> values[kLoads];

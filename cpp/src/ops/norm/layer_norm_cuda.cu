@@ -196,13 +196,17 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
 // Blocks that go through all rows, each with the sums for the gradients of weight and bias in its registers:
 // x and g are read once.
 
-/// As many threads as a large GPU, of 132 multiprocessors, runs at once.
-constexpr int64_t kSumThreads = 132 * 1024;
-constexpr unsigned kMostSumThreads = 1024;  ///< Of a block.
 /// Rows whose terms are added up in what x is computed in, before they join the others.
 constexpr int kSumRows = 32;
-/// Vectors that a thread holds of x and of g, whose successors are on their way.
-constexpr int kSumPacks = 1;
+/// Vectors that a thread holds of x and of g, whose successors are on their way: sixteen 16-bit values share
+/// what a row costs every thread.
+template <class S>
+constexpr int kSumPacks = sizeof(S) == 2 ? 2 : 1;
+/// Threads of a block at most, and of a multiprocessor.
+template <class S>
+constexpr unsigned kSumThreads = 1024 / kSumPacks<S>;
+/// Multiprocessors of a large GPU.
+constexpr int64_t kProcessors = 132;
 
 /// to = from, or to += from, and from = 0.
 template <int V, class T>
@@ -222,11 +226,12 @@ __device__ __forceinline__ void add_row(T* to, T (&from)[V], bool add) {
 }
 
 /// parts: [block][2][n].
-template <class S, int V, DType stored, int K>
-__global__ void __launch_bounds__(kMostSumThreads, 1)
+template <class S, int V, DType stored>
+__global__ void __launch_bounds__(kSumThreads<S>, 1)
     backward_all(const LayerNormBackwardParams p, const RowGroups groups, double inverse_n,
                  Computed<S>* parts) {
   using T = Computed<S>;
+  constexpr int K = kSumPacks<S>;
   __shared__ Pair<T> shared[2][kBlockWarps];
   const T* weight = static_cast<const T*>(p.weight);
   T* part = parts + 2 * groups.n * blockIdx.x;
@@ -338,14 +343,14 @@ void backward(const LayerNormBackwardParams& p) {
     const double inverse_n = 1 / static_cast<double>(p.n);
     const bool sums = p.grad_weight || p.grad_bias;
     if constexpr (V > 1) {
-      const RowGroups groups(p.rows, p.n, kSumPacks * V, kMostSumThreads);
-      const int64_t blocks = kSumThreads / groups.width;
+      const RowGroups groups(p.rows, p.n, kSumPacks<S> * V, kSumThreads<S>);
+      const int64_t blocks = kProcessors * kSumThreads<S> / groups.width;
       // Few rows leave blocks without work, short ones threads.
       if (sums && p.grad_x && groups.held() && groups.width > kWarpThreads && p.rows >= blocks * 8) {
         const Workspace memory(blocks * 2 * p.n * static_cast<int64_t>(sizeof(T)));
         auto* parts = static_cast<T*>(memory.get());
-        OPSIN_LAUNCH((backward_all<S, V, stored, kSumPacks>), static_cast<unsigned>(blocks), groups.block(),
-                     0, p, groups, inverse_n, parts);
+        OPSIN_LAUNCH((backward_all<S, V, stored>), static_cast<unsigned>(blocks), groups.block(), 0, p, groups,
+                     inverse_n, parts);
         return launch_store<T>(parts, blocks, p.n, p.grad_weight, p.grad_bias);
       }
     }

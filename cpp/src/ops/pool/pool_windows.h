@@ -11,7 +11,7 @@ namespace opsin::pool {
 using cuda::Divider;
 using cuda::Pack;
 
-inline constexpr int kThreads = 256;
+inline constexpr int kThreads = 128;
 
 /// Sixteen bytes of channels: 32-bit words of one or two numbers.
 using Words = Pack<uint32_t, 4>;

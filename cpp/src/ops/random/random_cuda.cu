@@ -194,24 +194,32 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kWidth = 4 * kBlocks;
   const int64_t step = thread_count();
   random = resolve(random);
-  T values[kDropoutPieces][kWidth];
+  const auto is_whole = [&](int64_t piece) { return aligned && (piece + 1) * kWidth <= count; };
+  Chunk<T, kWidth> chunks[kDropoutPieces];
   OPSIN_UNROLL
   for (int p = 0; p < kDropoutPieces; ++p) {
-    load_some(values[p], x, dtype, (thread_rank() + p * step) * kWidth, count, size, aligned);
+    const int64_t piece = thread_rank() + p * step;
+    if (is_whole(piece)) chunks[p].read(x + piece * kWidth * size, dtype);
   }
   OPSIN_UNROLL
   for (int p = 0; p < kDropoutPieces; ++p) {
     const int64_t piece = thread_rank() + p * step;
+    T values[kWidth];
+    if (is_whole(piece)) {
+      chunks[p].get(values, dtype);
+    } else {
+      load_some(values, x, dtype, piece * kWidth, count, size, false);
+    }
     OPSIN_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       const philox::Block words = words_at(random, piece * kBlocks + b);
       OPSIN_UNROLL
       for (int j = 0; j < 4; ++j) {
-        T& value = values[p][4 * b + j];
+        T& value = values[4 * b + j];
         value = (words.word[j] >> 8) >= least ? value * scale : T(0);
       }
     }
-    store_some(values[p], y, dtype, piece * kWidth, count, size, aligned);
+    store_some(values, y, dtype, piece * kWidth, count, size, aligned);
   }
 }
 

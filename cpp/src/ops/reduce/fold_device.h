@@ -268,12 +268,12 @@ __global__ void __launch_bounds__(kFoldThreads) fold_slices(const FoldLaunch a) 
 }
 
 /// Blocks that keep every GPU busy; few outputs are cut into slices until there are as many.
-inline constexpr int64_t kFoldBlocks = 1056;
+inline constexpr int64_t kFoldBlocks = 528;
 /// As many outputs keep it busy with a warp each.
 inline constexpr int64_t kManyOutputs = 4096;
 
-inline int64_t count_slices(int64_t blocks, int64_t most) {
-  return std::clamp<int64_t>(std::min(kFoldBlocks / std::max<int64_t>(1, blocks), most), 1, kFoldBlocks);
+inline int64_t count_slices(int64_t blocks, int64_t most, int64_t wanted = kFoldBlocks) {
+  return std::clamp<int64_t>(std::min(wanted / std::max<int64_t>(1, blocks), most), 1, wanted);
 }
 
 template <class F>
@@ -332,7 +332,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   while (x * y < kFoldThreads && y * 8 <= a.reduced.count) y *= 2;
   while (x * y < kFoldThreads && x < runs) x *= 2;
   const int64_t blocks = (runs + x - 1) / x;
-  a.slices = count_slices(blocks, a.reduced.count / (y * 16));
+  // Threads that have eight columns fill the registers: half as many blocks run at once.
+  a.slices = count_slices(blocks, a.reduced.count / (y * 16), width > 4 ? kFoldBlocks / 2 : kFoldBlocks);
   const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));

@@ -20,8 +20,12 @@ struct Finish {
   __device__ T operator()(T x) const { return log ? (x - base) - last : stored_exp<S>(x - base) * last; }
 };
 
+/// Registers of a thread: few enough for three quarters of a multiprocessor's threads; fewer would spill.
+template <class S>
+inline constexpr int kForwardRegisters = sizeof(S) == 8 ? 128 : sizeof(S) == 4 ? 40 : 48;
+
 template <class S, int V, DType stored, int K, bool kOnce>
-__global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
+__global__ void __maxnreg__(kForwardRegisters<S>)
     forward_rows(const SoftmaxParams p, const RowGroups groups) {
   using T = Computed<S>;
   const bool inside = groups.row() < groups.rows;
