@@ -48,15 +48,26 @@ template <class S, ColumnSum kSum>
 __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, const ChannelIndex index) {
   using T = Computed<S>;
   constexpr bool kGrad = kSum != ColumnSum::kMoments, kMask = kSum == ColumnSum::kMaskedGradients;
+  constexpr bool kWrite = kSum == ColumnSum::kWrittenGradients;
   __shared__ Pair<double> shared[kBlockWarps];
   constexpr int kLoads = 4;
   const int64_t channel = blockIdx.x, start = channel * index.inner, sample = p.columns * index.inner;
   const S* x = static_cast<const S*>(p.x) + start;
   const S* g = kGrad ? static_cast<const S*>(p.g) + start : nullptr;
+  const S* relu_output = kWrite ? static_cast<const S*>(p.relu_output) + start : nullptr;
+  S* masked = kWrite ? static_cast<S*>(p.masked) + start : nullptr;
   const auto read = [&](const S* from) {
     T value[1];
     widen(value, pack_at<S, 1>(from), p.dtype);
     return value[0];
+  };
+  const auto gradient_at = [&](int64_t at) {
+    T gradient[1] = {read(g + at)};
+    if constexpr (kWrite) {
+      gradient[0] *= read(relu_output + at) > T(0) ? T(1) : T(0);
+      pack_at<S, 1>(masked + at) = narrow<S, 1>(gradient, p.dtype);
+    }
+    return gradient[0];
   };
   T centre, rest = 0, scale = 0, offset = 0;
   const T least = static_cast<T>(least_positive(p.dtype));
@@ -90,14 +101,14 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
     for (int k = 0; k < kLoads; ++k) {
       const int64_t at = place(i + k * int64_t{kThreads});
       xs[k] = read(x + at);
-      gs[k] = kGrad ? read(g + at) : T(0);
+      gs[k] = kGrad ? gradient_at(at) : T(0);
     }
     OPSIN_UNROLL
     for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k]);
   }
   for (; i < end; i += kThreads) {
     const int64_t at = place(i);
-    add(read(x + at), kGrad ? read(g + at) : T(0));
+    add(read(x + at), kGrad ? gradient_at(at) : T(0));
   }
   const Pair<double> sums =
       block_reduce<Sum>(Pair<double>{static_cast<double>(first), static_cast<double>(second)}, shared);
@@ -381,24 +392,28 @@ void backward(const BatchNormBackwardParams& p) {
     auto* parts = static_cast<double*>(memory.get());
     Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
     table.mask = static_cast<const T*>(p.numbers);
-    const ColumnSumParams of_sums{p.x,      p.g,    p.mean,        nullptr, p.shape.batch * p.shape.inner,
-                                  channels, slices, p.shape.dtype, parts,   p.numbers};
-    if (sums && p.numbers) {
+    const ColumnSumParams of_sums{
+        p.x,           p.g,     p.mean,        nullptr, p.shape.batch * p.shape.inner,
+        channels,      slices,  p.shape.dtype, parts,   p.numbers,
+        p.relu_output, p.masked};
+    if (p.numbers && sums) {
       launch_sums<S, V, ColumnSum::kMaskedGradients>(p.shape, of_sums);
+    } else if (p.masked) {
+      launch_sums<S, V, ColumnSum::kWrittenGradients>(p.shape, of_sums);
     } else if (sums) {
       launch_sums<S, V, ColumnSum::kGradients>(p.shape, of_sums);
     }
     OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
                  0, p, parts, slices, table);
     if (!p.grad_x) return;
-    const ApplyParams params{p.x, p.g, p.grad_x, 0, 0, p.shape.dtype, false};
+    const ApplyParams params{p.x, p.masked ? p.masked : p.g, p.grad_x, 0, 0, p.shape.dtype, false};
     if (p.numbers) {
       launch_apply<S, V, Pass::kMaskedGradient>(p.shape, table, params);
     } else {
       launch_apply<S, V, Pass::kGradient>(p.shape, table, params);
     }
   };
-  dispatch_vectors(p.shape, run, p.x, p.g, p.grad_x);
+  dispatch_vectors(p.shape, run, p.x, p.g, p.relu_output, p.masked, p.grad_x);
 }
 
 }  // namespace

@@ -65,13 +65,19 @@ struct ColumnSumParams {
   void* masked = nullptr;
 };
 
+/// Blocks that a multiprocessor runs at once, as far as registers go.
+constexpr int column_blocks(ColumnSum sum, int vector) {
+  const bool masks = sum == ColumnSum::kWrittenGradients || sum == ColumnSum::kMaskedGradients;
+  return sum == ColumnSum::kMoments || (vector <= 4 && !masks) ? 4 : 2;
+}
+
 /// Threads sum in what x is computed in, blocks in float64.
 template <class S, int V, ColumnSum kSum>
-__global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMoments || V <= 4 ? 4 : 2)
+__global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     column_sums_kernel(const ColumnSumParams p) {
   using T = Computed<S>;
   constexpr bool kByRow = kSum == ColumnSum::kRowGradients, kGrad = kSum != ColumnSum::kMoments;
-  constexpr bool kMask = kSum == ColumnSum::kMaskedGradients;
+  constexpr bool kMask = kSum == ColumnSum::kMaskedGradients, kWrite = kSum == ColumnSum::kWrittenGradients;
   constexpr int kLoads = 4;
   OPSIN_SHARED(double, shared);
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
@@ -99,10 +105,20 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
         rest[v] = static_cast<T>(static_cast<double>(centre[v]) - exact[v]);
       }
     }
-    const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, int64_t r) {
+    const S* relu_output = kWrite ? static_cast<const S*>(p.relu_output) + column : nullptr;
+    S* masked = kWrite ? static_cast<S*>(p.masked) + column : nullptr;
+    const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, const Pack<S, V>& output,
+                         int64_t r) {
       T xs[V], gs[V];
       widen(xs, x_pack, p.dtype);
       if constexpr (kGrad) widen(gs, g_pack, p.dtype);
+      if constexpr (kWrite) {
+        T outputs[V];
+        widen(outputs, output, p.dtype);
+        OPSIN_UNROLL
+        for (int v = 0; v < V; ++v) gs[v] *= outputs[v] > T(0) ? T(1) : T(0);
+        pack_at<S, V>(masked + r * p.columns) = narrow<S, V>(gs, p.dtype);
+      }
       T row_centre = 0, row_rest = 0, row_factor = 1;
       if constexpr (kByRow) {
         row_centre = static_cast<T>(p.centre[r]);
@@ -128,16 +144,17 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
     const int64_t step = blockDim.y, turn = kLoads * step;
     for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
       const int64_t r = start + threadIdx.y;
-      Pack<S, V> xs[kLoads], gs[kLoads];
+      Pack<S, V> xs[kLoads], gs[kLoads], outputs[kLoads];
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
         if (r + k * step >= p.rows) continue;
         xs[k] = pack_at<S, V>(x + (r + k * step) * p.columns);
         if constexpr (kGrad) gs[k] = pack_at<S, V>(g + (r + k * step) * p.columns);
+        if constexpr (kWrite) outputs[k] = pack_at<S, V>(relu_output + (r + k * step) * p.columns);
       }
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
-        if (r + k * step < p.rows) add(xs[k], gs[k], r + k * step);
+        if (r + k * step < p.rows) add(xs[k], gs[k], outputs[k], r + k * step);
       }
     }
   }
