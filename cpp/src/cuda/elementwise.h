@@ -47,31 +47,39 @@ template <class T>
 inline constexpr int kElementChunk = sizeof(T) <= 4   ? 4
                                      : sizeof(T) == 8 ? 2
                                                       : 1;
-/// Most chunks of a thread, a block's width apart: several loads are on their way at once.
-inline constexpr int kElementChunks = 4;
+/// Chunks of a thread, a block's width apart: several loads are on their way at once, where functors ask for
+/// it by a type Chunks. That is what networks spend their time in; the code of the others stays small.
+template <class F>
+inline constexpr int kElementChunks = 1;
+template <class F>
+  requires(F::Chunks::value > 1)
+inline constexpr int kElementChunks<F> = F::Chunks::value;
+/// The same where operands are strided and addresses take more registers.
+template <class F>
+inline constexpr int kStridedChunks = kElementChunks<F> > 1 ? 2 : 1;
 /// Threads that keep every GPU busy; only then does one take more than one chunk.
 inline constexpr int64_t kManyThreads = 1 << 18;
 
 /// Chunks of operands that are flat or numbers.
 template <class F, class T, size_t... I>
 __device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f) {
-  constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>;
+  constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>, kEach = kElementChunks<F>;
   using Out = decltype(f((static_cast<void>(I), T())...));
   const uint32_t chunks = args.numel / kWidth, first = blockIdx.x * kElementThreads * args.each + threadIdx.x;
   const auto is_mine = [&](int c) { return c < args.each && first + c * kElementThreads < chunks; };
-  Chunk<T, kWidth> chunk[kInputs][kElementChunks];
+  Chunk<T, kWidth> chunk[kInputs][kEach];
   OPSIN_UNROLL
   for (int i = 0; i < kInputs; ++i) {
     if (args.kind[i + 1] == Operand::kNumber) continue;
     const uint32_t bytes = kWidth * args.size[i + 1];
     OPSIN_UNROLL
-    for (int c = 0; c < kElementChunks; ++c) {
+    for (int c = 0; c < kEach; ++c) {
       const char* from = args.data[i + 1] + uint64_t{first + c * kElementThreads} * bytes;
       if (is_mine(c)) chunk[i][c].read(from, args.dtype[i + 1]);
     }
   }
   OPSIN_UNROLL
-  for (int c = 0; c < kElementChunks; ++c) {
+  for (int c = 0; c < kEach; ++c) {
     if (!is_mine(c)) return;
     T in[kInputs][kWidth];
     OPSIN_UNROLL
@@ -164,7 +172,7 @@ __global__ void __launch_bounds__(kElementThreads)
     if (blockIdx.x + 1 < gridDim.x || threadIdx.x >= args.numel % kWidth) return;
     first = args.numel / kWidth * kWidth + threadIdx.x;
   } else if (args.chunked && kWidth > 1) {
-    return apply_strided<kWidth, kElementChunks, F, T, I...>(args, f, first, args.numel / kWidth);
+    return apply_strided<kWidth, kStridedChunks<F>, F, T, I...>(args, f, first, args.numel / kWidth);
   }
   apply_strided<1, 1, F, T, I...>(args, f, first, args.numel);
 }
@@ -229,7 +237,8 @@ void run_elementwise(const DevicePlan& plan, const F& f) {
     for (int i = 0; i <= kInputs; ++i) args.strides[i][d] = plan.strides[i][d] * unit;
   }
   const int64_t entries = args.chunked ? (plan.numel + kWidth - 1) / kWidth : plan.numel;
-  args.each = args.chunked && entries >= kManyThreads * kElementChunks ? kElementChunks : 1;
+  const int each = args.flat ? kElementChunks<F> : kStridedChunks<F>;
+  args.each = args.chunked && entries >= kManyThreads * each ? each : 1;
   const int64_t of_block = int64_t{kElementThreads} * args.each;
   launch_elementwise(args, f, static_cast<unsigned>((entries + of_block - 1) / of_block),
                      std::make_index_sequence<kInputs>());

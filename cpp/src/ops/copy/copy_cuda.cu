@@ -16,12 +16,14 @@ inline constexpr bool is_complex_type<cuda::Complex<T>> = true;
 
 template <class T>
 struct Same {
+  using Chunks = std::integral_constant<int, 4>;
   __host__ __device__ T operator()(T x) const { return x; }
 };
 
 /// As the CPU converts: floats to integers through int64, complex numbers to real ones by their real part.
 template <class From, class To>
 struct Convert {
+  using Chunks = std::integral_constant<int, std::is_same_v<From, float> && std::is_same_v<To, float> ? 4 : 1>;
   __host__ __device__ To operator()(From x) const {
     if constexpr (is_complex_type<From> && is_complex_type<To>) {
       using Part = decltype(To::real);

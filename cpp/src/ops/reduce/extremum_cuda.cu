@@ -15,6 +15,7 @@ struct ProductFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Product;
+  using Hot = std::bool_constant<false>;
   static constexpr int kLoads = 1;
   __device__ static Acc identity() { return 1; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
@@ -49,6 +50,7 @@ struct ExtremumFold {
   using T = Value;
   using Acc = T;
   using Merge = Max;
+  using Hot = std::bool_constant<false>;
   static constexpr int kLoads = 2;
   __device__ static Acc identity() { return lowest<T>(); }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
@@ -70,6 +72,7 @@ struct PositionFold {
   using T = Value;
   using Acc = Indexed<T>;
   using Merge = ArgMax;
+  using Hot = std::bool_constant<false>;
   static constexpr int kLoads = 1;
   __device__ static Acc identity() { return {lowest<T>(), std::numeric_limits<int64_t>::max()}; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }

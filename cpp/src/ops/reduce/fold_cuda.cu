@@ -16,6 +16,7 @@ struct SumFold {
   using T = Value;
   using Acc = std::conditional_t<is_float<T>, double, int64_t>;
   using Merge = Sum;
+  using Hot = std::bool_constant<is_float<T>>;
   static constexpr int kLoads = 4;
   __device__ static Acc identity() { return 0; }
   __device__ static int shift(const FoldNumbers&, int64_t) { return 0; }
@@ -41,6 +42,7 @@ struct MappedSum : SumFold<Value> {
   using T = Value;
   using Acc = typename SumFold<Value>::Acc;
   using Shift = std::conditional_t<is_float<T>, double, int>;
+  using Hot = std::bool_constant<false>;
   static constexpr int kLoads = is_float<T> ? 2 : 4;
 
   __device__ static Shift shift(const FoldNumbers& p, int64_t output) {

@@ -2,6 +2,7 @@
 //   T            what elements are computed in
 //   Acc          the state of an output
 //   identity()   the state of no elements
+//   Hot          whether one reduced dimension has code of its own
 //   kLoads       how many vectors a thread reads at once: few where take() is long
 //   take<N>(acc, x, first, step, shift, numbers)   merges N elements of one output into its state; they are
 //   the
@@ -19,6 +20,9 @@
 #include "cuda/workspace.h"
 
 namespace opsin::cuda {
+
+/// A hundred instructions, which would be copied to wherever an address is made.
+__device__ OPSIN_NOINLINE inline int64_t wide_quotient(int64_t a, int64_t b) { return a / b; }
 
 /// Dimensions of one kind, the fastest first; strides in bytes.
 struct FoldDims {
@@ -44,20 +48,14 @@ struct FoldDims {
   __device__ int64_t offset(int64_t i) const {
     if (flat || rank == 1) return i * strides[0];
     int64_t offset = 0;
-    if (wide) {
-      for (int d = 0; d + 1 < rank; ++d) {
-        offset += i % sizes[d] * strides[d];
-        i /= sizes[d];
-      }
-      return offset + i * strides[rank - 1];
-    }
-    auto rest = static_cast<uint32_t>(i);
+    OPSIN_NO_UNROLL
     for (int d = 0; d + 1 < rank; ++d) {
-      const Divider::Result r = dividers[d].divmod(rest);
-      offset += r.remainder * strides[d];
-      rest = r.quotient;
+      const int64_t above = wide ? wide_quotient(i, sizes[d])
+                                 : static_cast<int64_t>(dividers[d].divide(static_cast<uint32_t>(i)));
+      offset += (i - above * sizes[d]) * strides[d];
+      i = above;
     }
-    return offset + rest * strides[rank - 1];
+    return offset + i * strides[rank - 1];
   }
 
   /// Whether runs of `n` elements of `item` bytes, starting at multiples of n, are neighbours at aligned
@@ -284,10 +282,12 @@ void merge_slices(FoldLaunch a) {
 }
 
 /// Calls body<V, flat>() for elements stored as S.
-template <class S, class Body>
+template <class F, class S, class Body>
 void dispatch_fold(bool vectors, bool flat, Body&& body) {
   if constexpr (Element<S>::kVector > 1) {
-    if (vectors && flat) return body.template operator()<Element<S>::kVector, true>();
+    if constexpr (F::Hot::value) {
+      if (vectors && flat) return body.template operator()<Element<S>::kVector, true>();
+    }
     if (vectors) return body.template operator()<Element<S>::kVector, false>();
   }
   body.template operator()<1, false>();
@@ -320,7 +320,7 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
     const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
     a.parts = parts.get();
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-    dispatch_fold<S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
+    dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
       OPSIN_LAUNCH((fold_rows<F, S, V, flat>), grid, kFoldThreads, 0, a);
     });
     merge_slices<F>(a);
@@ -338,7 +338,7 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
   const size_t shared_bytes = static_cast<size_t>(x * y * width) * sizeof(typename F::Acc);
-  dispatch_fold<S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
+  dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
     OPSIN_LAUNCH((fold_columns<F, S, V, flat>), grid, dim3(x, y), shared_bytes, a);
   });
   merge_slices<F>(a);

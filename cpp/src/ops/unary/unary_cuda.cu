@@ -60,6 +60,14 @@ inline constexpr bool is_hot =
 template <class F>
 using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>;
 
+/// Long ones have enough to do between their loads.
+template <class F>
+inline constexpr bool is_short =
+    is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Relu, unary::Clamp, unary::LeakyRelu,
+              unary::Hardtanh, NarrowGelu>;
+template <class F, class T>
+using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1 : is_short<F> ? 4 : 2>;
+
 template <class F, class T>
 __host__ __device__ OPSIN_NOINLINE auto value_of(T x, unary::Args<T> args) {
   return F::value(x, args);
@@ -71,6 +79,7 @@ __host__ __device__ OPSIN_NOINLINE T gradient_of(T g, T x, T y, unary::Args<T> a
 
 template <class F, class T>
 struct Value {
+  using Chunks = ChunksOf<F, T>;
   unary::Args<T> args;
   __host__ __device__ auto operator()(T x) const {
     if constexpr (is_hot<F>) {
@@ -84,6 +93,7 @@ struct Value {
 /// The derivative times the incoming gradient, from x and y where both are read, else from the one that is.
 template <class F, class T>
 struct Gradient {
+  using Chunks = ChunksOf<F, T>;
   unary::Args<T> args;
   __host__ __device__ T operator()(T g, T x) const { return (*this)(g, x, x); }
   __host__ __device__ T operator()(T g, T x, T y) const {

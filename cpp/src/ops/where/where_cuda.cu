@@ -15,6 +15,7 @@ __host__ __device__ bool is_set(T x) {
 
 template <class T>
 struct Choose {
+  using Chunks = std::integral_constant<int, 4>;
   __host__ __device__ T operator()(T condition, T a, T b) const { return is_set(condition) ? a : b; }
 };
 
