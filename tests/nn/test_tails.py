@@ -52,12 +52,12 @@ def flattened(norm: Norm, x: Any, _other: Any) -> Any:
 # What a network writes after a batch norm, from it, its input and another tensor of the shape of the output.
 PATTERNS: dict[str, Callable[[Norm, Any, Any], Any]] = {
     "norm": lambda norm, x, other: norm(x) * other,
-    "relu": lambda norm, x, other: F.relu(norm(x)),
-    "relu_": lambda norm, x, other: F.relu(norm(x), inplace=True),
+    "relu": lambda norm, x, _other: F.relu(norm(x)),
+    "relu_": lambda norm, x, _other: F.relu(norm(x), inplace=True),
     "add": lambda norm, x, other: norm(x) + other,
     "add_to": lambda norm, x, other: other + norm(x),
     "add_scaled": lambda norm, x, other: F.relu(opsin.add(norm(x), other, alpha=2)),
-    "add_number": lambda norm, x, other: F.relu(norm(x) + 0.25),
+    "add_number": lambda norm, x, _other: F.relu(norm(x) + 0.25),
     "add_row": lambda norm, x, other: F.relu(norm(x) + other[:1]),
     "add_relu": lambda norm, x, other: F.relu(norm(x) + other),
     "iadd_relu": lambda norm, x, other: F.relu(iadd(norm(x), other)),
@@ -65,21 +65,21 @@ PATTERNS: dict[str, Callable[[Norm, Any, Any], Any]] = {
     "add_again": lambda norm, x, other: norm(x) + other + other,
     "relu_add": lambda norm, x, other: F.relu(F.relu(norm(x)) + other),
     "relu_iadd": lambda norm, x, other: iadd(F.relu(norm(x)) * 2, other),
-    "relu_relu": lambda norm, x, other: F.relu(F.relu(norm(x))),
-    "add_input": lambda norm, x, other: F.relu(norm(x) + x),
-    "add_itself": lambda norm, x, other: (lambda y: F.relu(y + y))(norm(x)),
+    "relu_relu": lambda norm, x, _other: F.relu(F.relu(norm(x))),
+    "add_input": lambda norm, x, _other: F.relu(norm(x) + x),
+    "add_itself": lambda norm, x, _other: (lambda y: F.relu(y + y))(norm(x)),
     "two_norms": lambda norm, x, other: F.relu(iadd(norm(x), norm(other))),
-    "norm_of_norm": lambda norm, x, other: F.relu(norm(norm(x))),
+    "norm_of_norm": lambda norm, x, _other: F.relu(norm(norm(x))),
     "into_other": lambda norm, x, other: F.relu(iadd(other * 1, norm(x))),
-    "used_twice": lambda norm, x, other: (lambda y: F.relu(y) * y)(norm(x)),
-    "relu_used_twice": lambda norm, x, other: (lambda y: y * y + y)(F.relu(norm(x))),
-    "residual_kept": lambda norm, x, other: (lambda y: F.relu(norm(y) + y))(other * 1),
+    "used_twice": lambda norm, x, _other: (lambda y: F.relu(y) * y)(norm(x)),
+    "relu_used_twice": lambda norm, x, _other: (lambda y: y * y + y)(F.relu(norm(x))),
+    "residual_kept": lambda norm, _x, other: (lambda y: F.relu(norm(y) + y))(other * 1),
     "written_between": written_between,
     "flattened": flattened,
     "relu_of_view": lambda norm, x, other: F.relu(norm(x).view(-1)).view(x.shape) * other,
     "transposed": lambda norm, x, other: F.relu(norm(x).transpose(0, 1)).transpose(0, 1) + other,
     "part": lambda norm, x, other: F.relu(norm(x)[1:]) + other[1:],
-    "other_activation": lambda norm, x, other: F.leaky_relu(norm(x), 0.1),
+    "other_activation": lambda norm, x, _other: F.leaky_relu(norm(x), 0.1),
     "chain": lambda norm, x, other: F.relu(norm(F.relu(norm(F.relu(norm(x)) + other)))),
 }
 LAYOUTS = ("rows", "hidden", "matrix", "offset")
@@ -410,7 +410,7 @@ def test_hooks_and_retained_gradients_see_the_inner_gradient() -> None:
         watch(y)
         return grad([(F.relu(y) * weight).sum()], [x])[0].cpu().numpy()
 
-    plain = run(lambda y: None)
+    plain = run(lambda _y: None)
     kept: list[Any] = []
     np.testing.assert_array_equal(run(lambda y: (kept.append(y), y.retain_grad())), plain)
     mask = norm(x).detach().cpu().numpy() > 0

@@ -43,8 +43,7 @@ class OPSIN_API Storage final : public RefCounted {
   /// What stands between a request and the memory; 0 for most storages.
   enum State : uint8_t {
     /// The elements lie channels-last. Such a storage has one geometry: every tensor on it spans it whole,
-    /// with
-    /// row-major logical strides, until the first request for strides re-lays it.
+    /// with row-major logical strides, until the first request for strides re-lays it.
     kHidden = 1,
     /// The elements are not computed yet; the tail knows how.
     kPending = 2,

@@ -182,6 +182,8 @@ void record_stream(const Tensor& tensor, const Stream& stream) {
   const Device device = tensor.device();
   OPSIN_CHECK(Error, device.is_cuda(), "record_stream: expected a tensor on a GPU, got one on ",
               device.str());
+  // Makes sure that there is memory.
+  (void)tensor.impl()->physical_data();
   backend(device).record_stream(tensor.impl()->storage->data, device.index, stream.handle());
 }
 

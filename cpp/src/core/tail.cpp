@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "core/backend.h"
+#include "core/profiler.h"
 
 namespace opsin {
 
@@ -200,6 +201,11 @@ void Tails::compute(Storage& storage, Lock& lock) {
   if (!pending) return;
   Tensor computed;
   {
+    profiler::Scope profile;
+    if (profiler::wants(profiler::kOn)) [[unlikely]] {
+      const bool masked = pending->tail.kind == Tail::Kind::kMasked;
+      profile.start(masked ? "relu_backward" : "batch_norm_apply", ProfilerEvent::Kind::kOp);
+    }
     const StreamScope scope(storage.device, pending->stream);
     computed = pending->tail.compute(pending->tail, has_free_base(*pending));
   }
