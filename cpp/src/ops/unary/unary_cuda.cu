@@ -64,7 +64,7 @@ using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>
 template <class F>
 inline constexpr bool is_short =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Relu, unary::Clamp, unary::LeakyRelu,
-              unary::Hardtanh, NarrowGelu>;
+              unary::Hardtanh, unary::Silu, NarrowGelu>;
 template <class F, class T>
 using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1 : is_short<F> ? 4 : 2>;
 
