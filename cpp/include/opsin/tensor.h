@@ -24,9 +24,7 @@ struct AutogradMeta;
 using TensorSpan = std::span<const Tensor>;
 using TensorList = std::vector<Tensor>;
 
-/// How the elements of a storage lie in memory. A storage that is not plain has one geometry: every tensor on
-/// it spans it whole, with row-major logical strides, until the first request for strides re-lays it.
-enum class Layout : uint8_t { kPlain, kChannelsLast };
+struct Pending;
 
 /// A block of memory with the version counter that all its views share.
 class OPSIN_API Storage final : public RefCounted {
@@ -42,7 +40,17 @@ class OPSIN_API Storage final : public RefCounted {
   void* data = nullptr;
   size_t bytes = 0;
   Device device;
-  std::atomic<Layout> layout{Layout::kPlain};
+  /// What stands between a request and the memory; 0 for most storages.
+  enum State : uint8_t {
+    /// The elements lie channels-last. Such a storage has one geometry: every tensor on it spans it whole,
+    /// with row-major logical strides, until the first request for strides re-lays it.
+    kHidden = 1,
+    /// The elements are not computed yet; the tail knows how.
+    kPending = 2,
+    /// Elements of pending storages will be computed from these.
+    kAwaited = 4
+  };
+  std::atomic<uint8_t> state{0};
   /// Set once the address was handed to code outside the engine (NumPy, DLPack).
   bool escaped = false;
   /// Made in inference mode.
@@ -53,11 +61,21 @@ class OPSIN_API Storage final : public RefCounted {
   Storage() = default;
   ~Storage() = default;
   friend class TensorImpl;
+  friend class Tails;
+
+  /// Without memory, which the tail that a friend sets will bring.
+  static Ref<Storage> reserve(size_t bytes, Device device);
 
   Deleter deleter_ = nullptr;
   void* context_ = nullptr;
   /// The block that held a hidden layout; kept so that a reader in another thread never loses it.
   void* retired_ = nullptr;
+  Pending* pending_ = nullptr;
+  /// How many pending storages await this one.
+  uint32_t awaiting_ = 0;
+  uint32_t origin_version_ = 0;
+  /// While the version is `origin_version_`, these elements are the ReLU of a batch norm by these numbers.
+  Ref<Storage> origin_;
 };
 
 /// What a binding keeps on a tensor, so that the tensor is one object there for its whole life.
@@ -74,21 +92,31 @@ class OPSIN_API TensorImpl final : public RefCounted {
   TensorImpl(Ref<Storage> storage, DType dtype, Dims sizes, Dims strides, int64_t offset);
   static void destroy(TensorImpl* impl);
 
-  /// The first door to memory: for reading. Re-lays a hidden layout, because the caller will use strides().
+  // The doors to memory. They compute what is pending, and before a write also what awaits the old values.
+
+  /// For reading. Re-lays a hidden layout, because the caller will use strides().
   const char* data() {
-    if (__builtin_expect(storage->layout.load(std::memory_order_acquire) != Layout::kPlain, 0)) expose();
-    return static_cast<const char*>(storage->data) + offset * static_cast<int64_t>(item_size(dtype));
+    open(Storage::kHidden | Storage::kPending);
+    return address();
   }
-  /// The second door: for writing. The caller bumps the version if the tensor was visible before.
-  char* mutable_data() { return const_cast<char*>(data()); }
+  /// For writing. The caller bumps the version if the tensor was visible before.
+  char* mutable_data() {
+    open(Storage::kHidden | Storage::kPending | Storage::kAwaited);
+    return address();
+  }
   /// For kernels that honour physical_strides(): no re-laying. Only whole-storage tensors are ever hidden.
-  char* physical_data() const {
-    return static_cast<char*>(storage->data) + offset * static_cast<int64_t>(item_size(dtype));
+  const char* physical_data() const {
+    open(Storage::kPending);
+    return address();
   }
-  Dims physical_strides() const;
-  bool is_hidden() const { return storage->layout.load(std::memory_order_acquire) != Layout::kPlain; }
+  char* mutable_physical_data() const {
+    open(Storage::kPending | Storage::kAwaited);
+    return address();
+  }
   /// Re-lays a hidden storage to its logical strides, once, under a lock.
-  void expose();
+  void expose() { open(Storage::kHidden); }
+  Dims physical_strides() const;
+  bool is_hidden() const { return (storage->state.load(std::memory_order_acquire) & Storage::kHidden) != 0; }
 
   Ref<Storage> storage;
   int64_t offset;  ///< In elements.
@@ -104,6 +132,13 @@ class OPSIN_API TensorImpl final : public RefCounted {
 
  private:
   ~TensorImpl();
+  void open(int closed_by) const {
+    if (__builtin_expect(storage->state.load(std::memory_order_acquire) & closed_by, 0)) settle(closed_by);
+  }
+  void settle(int closed_by) const;
+  char* address() const {
+    return static_cast<char*>(storage->data) + offset * static_cast<int64_t>(item_size(dtype));
+  }
 };
 
 /// Handle of a tensor; copies share it. Sizes are logical `[N, C, H, W]`. A default-constructed handle is

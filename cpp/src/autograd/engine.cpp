@@ -341,6 +341,8 @@ AccumulateGrad::AccumulateGrad(const Tensor& leaf) : grad(leaf.impl()->autograd-
 
 TensorList AccumulateGrad::apply(TensorList grads) {
   Tensor& fresh = grads[0];
+  // It may stay for long, and what is pending keeps more memory alive.
+  (void)fresh.impl()->physical_data();
   if (!grad.defined()) {
     // A gradient that somebody else can see must not be written by the next backward.
     grad = GradMode::is_enabled() || (is_sole_owner(fresh) && !fresh.impl()->autograd)

@@ -18,7 +18,7 @@ Tensor to_channels_last(const Tensor& x) {
   const NoGradGuard no_grad;
   const Tensor y = empty_channels_last(impl->sizes, impl->dtype, x.device());
   if (impl->contiguous) {
-    relay_to_channels_last(impl->physical_data(), y.impl()->physical_data(), impl->sizes,
+    relay_to_channels_last(impl->physical_data(), y.impl()->mutable_physical_data(), impl->sizes,
                            item_size(impl->dtype), x.device());
   } else {
     copy_(y, x.detach());

@@ -8,6 +8,7 @@
 #include <opsin/tensor.h>
 
 #include "core/backend.h"
+#include "core/tail.h"
 
 namespace opsin::cuda {
 
@@ -45,7 +46,11 @@ DeviceGuard::~DeviceGuard() { current = before_; }
 
 const DeviceProperties& device_properties(int device) { return backend_of(device).properties(device); }
 
-void synchronize(int device) { backend_of(device).synchronize(device); }
+void synchronize(int device) {
+  Backend& backend = backend_of(device);
+  Tails::compute_all();
+  backend.synchronize(device);
+}
 
 // --- streams and events ---
 
@@ -65,6 +70,7 @@ void Event::record(const Stream& stream) {
   if (!state_) state_ = std::make_shared<State>(device, timing_);
   OPSIN_CHECK(Error, state_->device == device, "Event.record: expected a stream of cuda:", state_->device,
               ", where the event was recorded first, got one of cuda:", device);
+  Tails::compute_all(stream.device(), stream.handle());
   backend(stream.device()).record_event(device, state_->handle, stream.handle());
 }
 
@@ -111,8 +117,14 @@ Stream Stream::external(void* handle, int device) {
   return {place, handle, 0};
 }
 
-void Stream::synchronize() const { backend(device_).synchronize_stream(device_.index, handle_); }
-bool Stream::query() const { return backend(device_).query_stream(device_.index, handle_); }
+void Stream::synchronize() const {
+  Tails::compute_all(device_, handle_);
+  backend(device_).synchronize_stream(device_.index, handle_);
+}
+bool Stream::query() const {
+  Tails::compute_all(device_, handle_);
+  return backend(device_).query_stream(device_.index, handle_);
+}
 
 void Stream::wait_event(const Event& event) const {
   if (event.handle()) backend(device_).wait_event(device_.index, handle_, event.handle());
@@ -170,6 +182,8 @@ void record_stream(const Tensor& tensor, const Stream& stream) {
   const Device device = tensor.device();
   OPSIN_CHECK(Error, device.is_cuda(), "record_stream: expected a tensor on a GPU, got one on ",
               device.str());
+  // Makes sure that there is memory.
+  (void)tensor.impl()->physical_data();
   backend(device).record_stream(tensor.impl()->storage->data, device.index, stream.handle());
 }
 
@@ -215,6 +229,7 @@ void Graph::capture_begin(MemoryPool pool, CaptureMode mode) {
   Backend& backend = backend_of(device);
   OPSIN_CHECK(Error, !impl_->graph, "capture_begin: the graph holds a capture already (call reset() first)");
   auto graph = backend.new_graph();
+  Tails::compute_all();
   impl_->pool = pool ? pool : graph_pool_handle();
   graph->capture_begin(device, impl_->pool, mode);
   impl_->graph = std::move(graph);
@@ -223,6 +238,8 @@ void Graph::capture_begin(MemoryPool pool, CaptureMode mode) {
 void Graph::capture_end() {
   OPSIN_CHECK(Error, impl_->graph, "capture_end: no capture was begun");
   try {
+    const Stream stream = Stream::current();
+    Tails::compute_all(stream.device(), stream.handle());
     impl_->graph->capture_end();
   } catch (...) {
     impl_->graph.reset();

@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t kGrain = 32768;
 
+/// Loops take pointers of one type.
+char* input_data(const TensorImpl& impl) { return const_cast<char*>(impl.physical_data()); }
+
 bool same_geometry(const TensorImpl& a, const TensorImpl& b) {
   return a.offset == b.offset && a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
 }
@@ -114,11 +117,11 @@ bool Elementwise::build_flat() {
     output_ = hidden ? empty_channels_last(model->sizes, output_dtype_, device_)
                      : empty(model->sizes, output_dtype_, device_);
   }
-  operands_[0].data = output_.impl()->physical_data();
+  operands_[0].data = output_.impl()->mutable_physical_data();
   strides_[0] = static_cast<int64_t>(item_size(output_dtype_));
   for (int i = 1; i < count_; ++i) {
     Operand& operand = operands_[i];
-    operand.data = operand.is_number ? operand.number : operand.impl->physical_data();
+    operand.data = operand.is_number ? operand.number : input_data(*operand.impl);
     strides_[i] = operand.is_number ? 0 : static_cast<int64_t>(item_size(operand.dtype));
   }
   return true;
@@ -171,7 +174,7 @@ void Elementwise::build_strided() {
     }
     const TensorImpl* impl = i == 0 ? output_.impl() : operand.impl;
     const Dims physical = impl->physical_strides();
-    operand.data = impl->physical_data();
+    operand.data = i == 0 ? impl->mutable_physical_data() : input_data(*impl);
     const auto bytes = static_cast<int64_t>(item_size(impl->dtype));
     const size_t missing = rank - impl->sizes.size();
     for (size_t d = missing; d < rank; ++d) {

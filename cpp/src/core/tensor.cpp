@@ -1,11 +1,11 @@
 #include <cstring>
-#include <mutex>
 
 #include <opsin/autograd.h>
 #include <opsin/tensor.h>
 
 #include "core/backend.h"
 #include "core/relayout.h"
+#include "core/tail.h"
 #include "cpu/allocator.h"
 
 namespace opsin {
@@ -43,23 +43,22 @@ size_t checked_bytes(int64_t count, DType dtype) {
   return static_cast<size_t>(bytes);
 }
 
-/// One lock for all re-laying: it is rare, and never nested.
-std::mutex& relayout_mutex() {
-  static std::mutex* mutex = new std::mutex;
-  return *mutex;
-}
-
 }  // namespace
 
 Ref<Storage> Storage::allocate(size_t bytes, Device device) {
   // Raises where the device does not exist, also for no bytes.
   Backend* const other = device.is_cpu() ? nullptr : &backend(device);
+  Ref<Storage> storage = reserve(bytes, device);
+  if (bytes > 0) storage->data = other ? other->allocate(bytes, device) : cpu::allocate(bytes);
+  return storage;
+}
+
+Ref<Storage> Storage::reserve(size_t bytes, Device device) {
   Ref<Storage> storage = Ref<Storage>::adopt(new Storage);
   storage->device = device;
   storage->bytes = bytes;
-  if (bytes > 0) storage->data = other ? other->allocate(bytes, device) : cpu::allocate(bytes);
-  storage->deleter_ = other ? free_device_block : free_block;
-  if (other) storage->context_ = storage.get();
+  storage->deleter_ = device.is_cpu() ? free_block : free_device_block;
+  if (!device.is_cpu()) storage->context_ = storage.get();
   storage->inference = InferenceMode::is_enabled();
   return storage;
 }
@@ -77,6 +76,7 @@ Ref<Storage> Storage::wrap(void* data, size_t bytes, Device device, Deleter dele
 }
 
 void Storage::destroy(Storage* storage) {
+  if (storage->state.load(std::memory_order_acquire) & kPending) Tails::drop(*storage);
   if (storage->deleter_ && (storage->data || storage->context_)) {
     storage->deleter_(storage->context_, storage->data, storage->bytes);
   }
@@ -104,13 +104,17 @@ void TensorImpl::destroy(TensorImpl* impl) {
 
 Dims TensorImpl::physical_strides() const { return is_hidden() ? channels_last_strides(sizes) : strides; }
 
-void TensorImpl::expose() {
-  const std::lock_guard lock(relayout_mutex());
-  if (!is_hidden()) return;
+void TensorImpl::settle(int closed_by) const {
+  Tails::Lock lock;
+  if (closed_by & Storage::kAwaited) Tails::compute_awaiting(*storage, lock);
+  Tails::compute(*storage, lock);
+  if (!(closed_by & Storage::kHidden) || !is_hidden()) return;
+  // What awaits these elements expects them where they are.
+  Tails::compute_awaiting(*storage, lock);
   void* plain = allocate_block(storage->bytes, storage->device);
   relay_to_row_major(storage->data, plain, sizes, item_size(dtype), storage->device);
   storage->retired_ = std::exchange(storage->data, plain);
-  storage->layout.store(Layout::kPlain, std::memory_order_release);
+  storage->state.fetch_and(static_cast<uint8_t>(~Storage::kHidden), std::memory_order_release);
 }
 
 int64_t Tensor::size(int64_t d) const { return sizes()[static_cast<size_t>(wrap_dim(d, dim(), "size"))]; }
@@ -187,7 +191,7 @@ Tensor empty_channels_last(IntSpan sizes, DType dtype, Device device) {
               str(sizes));
   Tensor tensor = empty(sizes, dtype, device);
   if (tensor.numel() > 0 && !is_same_order(sizes)) {
-    tensor.impl()->storage->layout.store(Layout::kChannelsLast, std::memory_order_relaxed);
+    tensor.impl()->storage->state.store(Storage::kHidden, std::memory_order_relaxed);
   }
   return tensor;
 }

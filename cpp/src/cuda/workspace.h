@@ -17,7 +17,7 @@ class Workspace {
     }
   }
   /// Null for a size of 0.
-  void* get() const { return memory_.defined() ? memory_.impl()->physical_data() : nullptr; }
+  void* get() const { return memory_.defined() ? memory_.impl()->mutable_physical_data() : nullptr; }
 
  private:
   Tensor memory_;

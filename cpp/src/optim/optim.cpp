@@ -96,7 +96,7 @@ void for_groups(const char* op, const Slot& slot, std::initializer_list<TensorSp
           group.copies.emplace_back(written >> c & 1 ? original.detach() : Tensor(), contiguous(original));
           dense = group.copies.back().second.impl();
         }
-        group.data[c].push_back(hidden ? dense->physical_data() : dense->mutable_data());
+        group.data[c].push_back(hidden ? dense->mutable_physical_data() : dense->mutable_data());
       }
       ++c;
     }

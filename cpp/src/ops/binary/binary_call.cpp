@@ -8,6 +8,7 @@
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/promotion.h"
+#include "ops/norm/normalised.h"
 
 namespace opsin {
 
@@ -54,6 +55,7 @@ void check_divisor(const Tensor& divisor, const char* op) {
 }
 
 void run_forward(Tensor& y, BinaryOp op, const Tensor& a, const Tensor& b) {
+  if (op == BinaryOp::Add && (Tails::is_pending(a) || Tails::is_pending(b)) && join_add(y, a, b)) return;
   const Info& row = info(op);
   DType dtype = a.dtype() == b.dtype() && !a.impl()->wrapped_number ? a.dtype() : result_type({&a, &b});
   if (row.kind == Kind::kFloat) dtype = floating_type(dtype);

@@ -72,8 +72,8 @@ struct CatPart {
     const auto d = static_cast<size_t>(p.dim);
     const Blocks blocks = blocks_of(p.whole, p.dim, true, x.dtype());
     const int64_t from = p.whole[d] * blocks.inner, to = p.sizes[d] * blocks.inner;
-    const BlockPiece piece{x.impl()->physical_data() + p.begin * blocks.inner, y.impl()->physical_data(), to,
-                           from, to};
+    const BlockPiece piece{x.impl()->physical_data() + p.begin * blocks.inner,
+                           y.impl()->mutable_physical_data(), to, from, to};
     copy_blocks.get(x.device(), x.dtype())({blocks.outer, &piece, 1});
     return y;
   }
@@ -109,7 +109,7 @@ struct Cat {
     const Tensor y = hidden ? empty_channels_last(p.sizes, dtype, device) : empty(p.sizes, dtype, device);
     if (y.numel() == 0) return y;
     const auto [outer, inner] = blocks_of(p.sizes, p.dim, hidden, dtype);
-    char* const out = y.impl()->physical_data();
+    char* const out = y.impl()->mutable_physical_data();
     const int64_t block = p.sizes[d] * inner;
     TensorList dense;
     std::vector<BlockPiece> pieces;

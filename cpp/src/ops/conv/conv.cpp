@@ -57,7 +57,7 @@ struct Conv {
     const Tensor from = to_channels_last(x), w = contiguous(weight),
                  b = bias.defined() ? contiguous(bias) : bias;
     kernel(p.geometry, x.dtype(), pointer(from), w.impl()->data(), b.defined() ? b.impl()->data() : nullptr,
-           y.impl()->physical_data());
+           y.impl()->mutable_physical_data());
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& weight, const Tensor&,
@@ -92,7 +92,8 @@ struct ConvBackwardInput {
     if (grad_x.numel() == 0) return grad_x;
     if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
     const Tensor from = to_channels_last(grad_y), w = contiguous(weight);
-    kernel(p.geometry, grad_y.dtype(), pointer(from), w.impl()->data(), grad_x.impl()->physical_data());
+    kernel(p.geometry, grad_y.dtype(), pointer(from), w.impl()->data(),
+           grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
   static void save(Saver& saver, const Params&, const Tensor& grad_y, const Tensor& weight, const Tensor&) {

@@ -64,7 +64,7 @@ Tensor transfer(const Tensor& x, Device device, bool non_blocking) {
   const size_t bytes = static_cast<size_t>(source.numel) * item_size(source.dtype);
   const Device home = x.device();
   backend(home.is_cpu() ? device : home)
-      .copy(y.impl()->physical_data(), device, source.physical_data(), home, bytes, non_blocking);
+      .copy(y.impl()->mutable_physical_data(), device, source.physical_data(), home, bytes, non_blocking);
   return y;
 }
 

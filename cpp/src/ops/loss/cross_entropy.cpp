@@ -128,7 +128,7 @@ struct CrossEntropy {
       CrossEntropyParams p = positions_of(x, index);
       p.scale = s.impl()->data();
       p.log_sum = log_sum.impl()->mutable_data();
-      p.grad_x = grad_x.impl()->physical_data();
+      p.grad_x = grad_x.impl()->mutable_physical_data();
       kernel(p);
     }
     ctx.set(0, grad_x);

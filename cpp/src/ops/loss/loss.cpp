@@ -50,8 +50,9 @@ struct SquaredError {
   };
   static Tensor forward(const Params& p, const Tensor& a, const Tensor& b) {
     const Tensor y = empty(Dims{}, a.dtype(), a.device());
-    squared_error.get(a.device(), a.dtype())({a.impl()->physical_data(), b.impl()->physical_data(),
-                                              y.impl()->physical_data(), a.numel(), p.scale, a.dtype()});
+    squared_error.get(a.device(),
+                      a.dtype())({a.impl()->physical_data(), b.impl()->physical_data(),
+                                  y.impl()->mutable_physical_data(), a.numel(), p.scale, a.dtype()});
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor& a, const Tensor& b, const Tensor&) {

@@ -1,5 +1,6 @@
 // Batch normalization.
 #include "norm_kernels.h"
+#include "normalised.h"
 #include "parts.h"
 
 #include <opsin/ops/binary.h>
@@ -16,16 +17,10 @@
 
 namespace opsin {
 
-constinit KernelSlot<void (*)(const BatchNormParams&)> batch_norm_forward{"batch_norm"};
+constinit KernelSlot<void (*)(const BatchNormParams&)> batch_norm_statistics{"batch_norm"};
 constinit KernelSlot<void (*)(const BatchNormBackwardParams&)> batch_norm_backward{"batch_norm_backward"};
 
 namespace {
-
-ChannelShape shape_of(const Tensor& x) {
-  int64_t inner = 1;
-  for (int64_t d = 2; d < x.dim(); ++d) inner *= x.size(d);
-  return {x.size(0), x.size(1), inner, x.impl()->is_hidden() || inner == 1, x.dtype()};
-}
 
 Tensor empty_as(const Tensor& x) {
   return x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
@@ -52,18 +47,21 @@ struct BatchNorm {
     double momentum, eps;
   };
 
-  /// Also gives mean and 1 / sqrt(var + eps) per channel in float64 for the gradient.
+  /// Also gives, for the gradient, mean and 1 / sqrt(var + eps) per channel in float64, and the numbers that
+  /// y was made with.
   static std::array<Tensor, 3> forward(const Params& p, const Tensor& input, const Tensor& weight,
                                        const Tensor& bias, const Tensor& running_mean,
                                        const Tensor& running_var) {
-    const Tensor x = contiguous(input), y = empty_as(x);
-    const auto kernel = batch_norm_forward.get(x.device(), x.dtype());
-    const Dims per_channel{x.size(1)};
+    const Tensor x = contiguous(input);
+    const auto kernel = batch_norm_statistics.get(x.device(), x.dtype());
+    const int64_t channels = x.size(1);
+    const Dims for_gradient{2, channels}, for_output{3, channels};
+    const DType compute = compute_type(x.dtype());
     if (x.numel() == 0) {
-      return {y, zeros(per_channel, kFloat64, x.device()), zeros(per_channel, kFloat64, x.device())};
+      return {empty_as(x), zeros(for_gradient, kFloat64, x.device()), zeros(for_output, compute, x.device())};
     }
-    const Tensor mean = empty(per_channel, kFloat64, x.device());
-    const Tensor inverse = empty(per_channel, kFloat64, x.device());
+    const Tensor statistics = empty(for_gradient, kFloat64, x.device());
+    const Tensor numbers = empty(for_output, compute, x.device());
     if (p.training) {
       for (const Tensor& running : {running_mean, running_var}) {
         if (!running.defined()) continue;
@@ -74,9 +72,9 @@ struct BatchNorm {
     const Tensor w = floating(weight), b = floating(bias), m = floating(running_mean),
                  v = floating(running_var);
     kernel({shape_of(x), x.impl()->physical_data(), numbers_of(w), numbers_of(b), numbers_of(m),
-            numbers_of(v), p.training, p.momentum, p.eps, y.impl()->physical_data(),
-            mean.mutable_data<double>(), inverse.mutable_data<double>()});
-    return {y, mean, inverse};
+            numbers_of(v), p.training, p.momentum, p.eps, statistics.mutable_data<double>(),
+            statistics.mutable_data<double>() + channels, numbers.impl()->mutable_data()});
+    return {leave_normalised(x, numbers), statistics, numbers};
   }
 
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& weight, const Tensor&,
@@ -96,7 +94,15 @@ struct BatchNorm {
       composed(ctx, p, input, weight);
       return;
     }
-    const Tensor x = contiguous(input), g = aligned(ctx.grad(), x), w = floating(weight);
+    const Tensor x = contiguous(input), w = floating(weight), numbers = ctx.saved(3);
+    // The gradient of a ReLU is masked on the way: by what made its output from x, or else by the output,
+    // when the masked gradient is written for whoever else wants it.
+    const bool sums = p.training || ctx.needs(1) || ctx.needs(2);
+    std::optional<Tail> relu = masked_gradient(ctx.grad(), x);
+    const bool by_numbers = relu && is_mask_of(*relu, x, numbers);
+    if (!by_numbers && !sums) relu.reset();
+    const Tensor g = relu ? relu->base : aligned(ctx.grad(), x);
+    const Tensor masked = relu && !by_numbers ? empty_as(x) : Tensor();
     const DType compute = compute_type(x.dtype());
     const auto gradient = [&](size_t i) {
       if (!ctx.needs(i)) return Tensor();
@@ -106,12 +112,18 @@ struct BatchNorm {
     const Tensor grad_x = ctx.needs(0) ? empty_as(x) : Tensor();
     const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
     if (x.numel() > 0) {
-      const auto data_of = [](const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; };
-      batch_norm_backward.get(
-          x.device(), x.dtype())({shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
-                                  numbers_of(w), ctx.saved(2).data<double>(), ctx.saved(3).data<double>(),
-                                  p.training, data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
+      const auto data_of = [](const Tensor& t) { return t.defined() ? t.impl()->mutable_data() : nullptr; };
+      const Tensor statistics = ctx.saved(2);
+      const auto* mean = statistics.data<double>();
+      batch_norm_backward.get(x.device(), x.dtype())(
+          {shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
+           by_numbers ? numbers.impl()->data() : nullptr,
+           masked.defined() ? relu->other.impl()->physical_data() : nullptr,
+           masked.defined() ? masked.impl()->mutable_physical_data() : nullptr, numbers_of(w), mean,
+           mean + x.size(1), p.training, grad_x.defined() ? grad_x.impl()->mutable_physical_data() : nullptr,
+           data_of(grad_weight), data_of(grad_bias)});
     }
+    if (masked.defined()) Tails::fulfil(ctx.grad(), masked);
     ctx.set(0, grad_x);
     ctx.set(1, grad_weight);
     ctx.set(2, grad_bias);
@@ -129,8 +141,11 @@ struct BatchNorm {
       centred = x - mean(x, dims, true);
       inverse = div(wrap_number(1.0), sqrt(mean(centred * centred, dims, true) + Scalar(p.eps)));
     } else {
-      centred = x - to(reshape(ctx.saved(2).detach(), shape), dtype);
-      inverse = to(reshape(ctx.saved(3).detach(), shape), dtype);
+      const auto row = [&](int64_t r) {
+        return to(reshape(select(ctx.saved(2).detach(), 0, r), shape), dtype);
+      };
+      centred = x - row(0);
+      inverse = row(1);
     }
     const Tensor xhat = centred * inverse;
     if (ctx.needs(2)) ctx.set(2, sum(g, dims));

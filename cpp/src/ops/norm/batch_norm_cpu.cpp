@@ -2,6 +2,7 @@
 #include "channels_cpu.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/dispatch.h"
 
@@ -25,10 +26,10 @@ Numbers read(const ChannelNumbers& from, int64_t channels, double value) {
   return numbers;
 }
 
-void write(const Numbers& numbers, DType dtype, void* to) {
+void write(const Numbers& numbers, DType dtype, void* to, int64_t row = 0) {
   if (!to) return;
   dispatch_floating(dtype, "batch_norm", [&]<class T>() {
-    auto* data = static_cast<T*>(to);
+    auto* data = static_cast<T*>(to) + row * static_cast<int64_t>(numbers.size());
     for (const double value : numbers) *data++ = static_cast<T>(static_cast<compute_t<T>>(value));
   });
 }
@@ -46,14 +47,16 @@ void move_running(const ChannelNumbers& running, const Numbers& values, double m
   });
 }
 
-void forward(const BatchNormParams& p) {
+void statistics(const BatchNormParams& p) {
   const Channels channels(p.shape);
   const int64_t count = p.shape.channels;
   Numbers mean, inverse(static_cast<size_t>(count));
   if (p.training) {
     const Numbers shift = channels.first_elements(p.x);
     Numbers sum, square, unbiased(inverse.size());
-    channels.sums(p.x, nullptr, shift, sum, square);
+    cpu::ChannelParams params{};
+    params.x = p.x;
+    channels.sums(params, nullptr, shift, sum, square);
     mean = shift;
     const auto n = static_cast<double>(channels.per_channel());
     for (size_t c = 0; c < inverse.size(); ++c) {
@@ -79,8 +82,20 @@ void forward(const BatchNormParams& p) {
     if (p.shape.dtype != kFloat64) rounded[c] = static_cast<double>(static_cast<float>(mean[c]));
     offset[c] += (rounded[c] - mean[c]) * scale[c];
   }
-  channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(p.shape.dtype)], p.x, nullptr, p.y,
-                 {rounded, scale, offset, scale});
+  const DType compute = compute_type(p.shape.dtype);
+  write(rounded, compute, p.numbers);
+  write(scale, compute, p.numbers, 1);
+  write(offset, compute, p.numbers, 2);
+}
+
+void apply(const NormalisedParams& p) {
+  cpu::ChannelParams params{};
+  params.x = p.x;
+  params.residual = p.residual;
+  params.y = p.y;
+  params.relu = p.relu;
+  Channels(p.shape).apply(OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(p.shape.dtype)], params,
+                          p.numbers, 3);
 }
 
 void backward(const BatchNormBackwardParams& p) {
@@ -89,7 +104,13 @@ void backward(const BatchNormBackwardParams& p) {
   const Numbers mean(p.mean, p.mean + count), inverse(p.inverse, p.inverse + count);
   const DType compute = compute_type(p.shape.dtype);
   Numbers sum(count), product(count);
-  if (p.training || p.grad_weight || p.grad_bias) channels.sums(p.x, p.g, mean, sum, product);
+  cpu::ChannelParams params{};
+  params.x = p.x;
+  params.g = p.g;
+  params.relu = p.numbers != nullptr;
+  params.relu_output = p.relu_output;
+  params.masked = p.masked;
+  if (p.training || p.grad_weight || p.grad_bias) channels.sums(params, p.numbers, mean, sum, product);
   write(sum, compute, p.grad_bias);
   if (p.grad_weight) {
     Numbers grad_weight = product;
@@ -105,15 +126,26 @@ void backward(const BatchNormBackwardParams& p) {
     offset[c] = scale[c] * sum[c] / n;
     slope[c] = scale[c] * inverse[c] * inverse[c] * product[c] / n;
   }
-  channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(p.shape.dtype)], p.x, p.g,
-                 p.grad_x, {mean, scale, offset, slope});
+  // Three rows that normalise x, of which only the mean is needed without a mask, and three for the gradient.
+  const Tensor numbers = empty(Dims{6, p.shape.channels}, compute);
+  void* const rows = numbers.impl()->mutable_data();
+  write(mean, compute, rows);
+  if (p.numbers) std::memcpy(rows, p.numbers, 3 * count * item_size(compute));
+  write(scale, compute, rows, 3);
+  write(offset, compute, rows, 4);
+  write(slope, compute, rows, 5);
+  if (p.masked) params.g = p.masked;
+  params.y = p.grad_x;
+  channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(p.shape.dtype)], params,
+                 rows, 6);
 }
 
 }  // namespace
 
 void register_batch_norm_cpu() {
   for (const DType dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
-    batch_norm_forward.set(DeviceType::kCPU, dtype, forward);
+    batch_norm_statistics.set(DeviceType::kCPU, dtype, statistics);
+    batch_norm_apply.set(DeviceType::kCPU, dtype, apply);
     batch_norm_backward.set(DeviceType::kCPU, dtype, backward);
   }
 }

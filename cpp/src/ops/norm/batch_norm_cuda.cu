@@ -12,10 +12,12 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 
-/// What the last pass needs, `channels` numbers of each.
+/// What the last pass needs, `channels` numbers of each. Forward these are the numbers of the contract.
 template <class T>
 struct Table {
   T *mean, *scale, *offset, *slope;
+  /// The numbers that the gradient's mask is made of.
+  const T* mask = nullptr;
 
   Table(void* memory, int64_t channels)
       : mean(static_cast<T*>(memory)),
@@ -42,20 +44,37 @@ struct ChannelIndex {
   }
 };
 
-template <class S, bool kGrad>
+template <class S, ColumnSum kSum>
 __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, const ChannelIndex index) {
   using T = Computed<S>;
+  constexpr bool kGrad = kSum != ColumnSum::kMoments, kMask = kSum == ColumnSum::kMaskedGradients;
+  constexpr bool kWrite = kSum == ColumnSum::kWrittenGradients;
   __shared__ Pair<double> shared[kBlockWarps];
   constexpr int kLoads = 4;
   const int64_t channel = blockIdx.x, start = channel * index.inner, sample = p.columns * index.inner;
   const S* x = static_cast<const S*>(p.x) + start;
   const S* g = kGrad ? static_cast<const S*>(p.g) + start : nullptr;
+  const S* relu_output = kWrite ? static_cast<const S*>(p.relu_output) + start : nullptr;
+  S* masked = kWrite ? static_cast<S*>(p.masked) + start : nullptr;
   const auto read = [&](const S* from) {
     T value[1];
     widen(value, pack_at<S, 1>(from), p.dtype);
     return value[0];
   };
-  T centre, rest = 0;
+  const auto gradient_at = [&](int64_t at) {
+    T gradient[1] = {read(g + at)};
+    if constexpr (kWrite) {
+      gradient[0] *= read(relu_output + at) > T(0) ? T(1) : T(0);
+      pack_at<S, 1>(masked + at) = narrow<S, 1>(gradient, p.dtype);
+    }
+    return gradient[0];
+  };
+  T centre, rest = 0, scale = 0, offset = 0;
+  const T least = static_cast<T>(least_positive(p.dtype));
+  if constexpr (kMask) {
+    scale = static_cast<const T*>(p.numbers)[p.columns + channel];
+    offset = static_cast<const T*>(p.numbers)[2 * p.columns + channel];
+  }
   if constexpr (kGrad) {
     centre = static_cast<T>(p.centre[channel]);
     rest = static_cast<T>(static_cast<double>(centre) - p.centre[channel]);
@@ -64,7 +83,9 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
   }
   T first = 0, second = 0;
   const auto add = [&](T value, T gradient) {
-    const T d = (value - centre) + rest, f = kGrad ? gradient : d;
+    const T d = (value - centre) + rest;
+    T f = kGrad ? gradient : d;
+    if constexpr (kMask) f *= (value - centre) * scale + offset > least ? T(1) : T(0);
     first += f;
     second += f * d;
   };
@@ -80,14 +101,14 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
     for (int k = 0; k < kLoads; ++k) {
       const int64_t at = place(i + k * int64_t{kThreads});
       xs[k] = read(x + at);
-      gs[k] = kGrad ? read(g + at) : T(0);
+      gs[k] = kGrad ? gradient_at(at) : T(0);
     }
     OPSIN_UNROLL
     for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k]);
   }
   for (; i < end; i += kThreads) {
     const int64_t at = place(i);
-    add(read(x + at), kGrad ? read(g + at) : T(0));
+    add(read(x + at), kGrad ? gradient_at(at) : T(0));
   }
   const Pair<double> sums =
       block_reduce<Sum>(Pair<double>{static_cast<double>(first), static_cast<double>(second)}, shared);
@@ -123,7 +144,6 @@ __device__ __forceinline__ void move_number(const ChannelNumbers& running, int64
   }
 }
 
-/// y = (x - mean) scale + offset, with the mean rounded and what that loses put into the offset.
 template <class T>
 __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
     prepare_forward(const BatchNormParams p, const double* parts, int64_t slices, const Table<T> table) {
@@ -175,82 +195,111 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 
 // The last pass.
 
+enum class Pass { kForward, kResidual, kGradient, kMaskedGradient };
+
 struct ApplyParams {
   const void* x;
-  const void* g;  ///< For the gradient, else null.
+  const void* second;  ///< The residual or the gradient; null for Pass::kForward.
   void* y;
   int64_t rows, columns;
   DType dtype;
+  bool relu;
 };
 
 /// V neighbouring channels.
-template <class T, int V, bool kGrad>
+template <class S, int V, Pass kPass>
 struct Applied {
-  T mean[V], scale[V], offset[V], slope[V];
+  using T = Computed<S>;
+  static constexpr bool kForward = kPass == Pass::kForward || kPass == Pass::kResidual;
+  static constexpr bool kMask = kPass == Pass::kMaskedGradient, kSecond = kPass != Pass::kForward;
+  T mean[V], scale[V], offset[V], slope[V], mask_scale[V], mask_offset[V];
+  T least;
 
-  __device__ void load(const Table<T>& table, int64_t c) {
+  __device__ Applied(const ApplyParams& p, const Table<T>& table, int64_t channels, int64_t c)
+      : least(static_cast<T>(least_positive(p.dtype))) {
     load_row(mean, table.mean + c);
     load_row(scale, table.scale + c);
     load_row(offset, table.offset + c);
-    if constexpr (kGrad) load_row(slope, table.slope + c);
+    if constexpr (!kForward) load_row(slope, table.slope + c);
+    if constexpr (kMask) {
+      load_row(mask_scale, table.mask + channels + c);
+      load_row(mask_offset, table.mask + 2 * channels + c);
+    }
   }
-  __device__ T operator()(T x, T g, int v) const {
-    if constexpr (kGrad) return g * scale[v] - offset[v] - (x - mean[v]) * slope[v];
-    return (x - mean[v]) * scale[v] + offset[v];
+  /// Steps that are ops of their own round in between, as these would.
+  __device__ Pack<S, V> operator()(const ApplyParams& p, const Pack<S, V>& x_pack,
+                                   const Pack<S, V>& second_pack) const {
+    T x[V], second[V], y[V];
+    widen(x, x_pack, p.dtype);
+    if constexpr (kSecond) widen(second, second_pack, p.dtype);
+    OPSIN_UNROLL
+    for (int v = 0; v < V; ++v) {
+      if constexpr (kForward) {
+        y[v] = (x[v] - mean[v]) * scale[v] + offset[v];
+      } else {
+        T g = second[v];
+        if constexpr (kMask) {
+          g *= (x[v] - mean[v]) * mask_scale[v] + mask_offset[v] > least ? T(1) : T(0);
+        }
+        y[v] = g * scale[v] - offset[v] - (x[v] - mean[v]) * slope[v];
+      }
+    }
+    if constexpr (kPass == Pass::kResidual) {
+      if constexpr (sizeof(S) == 2) widen(y, narrow<S, V>(y, p.dtype), p.dtype);
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) y[v] += second[v];
+    }
+    if constexpr (kForward) {
+      if (p.relu) {
+        OPSIN_UNROLL
+        for (int v = 0; v < V; ++v) y[v] = y[v] < -least ? T(0) : y[v];
+      }
+    }
+    return narrow<S, V>(y, p.dtype);
   }
 };
 
 /// Rows that a thread goes through, some at once.
 constexpr int kApplyRows = 8, kApplyLoads = 4;
 
-template <class S, int V, bool kGrad>
+template <class S, int V, Pass kPass>
 __global__ void __launch_bounds__(kThreads)
     apply_columns(const ApplyParams p, const Table<Computed<S>> table) {
-  using T = Computed<S>;
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * V;
   if (column >= p.columns) return;
-  Applied<T, V, kGrad> apply;
-  apply.load(table, column);
+  constexpr bool kSecond = kPass != Pass::kForward;
+  const Applied<S, V, kPass> apply(p, table, p.columns, column);
   const S* x = static_cast<const S*>(p.x) + column;
-  const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
+  const S* second = kSecond ? static_cast<const S*>(p.second) + column : nullptr;
   S* y = static_cast<S*>(p.y) + column;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y * kApplyRows + threadIdx.y;
   for (int batch = 0; batch < kApplyRows; batch += kApplyLoads) {
-    Pack<S, V> xs[kApplyLoads], gs[kApplyLoads];
+    Pack<S, V> xs[kApplyLoads], seconds[kApplyLoads];
     OPSIN_UNROLL
     for (int k = 0; k < kApplyLoads; ++k) {
       const int64_t r = first + static_cast<int64_t>(batch + k) * blockDim.y;
       if (r >= p.rows) continue;
       xs[k] = pack_at<S, V>(x + r * p.columns);
-      if constexpr (kGrad) gs[k] = pack_at<S, V>(g + r * p.columns);
+      if constexpr (kSecond) seconds[k] = pack_at<S, V>(second + r * p.columns);
     }
     OPSIN_UNROLL
     for (int k = 0; k < kApplyLoads; ++k) {
       const int64_t r = first + static_cast<int64_t>(batch + k) * blockDim.y;
       if (r >= p.rows) return;
-      T values[V], gradients[V] = {};
-      widen(values, xs[k], p.dtype);
-      if constexpr (kGrad) widen(gradients, gs[k], p.dtype);
-      OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) values[v] = apply(values[v], gradients[v], v);
-      pack_at<S, V>(y + r * p.columns) = narrow<S, V>(values, p.dtype);
+      pack_at<S, V>(y + r * p.columns) = apply(p, xs[k], seconds[k]);
     }
   }
 }
 
-template <class S, bool kGrad>
+template <class S, Pass kPass>
 __global__ void __launch_bounds__(kThreads) apply_rows(const ApplyParams p, const Table<Computed<S>> table,
                                                        const ChannelIndex index, const ChannelIndex channel) {
-  using T = Computed<S>;
   for (int64_t i = thread_rank(); i < p.rows; i += thread_count()) {
     const int64_t row = index.divide(i), c = row - channel.divide(row) * channel.inner;
-    T x[1], g[1] = {};
-    widen(x, pack_at<S, 1>(static_cast<const S*>(p.x) + i), p.dtype);
-    if constexpr (kGrad) widen(g, pack_at<S, 1>(static_cast<const S*>(p.g) + i), p.dtype);
-    Applied<T, 1, kGrad> apply;
-    apply.load(table, c);
-    const T y[1] = {apply(x[0], g[0], 0)};
-    pack_at<S, 1>(static_cast<S*>(p.y) + i) = narrow<S, 1>(y, p.dtype);
+    Pack<S, 1> second{};
+    if constexpr (kPass != Pass::kForward) second = pack_at<S, 1>(static_cast<const S*>(p.second) + i);
+    const Applied<S, 1, kPass> apply(p, table, p.columns, c);
+    pack_at<S, 1>(static_cast<S*>(p.y) + i) = apply(p, pack_at<S, 1>(static_cast<const S*>(p.x) + i), second);
   }
 }
 
@@ -274,52 +323,63 @@ int64_t count_slices(const ChannelShape& shape, int vector) {
                              ColumnTiles::kBlocks);
 }
 
-template <class S, int V, bool kGrad>
+template <class S, int V, ColumnSum kSum>
 void launch_sums(const ChannelShape& shape, const ColumnSumParams& p) {
   if (shape.columns) {
-    launch_column_sums<S, V, kGrad ? ColumnSum::kGradients : ColumnSum::kMoments>(
-        ColumnTiles(p.rows, p.columns, V), p);
+    launch_column_sums<S, V, kSum>(ColumnTiles(p.rows, p.columns, V), p);
   } else if constexpr (V == 1) {
     const dim3 grid(static_cast<unsigned>(p.columns), static_cast<unsigned>(p.slices));
-    OPSIN_LAUNCH((row_sums<S, kGrad>), grid, kThreads, 0, p, ChannelIndex(shape.inner, p.rows));
+    OPSIN_LAUNCH((row_sums<S, kSum>), grid, kThreads, 0, p, ChannelIndex(shape.inner, p.rows));
   }
 }
 
-template <class S, int V, bool kGrad>
-void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, const void* x, const void* g,
-                  void* y) {
+template <class S, int V, Pass kPass>
+void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, ApplyParams p) {
   const int64_t rows = shape.batch * shape.inner;
+  p.columns = shape.channels;
+  p.dtype = shape.dtype;
   if (shape.columns) {
+    p.rows = rows;
     const ColumnTiles tiles(rows, shape.channels, V);
     const int64_t of_block = int64_t{tiles.y} * kApplyRows;
     const dim3 grid(static_cast<unsigned>((rows + of_block - 1) / of_block), tiles.tiles);
-    OPSIN_LAUNCH((apply_columns<S, V, kGrad>), grid, tiles.block(), 0,
-                 ApplyParams{x, g, y, rows, shape.channels, shape.dtype}, table);
+    OPSIN_LAUNCH((apply_columns<S, V, kPass>), grid, tiles.block(), 0, p, table);
   } else if constexpr (V == 1) {
-    const int64_t count = rows * shape.channels;
-    OPSIN_LAUNCH((apply_rows<S, kGrad>), grid_for(count, kThreads * 4), kThreads, 0,
-                 ApplyParams{x, g, y, count, shape.channels, shape.dtype}, table,
-                 ChannelIndex(shape.inner, count), ChannelIndex(shape.channels, count));
+    p.rows = rows * shape.channels;
+    OPSIN_LAUNCH((apply_rows<S, kPass>), grid_for(p.rows, kThreads * 4), kThreads, 0, p, table,
+                 ChannelIndex(shape.inner, p.rows), ChannelIndex(shape.channels, p.rows));
   }
 }
 
-void forward(const BatchNormParams& p) {
+void statistics(const BatchNormParams& p) {
   const auto run = [&]<class S, int V>() {
     using T = Computed<S>;
     const int64_t channels = p.shape.channels, slices = p.training ? count_slices(p.shape, V) : 0;
-    const int64_t part_bytes = slices * 2 * channels * static_cast<int64_t>(sizeof(double));
-    const Workspace memory(part_bytes + Table<T>::bytes(channels));
+    const Workspace memory(slices * 2 * channels * static_cast<int64_t>(sizeof(double)));
     auto* parts = static_cast<double*>(memory.get());
-    const Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
     if (p.training) {
-      launch_sums<S, V, false>(p.shape, {p.x, nullptr, nullptr, nullptr, p.shape.batch * p.shape.inner,
-                                         channels, slices, p.shape.dtype, parts});
+      launch_sums<S, V, ColumnSum::kMoments>(
+          p.shape, {p.x, nullptr, nullptr, nullptr, p.shape.batch * p.shape.inner, channels, slices,
+                    p.shape.dtype, parts});
     }
     OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-                 0, p, parts, slices, table);
-    launch_apply<S, V, false>(p.shape, table, p.x, nullptr, p.y);
+                 0, p, parts, slices, Table<T>(p.numbers, channels));
   };
-  dispatch_vectors(p.shape, run, p.x, p.y);
+  dispatch_vectors(p.shape, run, p.x);
+}
+
+void apply(const NormalisedParams& p) {
+  const auto run = [&]<class S, int V>() {
+    // Only read.
+    const Table<Computed<S>> table(const_cast<void*>(p.numbers), p.shape.channels);
+    const ApplyParams params{p.x, p.residual, p.y, 0, 0, p.shape.dtype, p.relu};
+    if (p.residual) {
+      launch_apply<S, V, Pass::kResidual>(p.shape, table, params);
+    } else {
+      launch_apply<S, V, Pass::kForward>(p.shape, table, params);
+    }
+  };
+  dispatch_vectors(p.shape, run, p.x, p.residual, p.y);
 }
 
 void backward(const BatchNormBackwardParams& p) {
@@ -330,16 +390,30 @@ void backward(const BatchNormBackwardParams& p) {
     const int64_t part_bytes = slices * 2 * channels * static_cast<int64_t>(sizeof(double));
     const Workspace memory(part_bytes + Table<T>::bytes(channels));
     auto* parts = static_cast<double*>(memory.get());
-    const Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
-    if (sums) {
-      launch_sums<S, V, true>(p.shape, {p.x, p.g, p.mean, nullptr, p.shape.batch * p.shape.inner, channels,
-                                        slices, p.shape.dtype, parts});
+    Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
+    table.mask = static_cast<const T*>(p.numbers);
+    const ColumnSumParams of_sums{
+        p.x,           p.g,     p.mean,        nullptr, p.shape.batch * p.shape.inner,
+        channels,      slices,  p.shape.dtype, parts,   p.numbers,
+        p.relu_output, p.masked};
+    if (p.numbers && sums) {
+      launch_sums<S, V, ColumnSum::kMaskedGradients>(p.shape, of_sums);
+    } else if (p.masked) {
+      launch_sums<S, V, ColumnSum::kWrittenGradients>(p.shape, of_sums);
+    } else if (sums) {
+      launch_sums<S, V, ColumnSum::kGradients>(p.shape, of_sums);
     }
     OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
                  0, p, parts, slices, table);
-    if (p.grad_x) launch_apply<S, V, true>(p.shape, table, p.x, p.g, p.grad_x);
+    if (!p.grad_x) return;
+    const ApplyParams params{p.x, p.masked ? p.masked : p.g, p.grad_x, 0, 0, p.shape.dtype, false};
+    if (p.numbers) {
+      launch_apply<S, V, Pass::kMaskedGradient>(p.shape, table, params);
+    } else {
+      launch_apply<S, V, Pass::kGradient>(p.shape, table, params);
+    }
   };
-  dispatch_vectors(p.shape, run, p.x, p.g, p.grad_x);
+  dispatch_vectors(p.shape, run, p.x, p.g, p.relu_output, p.masked, p.grad_x);
 }
 
 }  // namespace
@@ -347,7 +421,8 @@ void backward(const BatchNormBackwardParams& p) {
 
 void register_batch_norm_cuda() {
   for (const DType dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
-    batch_norm_forward.set(DeviceType::kCUDA, dtype, cuda::forward);
+    batch_norm_statistics.set(DeviceType::kCUDA, dtype, cuda::statistics);
+    batch_norm_apply.set(DeviceType::kCUDA, dtype, cuda::apply);
     batch_norm_backward.set(DeviceType::kCUDA, dtype, cuda::backward);
   }
 }

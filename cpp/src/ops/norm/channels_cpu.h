@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include <opsin/tensor.h>
+
 namespace opsin::cpu {
 
 using Numbers = std::vector<double>;
@@ -15,15 +17,23 @@ class Channels {
 
   int64_t per_channel() const { return shape_.batch * shape_.inner; }
 
-  /// Per channel the sums of g and of g (x - shift); without g, of x - shift and its square.
-  void sums(const void* x, const void* g, const Numbers& shift, Numbers& sum, Numbers& product) const;
+  /// Per channel the sums of g and of g (x - shift); without g, of x - shift and its square. Takes x, g,
+  /// relu, relu_output and masked of `params`; `numbers` are for relu.
+  void sums(const ChannelParams& params, const void* numbers, const Numbers& shift, Numbers& sum,
+            Numbers& product) const;
   /// The first element of each channel.
   Numbers first_elements(const void* x) const;
-  /// Runs `kernel` over all elements. The numbers per channel in `numbers` are mean, scale, offset, slope.
-  void apply(void (*kernel)(const ChannelParams&), const void* x, const void* g, void* y,
-             const Numbers (&numbers)[4]) const;
+  /// Runs `kernel` over all elements: x, g, residual, y and relu of `params` with `rows` rows of `numbers`
+  /// per channel, of the compute type.
+  void apply(void (*kernel)(const ChannelParams&), const ChannelParams& params, const void* numbers,
+             int64_t rows) const;
 
  private:
+  /// `params` moved to a later element.
+  ChannelParams at(ChannelParams params, int64_t element) const;
+  /// `rows` rows of numbers, each `times` times: in `memory`, or where they are if that is once.
+  const char* repeated(const void* numbers, int64_t rows, int64_t times, Tensor& memory) const;
+
   ChannelShape shape_;
 };
 

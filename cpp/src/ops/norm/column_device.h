@@ -2,6 +2,8 @@
 // normalizations share.
 #pragma once
 
+#include "norm_kernels.h"
+
 #include "cuda/vectors.h"
 
 namespace opsin::cuda {
@@ -41,9 +43,11 @@ __device__ __forceinline__ void load_row(T (&to)[V], const T* from) {
 
 /// Two sums down the columns, of f and of f d, where d is x around a centre.
 enum class ColumnSum {
-  kMoments,      ///< f = d, around a number per column.
-  kGradients,    ///< f = g, around a number per column.
-  kRowGradients  ///< f = g, around a number per row and times another.
+  kMoments,           ///< f = d, around a number per column.
+  kGradients,         ///< f = g, around a number per column.
+  kWrittenGradients,  ///< f = g where relu_output is positive, written, around a number per column.
+  kMaskedGradients,   ///< f = g where (x - centre) scale + offset is positive, around a number per column.
+  kRowGradients       ///< f = g, around a number per row and times another.
 };
 
 struct ColumnSumParams {
@@ -54,14 +58,26 @@ struct ColumnSumParams {
   int64_t rows, columns, slices;
   DType dtype;
   double* parts;  ///< [slice][2][columns]
+  /// For masks: [3][columns], centre, scale and offset.
+  const void* numbers = nullptr;
+  /// For gradients that are masked by this and written there.
+  const void* relu_output = nullptr;
+  void* masked = nullptr;
 };
+
+/// Blocks that a multiprocessor runs at once, as far as registers go.
+constexpr int column_blocks(ColumnSum sum, int vector) {
+  const bool masks = sum == ColumnSum::kWrittenGradients || sum == ColumnSum::kMaskedGradients;
+  return sum == ColumnSum::kMoments || (vector <= 4 && !masks) ? 4 : 2;
+}
 
 /// Threads sum in what x is computed in, blocks in float64.
 template <class S, int V, ColumnSum kSum>
-__global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMoments || V <= 4 ? 4 : 2)
+__global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     column_sums_kernel(const ColumnSumParams p) {
   using T = Computed<S>;
   constexpr bool kByRow = kSum == ColumnSum::kRowGradients, kGrad = kSum != ColumnSum::kMoments;
+  constexpr bool kMask = kSum == ColumnSum::kMaskedGradients, kWrite = kSum == ColumnSum::kWrittenGradients;
   constexpr int kLoads = 4;
   OPSIN_SHARED(double, shared);
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
@@ -71,11 +87,16 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
     const S* x = static_cast<const S*>(p.x) + column;
     const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
     // What rounding took from the centre comes back apart.
-    T centre[V], rest[V] = {};
+    T centre[V], rest[V] = {}, scale[V], offset[V];
+    const T least = static_cast<T>(least_positive(p.dtype));
+    if constexpr (kMask) {
+      load_row(scale, static_cast<const T*>(p.numbers) + p.columns + column);
+      load_row(offset, static_cast<const T*>(p.numbers) + 2 * p.columns + column);
+    }
     if constexpr (kSum == ColumnSum::kMoments) {
       // Any element does, if it is near the others.
       widen(centre, pack_at<S, V>(x), p.dtype);
-    } else if constexpr (kSum == ColumnSum::kGradients) {
+    } else if constexpr (!kByRow) {
       double exact[V];
       load_row(exact, p.centre + column);
       OPSIN_UNROLL
@@ -84,10 +105,20 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
         rest[v] = static_cast<T>(static_cast<double>(centre[v]) - exact[v]);
       }
     }
-    const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, int64_t r) {
+    const S* relu_output = kWrite ? static_cast<const S*>(p.relu_output) + column : nullptr;
+    S* masked = kWrite ? static_cast<S*>(p.masked) + column : nullptr;
+    const auto add = [&](const Pack<S, V>& x_pack, const Pack<S, V>& g_pack, const Pack<S, V>& output,
+                         int64_t r) {
       T xs[V], gs[V];
       widen(xs, x_pack, p.dtype);
       if constexpr (kGrad) widen(gs, g_pack, p.dtype);
+      if constexpr (kWrite) {
+        T outputs[V];
+        widen(outputs, output, p.dtype);
+        OPSIN_UNROLL
+        for (int v = 0; v < V; ++v) gs[v] *= outputs[v] > T(0) ? T(1) : T(0);
+        pack_at<S, V>(masked + r * p.columns) = narrow<S, V>(gs, p.dtype);
+      }
       T row_centre = 0, row_rest = 0, row_factor = 1;
       if constexpr (kByRow) {
         row_centre = static_cast<T>(p.centre[r]);
@@ -104,6 +135,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
         }
         T f = d;
         if constexpr (kGrad) f = gs[v];
+        if constexpr (kMask) f *= (xs[v] - centre[v]) * scale[v] + offset[v] > least ? T(1) : T(0);
         first[v] += f;
         second[v] += f * d;
       }
@@ -112,16 +144,17 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, kSum == ColumnSum::kMom
     const int64_t step = blockDim.y, turn = kLoads * step;
     for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
       const int64_t r = start + threadIdx.y;
-      Pack<S, V> xs[kLoads], gs[kLoads];
+      Pack<S, V> xs[kLoads], gs[kLoads], outputs[kLoads];
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
         if (r + k * step >= p.rows) continue;
         xs[k] = pack_at<S, V>(x + (r + k * step) * p.columns);
         if constexpr (kGrad) gs[k] = pack_at<S, V>(g + (r + k * step) * p.columns);
+        if constexpr (kWrite) outputs[k] = pack_at<S, V>(relu_output + (r + k * step) * p.columns);
       }
       OPSIN_UNROLL
       for (int k = 0; k < kLoads; ++k) {
-        if (r + k * step < p.rows) add(xs[k], gs[k], r + k * step);
+        if (r + k * step < p.rows) add(xs[k], gs[k], outputs[k], r + k * step);
       }
     }
   }

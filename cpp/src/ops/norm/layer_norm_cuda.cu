@@ -349,8 +349,8 @@ void backward(const LayerNormBackwardParams& p) {
       if (sums && p.grad_x && groups.held() && groups.width > kWarpThreads && p.rows >= blocks * 8) {
         const Workspace memory(blocks * 2 * p.n * static_cast<int64_t>(sizeof(T)));
         auto* parts = static_cast<T*>(memory.get());
-        OPSIN_LAUNCH((backward_all<S, V, stored>), static_cast<unsigned>(blocks), groups.block(), 0, p, groups,
-                     inverse_n, parts);
+        OPSIN_LAUNCH((backward_all<S, V, stored>), static_cast<unsigned>(blocks), groups.block(), 0, p,
+                     groups, inverse_n, parts);
         return launch_store<T>(parts, blocks, p.n, p.grad_weight, p.grad_bias);
       }
     }

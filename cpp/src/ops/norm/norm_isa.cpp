@@ -21,26 +21,64 @@ OPSIN_FN double wide(S x) {
   return static_cast<double>(static_cast<Compute<S>>(x));
 }
 
-template <class S, bool kGrad>
+/// How a channel is normalised.
+template <class S>
+struct Normal {
+  using T = Compute<S>;
+  static constexpr T kLeast = least_positive(dtype_of<S>);
+  const T *mean, *scale, *offset;
+
+  explicit Normal(const ChannelParams& p)
+      : mean(static_cast<const T*>(p.numbers)), scale(mean + p.stride), offset(scale + p.stride) {}
+  OPSIN_FN T operator()(S x, int64_t c) const { return (static_cast<T>(x) - mean[c]) * scale[c] + offset[c]; }
+  /// The gradient g of ReLU, as unary::Relu has it.
+  OPSIN_FN T masked(S g, S x, int64_t c) const {
+    return static_cast<T>(g) * ((*this)(x, c) > kLeast ? T(1) : T(0));
+  }
+};
+
+/// What is summed: x alone, or the gradient, as it is or masked in one of the ways of ChannelParams.
+enum class Summed { kMoments, kGradient, kMaskedByNumbers, kMaskedByOutput };
+
+/// The gradient at element i, of channel c.
+template <class S, Summed kSummed>
+OPSIN_FN double gradient_at(const ChannelParams& p, int64_t i, int64_t c) {
+  using T = Compute<S>;
+  const S g = static_cast<const S*>(p.g)[i];
+  if constexpr (kSummed == Summed::kMaskedByNumbers) {
+    return static_cast<double>(Normal<S>(p).masked(g, static_cast<const S*>(p.x)[i], c));
+  } else if constexpr (kSummed == Summed::kMaskedByOutput) {
+    const T z = static_cast<T>(static_cast<const S*>(p.relu_output)[i]);
+    const T masked = static_cast<T>(g) * (z > T(0) ? T(1) : T(0));
+    static_cast<S*>(p.masked)[i] = static_cast<S>(masked);
+    return static_cast<double>(masked);
+  } else {
+    return wide(g);
+  }
+}
+
+template <class S, Summed kSummed>
 OPSIN_FN void sums_columns(const ChannelParams& p) {
+  constexpr bool kGrad = kSummed != Summed::kMoments;
   const int64_t channels = p.channels;
   const auto* x = static_cast<const S*>(p.x);
-  const auto* g = static_cast<const S*>(p.g);
   double* sum = p.sum;
   double* product = p.product;
   const double* shift = p.shift;
   int64_t r = 0;
   for (; r + 4 <= p.rows; r += 4) {
-    const S* x0 = x + r * channels;
-    const S* g0 = kGrad ? g + r * channels : nullptr;
+    const int64_t first = r * channels;
+    const S* x0 = x + first;
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       const double k = shift[c];
       const double a = wide(x0[c]) - k, b = wide(x0[c + channels]) - k;
       const double d = wide(x0[c + 2 * channels]) - k, e = wide(x0[c + 3 * channels]) - k;
       if constexpr (kGrad) {
-        const double ga = wide(g0[c]), gb = wide(g0[c + channels]);
-        const double gd = wide(g0[c + 2 * channels]), ge = wide(g0[c + 3 * channels]);
+        const double ga = gradient_at<S, kSummed>(p, first + c, c);
+        const double gb = gradient_at<S, kSummed>(p, first + c + channels, c);
+        const double gd = gradient_at<S, kSummed>(p, first + c + 2 * channels, c);
+        const double ge = gradient_at<S, kSummed>(p, first + c + 3 * channels, c);
         sum[c] += (ga + gb) + (gd + ge);
         product[c] += (ga * a + gb * b) + (gd * d + ge * e);
       } else {
@@ -53,31 +91,35 @@ OPSIN_FN void sums_columns(const ChannelParams& p) {
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       const double a = wide(x[r * channels + c]) - shift[c];
-      const double f = kGrad ? wide(g[r * channels + c]) : a;
+      double f = a;
+      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, r * channels + c, c);
       sum[c] += f;
       product[c] += f * a;
     }
   }
 }
 
-template <class S, bool kGrad>
+template <class S, Summed kSummed>
 OPSIN_FN void sums_row(const ChannelParams& p) {
+  constexpr bool kGrad = kSummed != Summed::kMoments;
   const auto* x = static_cast<const S*>(p.x);
-  const auto* g = static_cast<const S*>(p.g);
   const double shift = p.shift[0];
   alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= p.rows; i += kLanes) {
+#pragma GCC ivdep
     for (int j = 0; j < kLanes; ++j) {
       const double a = wide(x[i + j]) - shift;
-      const double f = kGrad ? wide(g[i + j]) : a;
+      double f = a;
+      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
       sum[j] += f;
       product[j] += f * a;
     }
   }
   for (int64_t j = 0; i + j < p.rows; ++j) {
     const double a = wide(x[i + j]) - shift;
-    const double f = kGrad ? wide(g[i + j]) : a;
+    double f = a;
+    if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
     sum[j] += f;
     product[j] += f * a;
   }
@@ -85,12 +127,21 @@ OPSIN_FN void sums_row(const ChannelParams& p) {
   p.product[0] += total_of(product);
 }
 
+template <class S, Summed kSummed>
+OPSIN_FN void sums_of(const ChannelParams& p) {
+  p.columns ? sums_columns<S, kSummed>(p) : sums_row<S, kSummed>(p);
+}
+
 template <class S>
 void sums(const ChannelParams& p) {
-  if (p.columns) {
-    p.g ? sums_columns<S, true>(p) : sums_columns<S, false>(p);
+  if (!p.g) {
+    sums_of<S, Summed::kMoments>(p);
+  } else if (p.relu) {
+    sums_of<S, Summed::kMaskedByNumbers>(p);
+  } else if (p.relu_output) {
+    sums_of<S, Summed::kMaskedByOutput>(p);
   } else {
-    p.g ? sums_row<S, true>(p) : sums_row<S, false>(p);
+    sums_of<S, Summed::kGradient>(p);
   }
 }
 
@@ -108,33 +159,56 @@ OPSIN_FN void for_elements(const ChannelParams& p, F f) {
   }
 }
 
-template <class S>
-void apply(const ChannelParams& p) {
+template <class S, bool kResidual, bool kRelu>
+OPSIN_FN void apply_with(const ChannelParams& p) {
   using T = Compute<S>;
   const auto* x = static_cast<const S*>(p.x);
+  const auto* residual = static_cast<const S*>(p.residual);
   auto* y = static_cast<S*>(p.y);
-  const auto* mean = static_cast<const T*>(p.mean);
-  const auto* scale = static_cast<const T*>(p.scale);
-  const auto* offset = static_cast<const T*>(p.offset);
+  const Normal<S> normal(p);
   for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
-    y[i] = static_cast<S>((static_cast<T>(x[i]) - mean[c]) * scale[c] + offset[c]);
+    T value = normal(x[i], c);
+    if constexpr (kResidual) value = static_cast<T>(static_cast<S>(value)) + static_cast<T>(residual[i]);
+    // What rounds to -0 stays so, as if rounded before.
+    if constexpr (kRelu) value = value < -Normal<S>::kLeast ? T(0) : value;
+    y[i] = static_cast<S>(value);
+  });
+}
+
+template <class S>
+void apply(const ChannelParams& p) {
+  if (p.residual) {
+    p.relu ? apply_with<S, true, true>(p) : apply_with<S, true, false>(p);
+  } else {
+    p.relu ? apply_with<S, false, true>(p) : apply_with<S, false, false>(p);
+  }
+}
+
+template <class S, bool kMask>
+OPSIN_FN void gradient_with(const ChannelParams& p) {
+  using T = Compute<S>;
+  const auto* x = static_cast<const S*>(p.x);
+  const auto* g = static_cast<const S*>(p.g);
+  auto* y = static_cast<S*>(p.y);
+  const Normal<S> normal(p);
+  const T* mean = normal.mean;
+  const T* scale = normal.offset + p.stride;
+  const T* offset = scale + p.stride;
+  const T* slope = offset + p.stride;
+  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
+    T gradient;
+    if constexpr (kMask) {
+      gradient = normal.masked(g[i], x[i], c);
+    } else {
+      gradient = static_cast<T>(g[i]);
+    }
+    y[i] = static_cast<S>(gradient * scale[c] - offset[c] - (static_cast<T>(x[i]) - mean[c]) * slope[c]);
   });
 }
 
 template <class S>
 void apply_backward(const ChannelParams& p) {
-  using T = Compute<S>;
-  const auto* x = static_cast<const S*>(p.x);
-  const auto* g = static_cast<const S*>(p.g);
-  auto* y = static_cast<S*>(p.y);
-  const auto* mean = static_cast<const T*>(p.mean);
-  const auto* scale = static_cast<const T*>(p.scale);
-  const auto* offset = static_cast<const T*>(p.offset);
-  const auto* slope = static_cast<const T*>(p.slope);
-  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
-    y[i] = static_cast<S>(static_cast<T>(g[i]) * scale[c] - offset[c] -
-                          (static_cast<T>(x[i]) - mean[c]) * slope[c]);
-  });
+  p.relu ? gradient_with<S, true>(p) : gradient_with<S, false>(p);
 }
 
 template <class S>
@@ -147,9 +221,14 @@ void layer_forward(const LayerNormPart& p) {
     const S* x = static_cast<const S*>(p.x) + r * p.n;
     S* y = static_cast<S*>(p.y) + r * p.n;
     double shift = wide(x[0]), sum = 0, square = 0;
-    ChannelParams row{p.n,  1,       false,   x,       nullptr, nullptr, &shift,
-                      &sum, &square, nullptr, nullptr, nullptr, nullptr};
-    sums_row<S, false>(row);
+    ChannelParams row{};
+    row.rows = p.n;
+    row.channels = 1;
+    row.x = x;
+    row.shift = &shift;
+    row.sum = &sum;
+    row.product = &square;
+    sums_row<S, Summed::kMoments>(row);
     const double centre = sum / n;
     const double mean = shift + centre;
     double variance = square / n - centre * centre;

@@ -17,6 +17,11 @@ struct ChannelShape {
   DType dtype;
 };
 
+/// A float above this, and none other, is positive once it is rounded to `dtype`; below minus this, negative.
+constexpr float least_positive(DType dtype) {
+  return dtype == kFloat16 ? 0x1p-25f : dtype == kBFloat16 ? 0x1p-134f : 0;
+}
+
 /// A number for each channel, of any floating-point dtype, `stride` elements apart; null if absent.
 struct ChannelNumbers {
   void* data;
@@ -24,18 +29,31 @@ struct ChannelNumbers {
   DType dtype;
 };
 
-/// y = (x - mean) inverse weight + bias, where inverse = 1 / sqrt(variance + eps). In training mean and
-/// variance are those of x, and the running ones, if there are any, move towards them: running = (1 -
-/// momentum) running + momentum value, with the unbiased variance.
+/// What y = (x - mean) inverse weight + bias needs, where inverse = 1 / sqrt(variance + eps). In training
+/// mean and variance are those of x, and the running ones, if there are any, move towards them: running = (1
+/// - momentum) running + momentum value, with the unbiased variance.
 struct BatchNormParams {
   ChannelShape shape;
   const void* x;
   ChannelNumbers weight, bias, running_mean, running_var;
   bool training;
   double momentum, eps;
-  void* y;
-  double* mean;  ///< Per channel: what was subtracted and multiplied, for the gradient.
+  double* mean;  ///< Per channel, for the gradient.
   double* inverse;
+  /// [3][channels] of the compute type: y = (x - mean) scale + offset, with the mean rounded and what that
+  /// loses put into the offset.
+  void* numbers;
+};
+
+/// y = (x - mean) scale + offset, + residual unless null, then max(0, .) if `relu`; each rounded to the
+/// dtype.
+struct NormalisedParams {
+  ChannelShape shape;
+  const void* x;
+  const void* numbers;  ///< As batch_norm_statistics wrote them.
+  const void* residual;
+  bool relu;
+  void* y;
 };
 
 /// With g the gradient of y and xhat = (x - mean) inverse: grad_bias = sum(g), grad_weight = sum(g xhat), in
@@ -45,6 +63,12 @@ struct BatchNormBackwardParams {
   ChannelShape shape;
   const void* x;
   const void* g;
+  /// Null, or the numbers that made y: g is the gradient of relu(y), and counts where that is positive.
+  const void* numbers;
+  /// Null, or the output of a ReLU: g counts where it is positive, and is written so to `masked`. Only where
+  /// there are sums to take.
+  const void* relu_output;
+  void* masked;
   ChannelNumbers weight;
   const double* mean;
   const double* inverse;
@@ -82,7 +106,8 @@ struct LayerNormBackwardParams {
   void* grad_bias;
 };
 
-extern OPSIN_API KernelSlot<void (*)(const BatchNormParams&)> batch_norm_forward;
+extern OPSIN_API KernelSlot<void (*)(const BatchNormParams&)> batch_norm_statistics;
+extern OPSIN_API KernelSlot<void (*)(const NormalisedParams&)> batch_norm_apply;
 extern OPSIN_API KernelSlot<void (*)(const BatchNormBackwardParams&)> batch_norm_backward;
 extern OPSIN_API KernelSlot<void (*)(const LayerNormParams&)> layer_norm_forward;
 extern OPSIN_API KernelSlot<void (*)(const LayerNormBackwardParams&)> layer_norm_backward;
@@ -98,15 +123,19 @@ struct ChannelParams {
   int64_t rows, channels;
   bool columns;
   const void* x;
-  const void* g;        ///< Gradient of the output, or null.
-  void* y;              ///< Output.
-  const double* shift;  ///< Per channel, for the sums.
-  double* sum;          ///< += g, or x - shift without g.
-  double* product;      ///< += g (x - shift), or (x - shift)^2 without g.
-  const void* mean;     ///< Per channel, for the outputs.
-  const void* scale;
-  const void* offset;
-  const void* slope;
+  const void* g;            ///< Gradient of the output, or null.
+  const void* residual;     ///< Or null.
+  const void* relu_output;  ///< For the sums, or null: g counts where it is positive,
+  void* masked;             ///< and is written so here.
+  void* y;                  ///< Output.
+  const double* shift;      ///< Per channel, for the sums.
+  double* sum;              ///< += g, or x - shift without g.
+  double* product;          ///< += g (x - shift), or (x - shift)^2 without g.
+  /// Rows of numbers per channel, of the compute type, `stride` apart: mean, scale, offset.
+  const void* numbers;
+  int64_t stride;
+  /// The output passes ReLU, or the gradient comes from one: it counts where the normalised x is positive.
+  bool relu;
 };
 
 /// Some of the rows of a layer norm.
@@ -126,9 +155,9 @@ struct LayerNormPart {
 
 struct NormTable {
   void (*sums[kNumDTypes])(const ChannelParams&);
-  /// y = (x - mean) scale + offset
+  /// y = (x - mean) scale + offset, + residual, ReLU
   void (*apply[kNumDTypes])(const ChannelParams&);
-  /// y = g scale - offset - (x - mean) slope
+  /// y = g a - b - (x - mean) c, where a, b, c are the next three rows of numbers
   void (*apply_backward[kNumDTypes])(const ChannelParams&);
   void (*layer_forward[kNumDTypes])(const LayerNormPart&);
   void (*layer_backward[kNumDTypes])(const LayerNormPart&);

@@ -63,7 +63,7 @@ Tensor padded_on_device(const KernelSlot<void (*)(const PadParams&)>& slot, cons
   const Tensor y =
       hidden ? empty_channels_last(shape, x.dtype(), x.device()) : empty(shape, x.dtype(), x.device());
   p.from = x.impl()->physical_data();
-  p.to = y.impl()->physical_data();
+  p.to = y.impl()->mutable_physical_data();
   store_scalar(value, x.dtype(), p.value);
   if (y.numel() > 0) slot.get(x.device(), p.dtype)(p);
   return y;

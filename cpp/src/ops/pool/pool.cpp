@@ -27,7 +27,7 @@ namespace {
 
 /// int64 holds indices, uint8 holds taps.
 PoolPositions positions(const Tensor& where) {
-  auto* data = where.impl()->physical_data();
+  auto* data = where.impl()->mutable_physical_data();
   if (where.dtype() == kInt64) return {.indices = reinterpret_cast<int64_t*>(data)};
   return {.taps = reinterpret_cast<uint8_t*>(data)};
 }
@@ -41,7 +41,8 @@ struct MaxPoolBackward {
     const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
     const Tensor from = to_channels_last(grad_y), where = to_channels_last(indices);
     max_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
-                                                           positions(where), grad_x.impl()->physical_data());
+                                                           positions(where),
+                                                           grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& indices, const Tensor&) {
@@ -59,7 +60,7 @@ struct MaxPoolGather {
     if (y.numel() == 0) return y;
     const Tensor from = to_channels_last(x), where = to_channels_last(indices);
     max_pool_gather.get(x.device(), x.dtype())(p, x.dtype(), from.impl()->physical_data(), positions(where),
-                                               y.impl()->physical_data());
+                                               y.impl()->mutable_physical_data());
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& indices, const Tensor&) {
@@ -85,7 +86,7 @@ struct MaxPool {
     const auto kernel = max_pool_forward.get(x.device(), x.dtype());
     if (y.numel() == 0) return {y, where};
     const Tensor from = to_channels_last(x);
-    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data(),
+    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->mutable_physical_data(),
            p.positions ? positions(where) : PoolPositions{});
     return {y, where};
   }
@@ -114,7 +115,7 @@ struct AvgPool {
       return mean(x.detach(), axes, true);
     }
     const Tensor from = to_channels_last(x);
-    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->physical_data());
+    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->mutable_physical_data());
     return y;
   }
   static void backward(Backward& ctx, const Params& p) { ctx.set(0, average_backward(p, ctx.grad())); }
@@ -128,7 +129,7 @@ struct AvgPoolBackward {
     const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
     const Tensor from = to_channels_last(grad_y);
     avg_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
-                                                           grad_x.impl()->physical_data());
+                                                           grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
   static void backward(Backward& ctx, const Params& p) { ctx.set(0, call<AvgPool>(p, ctx.grad())); }

@@ -35,8 +35,8 @@ struct Dropout {
     // Kept where the upper 24 bits of the word, as a fraction, are not below p rounded to float32.
     const auto least = static_cast<uint32_t>(std::ceil(static_cast<float>(params.p) * 0x1p24f));
     const double scale = params.p == 1 ? 0 : 1 / (1 - params.p);
-    kernel({x.impl()->physical_data(), out.impl()->physical_data(), x.numel(), x.dtype(), params.random,
-            least, scale});
+    kernel({x.impl()->physical_data(), out.impl()->mutable_physical_data(), x.numel(), x.dtype(),
+            params.random, least, scale});
     if (!y.defined()) {
       y = out;
     } else if (out.impl()->storage.get() != y.impl()->storage.get()) {

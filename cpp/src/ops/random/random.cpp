@@ -157,7 +157,7 @@ Tensor bernoulli(const Tensor& self, Generator* generator) {
   const Tensor y = empty(p.sizes(), p.dtype(), p.device());
   const auto kernel = bernoulli_forward.get(p.device(), p.dtype());
   const PhiloxSeed random = reserve_philox(generator_for(p.device(), generator), philox_blocks<4>(p.numel()));
-  kernel({p.impl()->data(), y.impl()->physical_data(), p.numel(), p.dtype(), random});
+  kernel({p.impl()->data(), y.impl()->mutable_physical_data(), p.numel(), p.dtype(), random});
   return y;
 }
 
@@ -181,7 +181,7 @@ Tensor randperm(int64_t n, DType dtype, Generator* generator, Device device) {
   const Tensor order = empty({n}, kInt64, device);
   const auto kernel = randperm_fill.get(device, kInt64);
   const PhiloxSeed random = reserve_philox(generator_for(device, generator), static_cast<uint64_t>(n));
-  kernel({.out = order.impl()->physical_data(), .count = n, .dtype = kInt64, .random = random});
+  kernel({.out = order.impl()->mutable_physical_data(), .count = n, .dtype = kInt64, .random = random});
   return to(order, dtype);
 }
 

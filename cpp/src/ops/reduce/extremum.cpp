@@ -69,8 +69,8 @@ std::array<Tensor, 2> find_along(const Tensor& x, int64_t dim, bool keepdim, boo
   const auto kernel = arg_forward.get(x.device(), x.dtype());
   const Tensor values = plan.make_output(x.dtype()), positions = plan.make_output(kInt64);
   if (values.numel() > 0) {
-    kernel({plan.shape(), max, values.impl()->physical_data(),
-            reinterpret_cast<int64_t*>(positions.impl()->physical_data())});
+    kernel({plan.shape(), max, values.impl()->mutable_physical_data(),
+            reinterpret_cast<int64_t*>(positions.impl()->mutable_physical_data())});
   }
   return {plan.settle(values), plan.settle(positions)};
 }

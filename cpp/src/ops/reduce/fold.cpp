@@ -183,8 +183,8 @@ Tensor FoldPlan::run(Fold fold, DType dtype, const FoldArgs& args, const Tensor&
   const auto kernel = fold_forward[static_cast<int>(fold)].get(x_.device(), part_type(x_.dtype()));
   const Tensor y = make_output(dtype);
   if (outputs_ == 0) return y;
-  kernel({shape(), fold, args, y.impl()->physical_data(), part_type(dtype),
-          shift.defined() ? shift.impl()->physical_data() : nullptr});
+  kernel({shape(), fold, args, y.impl()->mutable_physical_data(), part_type(dtype),
+          shift.defined() ? shift.impl()->mutable_physical_data() : nullptr});
   return y;
 }
 

@@ -69,7 +69,7 @@ void fold(const FoldParams& p) {
     return;
   }
   const Tensor parts = empty(Dims{slices, shape.outputs, kernel.state_size}, kUInt8);
-  char* states = parts.impl()->physical_data();
+  char* states = parts.impl()->mutable_physical_data();
   cpu::parallel_for(blocks * slices, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t i = task / slices, s = task % slices;

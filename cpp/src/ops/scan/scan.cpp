@@ -36,7 +36,7 @@ Tensor scan(const ScanSlot& slot, const AlongParams& along, const Tensor& x, con
   const Tensor y = empty(x.sizes(), x.dtype(), x.device());
   ScanParams p{.x = x.impl()->data(),
                .a = a.defined() ? a.impl()->data() : nullptr,
-               .y = y.impl()->physical_data(),
+               .y = y.impl()->mutable_physical_data(),
                .positions = positions.defined() ? positions.mutable_data<int64_t>() : nullptr,
                .outer = 1,
                .n = 1,

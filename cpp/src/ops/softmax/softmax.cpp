@@ -65,7 +65,8 @@ struct Softmax {
     const Tensor y = empty_as(x);
     if (x.numel() == 0) return y;
     const Vectors v(x, p.dim);
-    kernel({x.impl()->physical_data(), y.impl()->physical_data(), v.outer, v.n, v.inner, x.dtype(), kLog});
+    kernel({x.impl()->physical_data(), y.impl()->mutable_physical_data(), v.outer, v.n, v.inner, x.dtype(),
+            kLog});
     return y;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& y) { saver.save_output(0, y); }
@@ -87,8 +88,8 @@ struct Softmax {
     const auto kernel = softmax_backward.get(y.device(), y.dtype());
     if (y.numel() > 0) {
       const Vectors v(y, p.dim);
-      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->physical_data(), v.outer,
-              v.n, v.inner, y.dtype(), kLog});
+      kernel({g.impl()->physical_data(), y.impl()->physical_data(), grad_x.impl()->mutable_physical_data(),
+              v.outer, v.n, v.inner, y.dtype(), kLog});
     }
     ctx.set(0, grad_x);
   }

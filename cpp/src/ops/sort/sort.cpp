@@ -36,7 +36,7 @@ struct Sort {
     const auto kernel = sort_forward.get(x.device(), x.dtype());
     const Tensor values = empty(sizes, x.dtype(), x.device()), positions = empty(sizes, kInt64, x.device());
     if (x.numel() > 0 && results > 0) {
-      kernel({x.impl()->data(), values.impl()->physical_data(), positions.mutable_data<int64_t>(),
+      kernel({x.impl()->data(), values.impl()->mutable_physical_data(), positions.mutable_data<int64_t>(),
               x.numel() / p.size, p.size, results, p.k, p.pick, p.descending, x.dtype()});
     }
     if (input.dim() == 0) return {values, positions};

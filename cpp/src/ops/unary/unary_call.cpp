@@ -10,6 +10,7 @@
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/promotion.h"
+#include "ops/norm/normalised.h"
 
 namespace opsin {
 
@@ -66,6 +67,7 @@ struct Params {
 };
 
 void run_forward(Tensor& y, const Params& p, const Tensor& x) {
+  if (p.op == UnaryOp::Relu && Tails::is_pending(x) && join_relu(y, x)) return;
   const Kind kind = info(p.op).kind;
   DType dtype = x.dtype();
   if (!is_differentiable(dtype) && (kind == Kind::kFloat || kind == Kind::kBoolean)) dtype = default_dtype();
@@ -74,6 +76,32 @@ void run_forward(Tensor& y, const Params& p, const Tensor& x) {
   plan.input(x, dtype);
   plan.build();
   plan.run_dense(kernel, &p.args);
+}
+
+Tensor gradient(const Params& p, const Tensor& grad_y, const Tensor& x, const Tensor& y) {
+  const DType dtype = grad_y.dtype();
+  const Tensor& some = x.defined() ? x : y.defined() ? y : grad_y;
+  Tensor grad_x;
+  Elementwise plan(info(p.op).name, grad_x, dtype);
+  plan.input(grad_y, dtype);
+  plan.input(x.defined() ? x : some, dtype);
+  plan.input(y.defined() ? y : some, dtype);
+  plan.build();
+  plan.run_dense(unary_backward[static_cast<int>(p.op)].get(grad_y.device(), dtype), &p.args);
+  return grad_x;
+}
+
+/// The gradient of ReLU, pending, in case that a batch norm takes it; undefined where it cannot be.
+Tensor leave_masked(const Tensor& grad_y, const Tensor& y) {
+  if (!Tails::are_on() || grad_y.dtype() != y.dtype() || grad_y.numel() == 0) return {};
+  const Tail tail{
+      Tail::Kind::kMasked,
+      false,
+      alias_without_history(grad_y),
+      alias_without_history(y),
+      {},
+      [](const Tail& masked, bool) { return gradient({UnaryOp::Relu, {}}, masked.base, {}, masked.other); }};
+  return Tails::leave(tail, grad_y);
 }
 
 struct Smooth {
@@ -95,16 +123,9 @@ struct Smooth {
       ctx.set(0, (Var(grad_y) * info(p.op).derivative(Var(x), Var(y), args)).tensor);
       return;
     }
-    const DType dtype = grad_y.dtype();
-    const Tensor& some = x.defined() ? x : y.defined() ? y : grad_y;
     Tensor grad_x;
-    Elementwise plan(info(p.op).name, grad_x, dtype);
-    plan.input(grad_y, dtype);
-    plan.input(x.defined() ? x : some, dtype);
-    plan.input(y.defined() ? y : some, dtype);
-    plan.build();
-    plan.run_dense(unary_backward[static_cast<int>(p.op)].get(grad_y.device(), dtype), &p.args);
-    ctx.set(0, grad_x);
+    if (p.op == UnaryOp::Relu) grad_x = leave_masked(grad_y, y);
+    ctx.set(0, grad_x.defined() ? std::move(grad_x) : gradient(p, grad_y, x, y));
   }
 };
 

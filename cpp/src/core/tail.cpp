@@ -1,0 +1,255 @@
+#include "core/tail.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "core/backend.h"
+#include "core/profiler.h"
+
+namespace opsin {
+
+struct Pending {
+  Tail tail;
+  Storage* storage = nullptr;
+  void* stream = nullptr;  ///< Where it is to be computed.
+  bool captured = false;
+  Pending* next = nullptr;
+  Pending* previous = nullptr;
+};
+
+namespace {
+
+/// All that is pending, a short list: most is computed or dropped soon.
+Pending* first = nullptr;
+
+std::mutex& mutex() {
+  static std::mutex* mutex = new std::mutex;
+  return *mutex;
+}
+
+bool awaits(const Pending& pending, const Storage& storage) {
+  for (const Tensor* source : {&pending.tail.base, &pending.tail.other}) {
+    if (source->defined() && source->impl()->storage.get() == &storage) return true;
+  }
+  return false;
+}
+
+/// Makes `stream` the one that this thread's work on `device` goes to.
+class StreamScope {
+ public:
+  StreamScope(Device device, void* stream)
+      : device_(device), active_(active_device()), before_(device.is_cpu() ? nullptr : current(device)) {
+    if (!device.is_cpu() && before_ != stream) backend(device).set_current_stream(device.index, stream);
+  }
+  ~StreamScope() {
+    if (!device_.is_cpu()) backend(device_).set_current_stream(device_.index, before_);
+    active_device() = active_;
+  }
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+  static void* current(Device device) { return backend(device).current_stream(device.index); }
+
+ private:
+  Device device_;
+  int active_;
+  void* before_;
+};
+
+template <class Wanted>
+Pending* find(Wanted wanted) {
+  Pending* pending = first;
+  while (pending && !wanted(*pending)) pending = pending->next;
+  return pending;
+}
+
+/// Whether `x` is all elements of its storage, in their order.
+bool is_whole(const TensorImpl& x, const Tail& tail) {
+  return x.contiguous && x.dtype == tail.base.dtype() &&
+         static_cast<size_t>(x.numel) * item_size(x.dtype) == x.storage->bytes;
+}
+
+/// Whether nobody will read the base again: its memory is in the caches, and that of the result is not. On a
+/// GPU a block belongs to the stream that it was allocated on.
+bool has_free_base(const Pending& pending) {
+  const TensorImpl& base = *pending.tail.base.impl();
+  return pending.storage->device.is_cpu() && base.use_count() == 1 && base.storage->use_count() == 1 &&
+         base.storage->bytes == pending.storage->bytes;
+}
+
+/// Tails don't nest.
+void settle_sources(const Tail& tail) {
+  for (const Tensor* source : {&tail.base, &tail.other}) {
+    if (source->defined()) (void)source->impl()->physical_data();
+  }
+}
+
+}  // namespace
+
+Tails::Lock::Lock() : lock_(mutex()) {}
+Tails::Lock::~Lock() = default;
+
+bool Tails::are_on() {
+  static const bool on = [] {
+    const char* text = std::getenv("OPSIN_FUSE");
+    return !text || std::string_view(text) != "0";
+  }();
+  return on;
+}
+
+bool Tails::can_wait(const Tail& tail) {
+  const TensorImpl& base = *tail.base.impl();
+  for (const Tensor* source : {&tail.base, &tail.other}) {
+    if (!source->defined()) continue;
+    const TensorImpl& impl = *source->impl();
+    if (impl.storage->escaped || !impl.contiguous || impl.is_hidden() != base.is_hidden()) return false;
+  }
+  return true;
+}
+
+Tensor Tails::leave(const Tail& tail, const Tensor& like) {
+  if (!are_on()) return {};
+  settle_sources(tail);
+  const Device device = like.device();
+  auto pending = std::make_unique<Pending>();
+  if (!device.is_cpu()) {
+    pending->stream = StreamScope::current(device);
+    pending->captured = backend(device).is_capturing();
+  }
+  pending->tail = tail;
+  const Lock lock;
+  if (!can_wait(tail)) return {};
+  const size_t bytes = static_cast<size_t>(like.numel()) * item_size(like.dtype());
+  Ref<Storage> storage = Storage::reserve(bytes, device);
+  const bool hidden = tail.base.impl()->is_hidden();
+  storage->state.store(hidden ? Storage::kHidden | Storage::kPending : Storage::kPending,
+                       std::memory_order_relaxed);
+  link(*storage, std::move(pending));
+  return Tensor(make_ref<TensorImpl>(std::move(storage), like.dtype(), like.sizes(),
+                                     contiguous_strides(like.sizes()), 0));
+}
+
+std::optional<Tail> Tails::peek(const Tensor& x, Tail::Kind kind) {
+  if (!is_pending(x)) return {};
+  const Device device = x.device();
+  void* const stream = device.is_cpu() ? nullptr : StreamScope::current(device);
+  const Lock lock;
+  const Pending* const pending = x.impl()->storage->pending_;
+  if (!pending || pending->tail.kind != kind || pending->stream != stream ||
+      !is_whole(*x.impl(), pending->tail)) {
+    return {};
+  }
+  return pending->tail;
+}
+
+bool Tails::replace(const Tensor& x, const Tail& tail) {
+  settle_sources(tail);
+  Lock lock;
+  Storage& storage = *x.impl()->storage;
+  if (!storage.pending_ || !can_wait(tail)) return false;
+  auto changed = std::make_unique<Pending>();
+  changed->stream = storage.pending_->stream;
+  changed->captured = storage.pending_->captured;
+  changed->tail = tail;
+  lock.dropped_.push_back(unlink(*storage.pending_));
+  link(storage, std::move(changed));
+  return true;
+}
+
+void Tails::set_origin(const Tensor& y, const Tensor& numbers, uint32_t version) {
+  Storage& storage = *y.impl()->storage;
+  storage.origin_ = numbers.defined() ? numbers.impl()->storage : Ref<Storage>();
+  storage.origin_version_ = version;
+}
+
+bool Tails::has_origin(const Tensor& y, const Tensor& numbers) {
+  const Storage& storage = *y.impl()->storage;
+  return storage.origin_ && storage.origin_ == numbers.impl()->storage && !storage.escaped &&
+         storage.origin_version_ == y.version();
+}
+
+void Tails::link(Storage& storage, std::unique_ptr<Pending> pending) {
+  Pending* const added = pending.release();
+  added->storage = &storage;
+  storage.pending_ = added;
+  added->next = first;
+  if (first) first->previous = added;
+  first = added;
+  for (const Tensor* source : {&added->tail.base, &added->tail.other}) {
+    if (!source->defined()) continue;
+    Storage& awaited = *source->impl()->storage;
+    if (awaited.awaiting_++ == 0) awaited.state.fetch_or(Storage::kAwaited, std::memory_order_release);
+  }
+}
+
+std::unique_ptr<Pending> Tails::unlink(Pending& pending) {
+  (pending.previous ? pending.previous->next : first) = pending.next;
+  if (pending.next) pending.next->previous = pending.previous;
+  for (const Tensor* source : {&pending.tail.base, &pending.tail.other}) {
+    if (!source->defined()) continue;
+    Storage& awaited = *source->impl()->storage;
+    if (--awaited.awaiting_ == 0) {
+      awaited.state.fetch_and(static_cast<uint8_t>(~Storage::kAwaited), std::memory_order_release);
+    }
+  }
+  pending.storage->pending_ = nullptr;
+  return std::unique_ptr<Pending>(&pending);
+}
+
+void Tails::compute(Storage& storage, Lock& lock) {
+  Pending* const pending = storage.pending_;
+  if (!pending) return;
+  Tensor computed;
+  {
+    profiler::Scope profile;
+    if (profiler::wants(profiler::kOn)) [[unlikely]] {
+      const bool masked = pending->tail.kind == Tail::Kind::kMasked;
+      profile.start(masked ? "relu_backward" : "batch_norm_apply", ProfilerEvent::Kind::kOp);
+    }
+    const StreamScope scope(storage.device, pending->stream);
+    computed = pending->tail.compute(pending->tail, has_free_base(*pending));
+  }
+  settle(storage, computed, lock);
+}
+
+void Tails::fulfil(const Tensor& x, const Tensor& elements) {
+  Lock lock;
+  if (x.impl()->storage->pending_) settle(*x.impl()->storage, elements, lock);
+}
+
+void Tails::settle(Storage& storage, const Tensor& elements, Lock& lock) {
+  std::swap(storage.data, elements.impl()->storage->data);
+  lock.dropped_.push_back(unlink(*storage.pending_));
+  // Another thread may drop the storage from here on.
+  storage.state.fetch_and(static_cast<uint8_t>(~Storage::kPending), std::memory_order_release);
+}
+
+void Tails::compute_awaiting(Storage& storage, Lock& lock) {
+  while (storage.awaiting_ > 0) {
+    compute(*find([&](const Pending& pending) { return awaits(pending, storage); })->storage, lock);
+  }
+}
+
+void Tails::drop(Storage& storage) {
+  Lock lock;
+  if (storage.pending_) lock.dropped_.push_back(unlink(*storage.pending_));
+}
+
+void Tails::compute_all() {
+  Lock lock;
+  const auto wanted = [](const Pending& pending) {
+    return !pending.captured && !pending.storage->device.is_cpu();
+  };
+  while (Pending* pending = find(wanted)) compute(*pending->storage, lock);
+}
+
+void Tails::compute_all(Device device, void* stream) {
+  const bool captured = backend(device).is_capturing();
+  Lock lock;
+  const auto wanted = [&](const Pending& pending) {
+    return pending.captured == captured && pending.storage->device == device && pending.stream == stream;
+  };
+  while (Pending* pending = find(wanted)) compute(*pending->storage, lock);
+}
+
+}  // namespace opsin
