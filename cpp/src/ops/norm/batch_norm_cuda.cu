@@ -272,7 +272,9 @@ __global__ void __launch_bounds__(kThreads)
   const S* x = static_cast<const S*>(p.x) + column;
   const S* second = kSecond ? static_cast<const S*>(p.second) + column : nullptr;
   S* y = static_cast<S*>(p.y) + column;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y * kApplyRows + threadIdx.y;
+  // From the end on: that is what the sums read last, so that caches may have it still.
+  const int64_t block = gridDim.x - 1 - blockIdx.x;
+  const int64_t first = block * blockDim.y * kApplyRows + threadIdx.y;
   for (int batch = 0; batch < kApplyRows; batch += kApplyLoads) {
     Pack<S, V> xs[kApplyLoads], seconds[kApplyLoads];
     OPSIN_UNROLL
