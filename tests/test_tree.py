@@ -59,8 +59,8 @@ def test_conditionals_on_cuda_stay_in_the_cuda_backend() -> None:
         for path in _tracked()
         if path.suffix in (".cpp", ".h") and "cuda" not in path.name and "cuda" not in path.parent.parts
     ]
-    # Two headers of functions for both sides multiply and divide with instructions that only device code has.
-    for name in ("philox.h", "math_parts.h"):
+    # Headers of functions for both sides use instructions that only device code has.
+    for name in ("philox.h", "math.h", "math_parts.h"):
         files.remove(ROOT / "cpp" / "src" / "core" / name)
     assert _lines_with(r"#\s*(if|ifdef|ifndef|elif)\b.*(OPSIN_CUDA|__CUDA_ARCH__)", files) == []
 
