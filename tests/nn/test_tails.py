@@ -482,5 +482,8 @@ def test_inference_mode_and_autocast() -> None:
 
 
 if __name__ == "__main__":
+    # As in the tests, whose fixture this process does not have.
+    opsin.backends.cudnn.allow_tf32 = False
+    opsin.backends.cuda.matmul.allow_tf32 = False
     results = {case: run_case(*case) for case in cases()}
     Path(sys.argv[1]).write_bytes(pickle.dumps(results))

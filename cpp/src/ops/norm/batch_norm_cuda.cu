@@ -3,6 +3,7 @@
 #include "column_device.h"
 #include "norm_kernels.h"
 
+#include "cuda/quotient.h"
 #include "cuda/workspace.h"
 
 namespace opsin {
@@ -40,7 +41,7 @@ struct ChannelIndex {
         wide(count > std::numeric_limits<uint32_t>::max()),
         divider(static_cast<uint32_t>(inner_)) {}
   __device__ int64_t divide(int64_t i) const {
-    return wide ? i / inner : static_cast<int64_t>(divider.divide(static_cast<uint32_t>(i)));
+    return wide ? wide_quotient(i, inner) : static_cast<int64_t>(divider.divide(static_cast<uint32_t>(i)));
   }
 };
 
@@ -95,6 +96,7 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
   };
   const int64_t end = p.rows * (blockIdx.y + 1) / p.slices;
   int64_t i = p.rows * blockIdx.y / p.slices + threadIdx.x;
+  OPSIN_NO_UNROLL
   for (; i + (kLoads - 1) * int64_t{kThreads} < end; i += kLoads * int64_t{kThreads}) {
     T xs[kLoads], gs[kLoads];
     OPSIN_UNROLL
@@ -106,6 +108,7 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
     OPSIN_UNROLL
     for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k]);
   }
+  OPSIN_NO_UNROLL
   for (; i < end; i += kThreads) {
     const int64_t at = place(i);
     add(read(x + at), kGrad ? gradient_at(at) : T(0));
@@ -296,6 +299,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class S, Pass kPass>
 __global__ void __launch_bounds__(kThreads) apply_rows(const ApplyParams p, const Table<Computed<S>> table,
                                                        const ChannelIndex index, const ChannelIndex channel) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.rows; i += thread_count()) {
     const int64_t row = index.divide(i), c = row - channel.divide(row) * channel.inner;
     Pack<S, 1> second{};

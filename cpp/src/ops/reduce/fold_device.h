@@ -16,13 +16,11 @@
 #include "fold_kernels.h"
 
 #include "core/math.h"
+#include "cuda/quotient.h"
 #include "cuda/vectors.h"
 #include "cuda/workspace.h"
 
 namespace opsin::cuda {
-
-/// A hundred instructions, which would be copied to wherever an address is made.
-__device__ OPSIN_NOINLINE inline int64_t wide_quotient(int64_t a, int64_t b) { return a / b; }
 
 /// Dimensions of one kind, the fastest first; strides in bytes.
 struct FoldDims {

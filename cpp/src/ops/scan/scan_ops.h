@@ -131,17 +131,22 @@ struct LogSumExp {
     const auto x = read<double>(s.p.x, at, s.p.dtype, s.size);
     return {x, x == -kInfinity ? 0.0 : 1.0};
   }
-  __device__ static State merge(const Source&, State a, State b) {
+  __device__ static State merge(const Source&, State a, State b) { return merge_states(a, b); }
+  __device__ static void store(const Source& s, int64_t at, State state) {
+    const bool is_finite = state.max - state.max == 0;
+    write(is_finite ? state.max + logarithm(state.sum) : state.max, s.p.y, at, s.p.dtype, s.size);
+  }
+
+ private:
+  // Hundreds of instructions, which would be copied to every step of a scan.
+  static __device__ OPSIN_NOINLINE double logarithm(double x) { return math::log(x); }
+  static __device__ OPSIN_NOINLINE State merge_states(State a, State b) {
     if (a.max != a.max) return a;
     if (b.max != b.max) return b;
     const State high = a.max >= b.max ? a : b, low = a.max >= b.max ? b : a;
     // Equal maxima include infinite ones, whose difference is no number.
     const double weight = high.max == low.max ? 1.0 : math::exp(low.max - high.max);
     return {high.max, high.sum + low.sum * weight};
-  }
-  __device__ static void store(const Source& s, int64_t at, State state) {
-    const bool is_finite = state.max - state.max == 0;
-    write(is_finite ? state.max + math::log(state.sum) : state.max, s.p.y, at, s.p.dtype, s.size);
   }
 };
 

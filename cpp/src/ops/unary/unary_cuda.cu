@@ -60,6 +60,9 @@ inline constexpr bool is_hot =
 template <class F>
 using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>;
 
+/// In float64 all of them are long.
+template <class F, class T>
+inline constexpr bool is_inlined = is_hot<F> && !std::is_same_v<T, double>;
 /// Long ones have enough to do between their loads.
 template <class F>
 inline constexpr bool is_short =
@@ -82,7 +85,7 @@ struct Value {
   using Chunks = ChunksOf<F, T>;
   unary::Args<T> args;
   __host__ __device__ auto operator()(T x) const {
-    if constexpr (is_hot<F>) {
+    if constexpr (is_inlined<F, T>) {
       return F::value(x, args);
     } else {
       return value_of<F>(x, args);
@@ -97,7 +100,7 @@ struct Gradient {
   unary::Args<T> args;
   __host__ __device__ T operator()(T g, T x) const { return (*this)(g, x, x); }
   __host__ __device__ T operator()(T g, T x, T y) const {
-    if constexpr (is_hot<F>) {
+    if constexpr (is_inlined<F, T>) {
       return g * F::derivative(x, y, args);
     } else {
       return gradient_of<F>(g, x, y, args);
