@@ -54,9 +54,9 @@ inline constexpr int kElementChunks = 1;
 template <class F>
   requires(F::Chunks::value > 1)
 inline constexpr int kElementChunks<F> = F::Chunks::value;
-/// The same where operands are strided and addresses take more registers.
+/// The same where operands are strided and addresses take more registers; 0: element by element.
 template <class F>
-inline constexpr int kStridedChunks = kElementChunks<F> > 1 ? 2 : 1;
+inline constexpr int kStridedChunks = kElementChunks<F> > 1 ? 2 : 0;
 /// Threads that keep every GPU busy; only then does one take more than one chunk.
 inline constexpr int64_t kManyThreads = 1 << 18;
 
@@ -171,8 +171,11 @@ __global__ void __launch_bounds__(kElementThreads)
     // The last block has what is behind the last chunk, too.
     if (blockIdx.x + 1 < gridDim.x || threadIdx.x >= args.numel % kWidth) return;
     first = args.numel / kWidth * kWidth + threadIdx.x;
-  } else if (args.chunked && kWidth > 1) {
-    return apply_strided<kWidth, kStridedChunks<F>, F, T, I...>(args, f, first, args.numel / kWidth);
+  }
+  if constexpr (kStridedChunks<F> > 0) {
+    if (args.chunked && !args.flat) {
+      return apply_strided<kWidth, kStridedChunks<F>, F, T, I...>(args, f, first, args.numel / kWidth);
+    }
   }
   apply_strided<1, 1, F, T, I...>(args, f, first, args.numel);
 }
@@ -230,7 +233,7 @@ void run_elementwise(const DevicePlan& plan, const F& f) {
     args.chunked &= way.chunked;
     if (!plan.data[i]) args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
   }
-  args.chunked &= args.flat || plan.sizes[0] % kWidth == 0;
+  args.chunked &= args.flat || (kStridedChunks<F> > 0 && plan.sizes[0] % kWidth == 0);
   for (int d = 0; d < plan.rank; ++d) {
     const int64_t unit = d == 0 && args.chunked && !args.flat ? kWidth : 1;
     args.sizes[d] = Divider(static_cast<uint32_t>(plan.sizes[d] / unit));
