@@ -97,7 +97,7 @@ def line(row: Row, copy: float) -> str:
 # What stays below PyTorch or the target, and why; for the section of RESULTS.md.
 LOSSES = (
     (
-        "batch norm, layer norm's gradient and sums of columns in bfloat16",
+        "layer norm's gradient and sums of columns in bfloat16",
         "small last launches and the gaps before them; the large kernels alone reach the target",
     ),
     ("dropout in bfloat16", "limited by the twenty multiplications of a Philox block per four numbers"),
@@ -109,7 +109,6 @@ LOSSES = (
     ("transpose in bfloat16", "lines of 128 to 256 bytes on both sides"),
     ("3x3 convolutions in bfloat16", "the weight is brought into cuDNN's order at every call, 3 us"),
     ("7x7 / 2 gradient of input in float32", "cuDNN's deterministic plans only"),
-    ("training in float32 at batch 64", "level: both run cuDNN's convolutions"),
     ("captured steps", "are compared with PyTorch's eager steps, not with its CUDA graphs"),
 )
 
