@@ -41,6 +41,8 @@ def test_integer_draws() -> None:
         lambda d: opsin.randint(-5, 1000, (N,), device=d),
         lambda d: opsin.randint(0, 2**40, (N,), device=d),
         lambda d: opsin.randperm(1000, device=d),
+        # Another algorithm from some thousands on.
+        lambda d: opsin.randperm(30_000, device=d),
         lambda d: opsin.multinomial(opsin.arange(10, device=d, dtype=opsin.float32), 100, replacement=True),
     ):
         results = []

@@ -88,10 +88,14 @@ class Adam(Optimizer):
                 self._follow(group["params"])
                 by_step = self._columns(group)
             beta1, beta2 = group["betas"]
-            for step, columns in by_step.items():
+            for step, (params, grads, means, squares, largest, counters) in by_step.items():
                 _adam_step(
-                    *columns[:5],
-                    step or columns[5],
+                    params,
+                    grads,
+                    means,
+                    squares,
+                    largest,
+                    step or counters,
                     group["lr"],
                     float(beta1),
                     float(beta2),
@@ -102,7 +106,7 @@ class Adam(Optimizer):
                     group["decoupled_weight_decay"],
                 )
                 if step:
-                    for param in columns[0]:
+                    for param in params:
                         self.state[param]["step"] = step
         return loss
 
@@ -136,7 +140,7 @@ class Adam(Optimizer):
             columns[3].append(state["exp_avg_sq"])
             if amsgrad:
                 columns[4].append(state["max_exp_avg_sq"])
-            if not step:
+            if isinstance(counter, Tensor):
                 columns[5].append(counter)
         return by_step
 
