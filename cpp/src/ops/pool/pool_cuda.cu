@@ -1,8 +1,8 @@
 // Pooling on a GPU, channels last. Gradients are gathered by input pixel from the windows that may cover it,
 // so nothing is added by two threads and sums have one order.
-#include "pool_any.h"
+#include "pool_any_cuda.h"
 #include "pool_kernels.h"
-#include "pool_windows.h"
+#include "pool_windows_cuda.h"
 
 #include <limits>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "pool_kernels.h"
-#include "pool_windows.h"
+#include "pool_windows_cuda.h"
 
 namespace opsin::pool {
 
