@@ -213,19 +213,20 @@ def test_hidden_layouts_change_nothing() -> None:
     assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_rows_of_a_table_are_shortened(dtype: str) -> None:
+# One rounding to the dtype apart.
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 1e-6), ("bfloat16", 2.0**-7)])
+def test_rows_of_a_table_are_shortened(dtype: str, bound: float) -> None:
     results = []
     for where in ("cpu", "cuda"):
         table = (opsin.arange(12, dtype=opsin.float32).reshape(4, 3) / 4).to(where, getattr(opsin, dtype))
         picked = F.embedding(opsin.tensor([3, 1, 3], device=where), table, max_norm=1.0)
         results.append([picked.float().cpu().numpy(), table.float().cpu().numpy()])
     for ours, theirs in zip(*results, strict=True):
-        assert np.allclose(ours, theirs, rtol=1e-2)
+        assert np.allclose(ours, theirs, rtol=bound, atol=0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_second_gradients_of_what_was_picked(dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float16", 2.0**-10)])
+def test_second_gradients_of_what_was_picked(dtype: str, bound: float) -> None:
     results = []
     for where in ("cpu", "cuda"):
         x = opsin.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 0.5]]).to(where, getattr(opsin, dtype)).requires_grad_()
@@ -234,4 +235,4 @@ def test_second_gradients_of_what_was_picked(dtype: str) -> None:
         (first**2).sum().backward()
         assert x.grad is not None
         results.append(x.grad.float().cpu().numpy())
-    assert np.allclose(*results, rtol=1e-2)
+    assert np.allclose(*results, rtol=bound, atol=0)
