@@ -41,10 +41,7 @@ __host__ __device__ inline Pack<S, N> narrow(const Computed<S> (&from)[N], DType
   } else if constexpr (N % 2 == 0) {
     uint32_t words[N / 2];
     OPSIN_UNROLL
-    for (int i = 0; i < N / 2; ++i) {
-      words[i] = stored == kFloat16 ? floats_to_halves(from[2 * i], from[2 * i + 1])
-                                    : floats_to_bfloats(from[2 * i], from[2 * i + 1]);
-    }
+    for (int i = 0; i < N / 2; ++i) words[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
     memcpy(&to, words, sizeof(to));
   } else if (stored == kFloat16) {
     OPSIN_UNROLL

@@ -220,11 +220,9 @@ struct Mean {
       if constexpr (kStored == kFloat32) {
         values[i] = std::bit_cast<float>(x.value[i]);
       } else if constexpr (kStored == kBFloat16) {
-        values[2 * i] = std::bit_cast<float>(x.value[i] << 16);
-        values[2 * i + 1] = std::bit_cast<float>(x.value[i] & 0xffff0000u);
+        cuda::bfloats_to_floats(x.value[i], values[2 * i], values[2 * i + 1]);
       } else {
-        values[2 * i] = cuda::half_to_float(static_cast<uint16_t>(x.value[i]));
-        values[2 * i + 1] = cuda::half_to_float(static_cast<uint16_t>(x.value[i] >> 16));
+        cuda::halves_to_floats(x.value[i], values[2 * i], values[2 * i + 1]);
       }
     }
     OPSIN_UNROLL
