@@ -75,10 +75,10 @@ __device__ __forceinline__ uint32_t max_pair(uint32_t a, uint32_t b) {
 #endif
 }
 
-/// All bits of each half in which a > b or a is NaN.
+/// All bits of each half in which a > b or a is NaN. Compute capability 8 does not compare pairs of bfloat16.
 template <DType kStored>
 __device__ __forceinline__ uint32_t above_pair(uint32_t a, uint32_t b) {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   uint32_t above, nan;
   if constexpr (kStored == kFloat16) {
     asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(above) : "r"(a), "r"(b));
@@ -90,6 +90,7 @@ __device__ __forceinline__ uint32_t above_pair(uint32_t a, uint32_t b) {
   return above | nan;
 #else
   uint32_t result = 0;
+  OPSIN_UNROLL
   for (int shift = 0; shift < 32; shift += 16) {
     const float x = cuda::widen(static_cast<uint16_t>(a >> shift), kStored);
     const float y = cuda::widen(static_cast<uint16_t>(b >> shift), kStored);
