@@ -152,11 +152,11 @@ def test_running_statistics_of_instances(dtype: str) -> None:
     ours = [opsin.from_numpy(v.numpy().copy()).to(DEVICE) for v in (mean, var)]
     x = opsin.from_numpy(values).to(DEVICE)
     torch.nn.functional.instance_norm(torch.from_numpy(values), mean, var, momentum=0.3)
-    F.instance_norm(x, *ours, momentum=0.3)
+    F.instance_norm(x, ours[0], ours[1], momentum=0.3)
     for got, want in zip(ours, (mean, var), strict=True):
         assert np.allclose(got.cpu().numpy(), want.numpy(), rtol=1e-5)
     before = [v.tolist() for v in ours]
-    F.instance_norm(x, *ours, use_input_stats=False, momentum=0.3)
+    F.instance_norm(x, ours[0], ours[1], use_input_stats=False, momentum=0.3)
     assert before == [v.tolist() for v in ours]
 
 
