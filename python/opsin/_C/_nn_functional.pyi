@@ -38,16 +38,19 @@ __all__ = [
     "embedding",
     "gelu",
     "glu",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "max_pool1d",
@@ -56,12 +59,14 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
     "pad",
     "prelu",
     "relu",
     "relu6",
     "relu_",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",
@@ -326,6 +331,15 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 def glu(input: Tensor, dim: _Int = -1) -> Tensor:
     """The first half along dim times the sigmoid of the second."""
 
+def group_norm(
+    input: Tensor,
+    num_groups: _Int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: _Float = 1e-05,
+) -> Tensor:
+    """Normalizes groups of channels of each sample of [N, C, spatial...]."""
+
 def hardshrink(input: Tensor, lambd: _Float = 0.5) -> Tensor:
     """x, but 0 within [-lambd, lambd]."""
 
@@ -342,6 +356,18 @@ def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: _Float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
     """(x - y)^2 / 2 where |x - y| <= delta, else delta (|x - y| - delta / 2)."""
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: _bool = True,
+    momentum: _Float = 0.1,
+    eps: _Float = 1e-05,
+) -> Tensor:
+    """Normalizes each channel of each sample of [N, C, spatial...], or by running statistics."""
 
 def kl_div(
     input: Tensor,
@@ -377,6 +403,11 @@ def leaky_relu(input: Tensor, negative_slope: _Float = 0.01, inplace: _bool = Fa
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b for input [..., in], weight [out, in] and bias [out]."""
+
+def local_response_norm(
+    input: Tensor, size: _Int, alpha: _Float = 0.0001, beta: _Float = 0.75, k: _Float = 1.0
+) -> Tensor:
+    """Divides by (k + alpha mean(x^2))^beta over `size` channels around each of [N, C, spatial...]."""
 
 def log_softmax(
     input: Tensor, dim: _Int | None = None, _stacklevel: _Int = 3, dtype: _DType | None = None
@@ -521,6 +552,9 @@ def nll_loss(
 ) -> Tensor:
     """Minus the log-probability [N, C, spatial...] of the right class [N, spatial...]."""
 
+def normalize(input: Tensor, p: _Float = 2.0, dim: _Int | _Ints = 1, eps: _Float = 1e-12) -> Tensor:
+    """x / max(||x||_p, eps) along a dimension."""
+
 def one_hot(tensor: Tensor, num_classes: _Int = -1) -> Tensor:
     """int64 [..., num_classes] with a 1 at each class of `tensor` [...]; -1 takes as many as needed."""
 
@@ -538,6 +572,11 @@ def relu6(input: Tensor, inplace: _bool = False) -> Tensor:
 
 def relu_(input: Tensor) -> Tensor:
     """In-place version of relu."""
+
+def rms_norm(
+    input: Tensor, normalized_shape: _Ints, weight: Tensor | None = None, eps: _Float | None = None
+) -> Tensor:
+    """Divides by the root mean square over the last dimensions, whose sizes are normalized_shape."""
 
 def selu(input: Tensor, inplace: _bool = False) -> Tensor:
     """elu scaled so that mean 0 and variance 1 are a fixed point."""

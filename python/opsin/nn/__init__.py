@@ -6,9 +6,25 @@ from typing import TYPE_CHECKING, Any
 from opsin._left_out import explain as _explain
 from opsin.nn import functional, init, parameter
 from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from opsin.nn._conditional_norm import (
+    ConditionalBatchNorm1d,
+    ConditionalBatchNorm2d,
+    ConditionalBatchNorm3d,
+    ConditionalInstanceNorm1d,
+    ConditionalInstanceNorm2d,
+    ConditionalInstanceNorm3d,
+)
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from opsin.nn._group_norm import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from opsin.nn._linear import Flatten, Identity, Linear, Unflatten
 from opsin.nn._loss import CrossEntropyLoss, MSELoss, NLLLoss
 from opsin.nn._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
@@ -26,6 +42,7 @@ from opsin.nn._pool import (
     MaxPool2d,
     MaxPool3d,
 )
+from opsin.nn._scaled_ws import ScaledWSConv1d, ScaledWSConv2d, ScaledWSConv3d
 from opsin.nn._sparse import Embedding
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
@@ -48,6 +65,12 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Buffer",
+    "ConditionalBatchNorm1d",
+    "ConditionalBatchNorm2d",
+    "ConditionalBatchNorm3d",
+    "ConditionalInstanceNorm1d",
+    "ConditionalInstanceNorm2d",
+    "ConditionalInstanceNorm3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -58,10 +81,15 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
@@ -74,7 +102,11 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "RMSNorm",
     "ReLU",
+    "ScaledWSConv1d",
+    "ScaledWSConv2d",
+    "ScaledWSConv3d",
     "Sequential",
     "SiLU",
     "Sigmoid",

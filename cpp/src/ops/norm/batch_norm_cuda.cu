@@ -1,6 +1,6 @@
 // Batch normalization on a GPU: sums per channel, a small kernel that makes numbers per channel of them, and
 // a pass over all elements with these. Nothing is read on the host.
-#include "column_device.h"
+#include "channels_device.h"
 #include "norm_kernels.h"
 
 #include "cuda/quotient.h"
@@ -12,21 +12,6 @@ namespace cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-
-/// What the last pass needs, `channels` numbers of each. Forward these are the numbers of the contract.
-template <class T>
-struct Table {
-  T *mean, *scale, *offset, *slope;
-  /// The numbers that the gradient's mask is made of.
-  const T* mask = nullptr;
-
-  Table(void* memory, int64_t channels)
-      : mean(static_cast<T*>(memory)),
-        scale(mean + channels),
-        offset(scale + channels),
-        slope(offset + channels) {}
-  static int64_t bytes(int64_t channels) { return 4 * channels * static_cast<int64_t>(sizeof(T)); }
-};
 
 // Rows of one channel each: `inner` neighbours.
 
@@ -198,15 +183,9 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 
 // The last pass.
 
-enum class Pass { kForward, kResidual, kGradient, kMaskedGradient };
-
-struct ApplyParams {
-  const void* x;
-  const void* second;  ///< The residual or the gradient; null for Pass::kForward.
-  void* y;
-  int64_t rows, columns;
+struct ApplyParams : PassData {
+  int64_t rows, columns, matrices;
   DType dtype;
-  bool relu;
 };
 
 /// V neighbouring channels.
@@ -271,12 +250,14 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * V;
   if (column >= p.columns) return;
   constexpr bool kSecond = kPass != Pass::kForward;
-  const Applied<S, V, kPass> apply(p, table, p.columns, column);
-  const S* x = static_cast<const S*>(p.x) + column;
-  const S* second = kSecond ? static_cast<const S*>(p.second) + column : nullptr;
-  S* y = static_cast<S*>(p.y) + column;
   // From the end on: that is what the sums read last, so that caches may have it still.
-  const int64_t block = gridDim.x - 1 - blockIdx.x;
+  const unsigned blocks = gridDim.x / static_cast<unsigned>(p.matrices), place = gridDim.x - 1 - blockIdx.x;
+  const int64_t matrix = place / blocks, block = place % blocks;
+  const Applied<S, V, kPass> apply(p, table, p.columns, matrix * p.columns + column);
+  const int64_t start = matrix * p.rows * p.columns + column;
+  const S* x = static_cast<const S*>(p.x) + start;
+  const S* second = kSecond ? static_cast<const S*>(p.second) + start : nullptr;
+  S* y = static_cast<S*>(p.y) + start;
   const int64_t first = block * blockDim.y * kApplyRows + threadIdx.y;
   for (int batch = 0; batch < kApplyRows; batch += kApplyLoads) {
     Pack<S, V> xs[kApplyLoads], seconds[kApplyLoads];
@@ -310,116 +291,148 @@ __global__ void __launch_bounds__(kThreads) apply_rows(const ApplyParams p, cons
 }
 
 /// Calls body<S, V>() with the widest vectors that serve.
-template <class Body, class... Data>
-void dispatch_vectors(const ChannelShape& shape, Body&& body, Data... data) {
-  dispatch_stored(shape.dtype, [&]<class S>() {
+template <class Body>
+void dispatch_vectors(const ChannelWork& work, Body&& body) {
+  dispatch_stored(work.shape.dtype, [&]<class S>() {
     if constexpr (sizeof(S) < 8) {
-      if (shape.columns && fits_vectors<S>(shape.channels, data...)) {
-        return body.template operator()<S, kVector<S>>();
-      }
+      if (work.vectors) return body.template operator()<S, kVector<S>>();
     }
     body.template operator()<S, 1>();
   });
 }
 
-int64_t count_slices(const ChannelShape& shape, int vector) {
-  const int64_t rows = shape.batch * shape.inner;
-  if (shape.columns) return ColumnTiles(rows, shape.channels, vector).slices();
-  return std::clamp<int64_t>(std::min(ColumnTiles::kBlocks / shape.channels, rows / (kThreads * 8)), 1,
-                             ColumnTiles::kBlocks);
-}
-
 template <class S, int V, ColumnSum kSum>
-void launch_sums(const ChannelShape& shape, const ColumnSumParams& p) {
-  if (shape.columns) {
+void launch_sums(const ChannelWork& work, const ColumnSumParams& p) {
+  if (work.shape.columns) {
     launch_column_sums<S, V, kSum>(ColumnTiles(p.rows, p.columns, V), p);
   } else if constexpr (V == 1) {
     const dim3 grid(static_cast<unsigned>(p.columns), static_cast<unsigned>(p.slices));
-    OPSIN_LAUNCH((row_sums<S, kSum>), grid, kThreads, 0, p, ChannelIndex(shape.inner, p.rows));
+    OPSIN_LAUNCH((row_sums<S, kSum>), grid, kThreads, 0, p, ChannelIndex(work.shape.inner, p.rows));
   }
 }
 
 template <class S, int V, Pass kPass>
-void launch_apply(const ChannelShape& shape, const Table<Computed<S>>& table, ApplyParams p) {
-  const int64_t rows = shape.batch * shape.inner;
-  p.columns = shape.channels;
-  p.dtype = shape.dtype;
+void launch_apply(const ChannelWork& work, const Table<Computed<S>>& table, ApplyParams p) {
+  const ChannelShape& shape = work.shape;
+  p.rows = work.per_channel();
   if (shape.columns) {
-    p.rows = rows;
-    const ColumnTiles tiles(rows, shape.channels, V);
+    const ColumnTiles tiles(p.rows, shape.channels, V);
     const int64_t of_block = int64_t{tiles.y} * kApplyRows;
-    const dim3 grid(static_cast<unsigned>((rows + of_block - 1) / of_block), tiles.tiles);
+    const dim3 grid(static_cast<unsigned>((p.rows + of_block - 1) / of_block * p.matrices), tiles.tiles);
     OPSIN_LAUNCH((apply_columns<S, V, kPass>), grid, tiles.block(), 0, p, table);
   } else if constexpr (V == 1) {
-    p.rows = rows * shape.channels;
+    p.rows *= shape.channels;
     OPSIN_LAUNCH((apply_rows<S, kPass>), grid_for(p.rows, kThreads * 4), kThreads, 0, p, table,
                  ChannelIndex(shape.inner, p.rows), ChannelIndex(shape.channels, p.rows));
   }
 }
 
-void statistics(const BatchNormParams& p) {
-  const auto run = [&]<class S, int V>() {
-    using T = Computed<S>;
-    const int64_t channels = p.shape.channels, slices = p.training ? count_slices(p.shape, V) : 0;
-    const Workspace memory(slices * 2 * channels * static_cast<int64_t>(sizeof(double)));
-    auto* parts = static_cast<double*>(memory.get());
-    if (p.training) {
-      launch_sums<S, V, ColumnSum::kMoments>(
-          p.shape, {p.x, nullptr, nullptr, nullptr, p.shape.batch * p.shape.inner, channels, slices,
-                    p.shape.dtype, parts});
+}  // namespace
+
+int64_t ChannelWork::slices() const {
+  if (!shape.columns) {
+    return std::clamp<int64_t>(
+        std::min(ColumnTiles::kBlocks / shape.channels, per_channel() / (kThreads * 8)), 1,
+        ColumnTiles::kBlocks);
+  }
+  const int vector = !vectors ? 1 : shape.dtype == kFloat32 ? kVector<float> : kVector<uint16_t>;
+  return ColumnTiles(per_channel(), shape.channels, vector).slices(matrices);
+}
+
+void channel_sums(ColumnSum sum, const ChannelWork& work, int64_t slices, ColumnSumParams p) {
+  p.rows = work.per_channel();
+  p.columns = work.shape.channels;
+  p.slices = slices;
+  p.dtype = work.shape.dtype;
+  p.matrices = work.matrices;
+  dispatch_vectors(work, [&]<class S, int V>() {
+    switch (sum) {
+      case ColumnSum::kMoments:
+        return launch_sums<S, V, ColumnSum::kMoments>(work, p);
+      case ColumnSum::kGradients:
+        return launch_sums<S, V, ColumnSum::kGradients>(work, p);
+      case ColumnSum::kWrittenGradients:
+        return launch_sums<S, V, ColumnSum::kWrittenGradients>(work, p);
+      case ColumnSum::kMaskedGradients:
+        return launch_sums<S, V, ColumnSum::kMaskedGradients>(work, p);
+      case ColumnSum::kRowGradients:
+        break;  // Those of layer norm.
     }
+  });
+}
+
+void channel_pass(Pass pass, const ChannelWork& work, void* memory, const void* mask, const PassData& data) {
+  const ApplyParams p{data, 0, work.shape.channels, work.matrices, work.shape.dtype};
+  dispatch_vectors(work, [&]<class S, int V>() {
+    Table<Computed<S>> table(memory, work.channels());
+    table.mask = static_cast<const Computed<S>*>(mask);
+    switch (pass) {
+      case Pass::kForward:
+        return launch_apply<S, V, Pass::kForward>(work, table, p);
+      case Pass::kResidual:
+        return launch_apply<S, V, Pass::kResidual>(work, table, p);
+      case Pass::kGradient:
+        return launch_apply<S, V, Pass::kGradient>(work, table, p);
+      case Pass::kMaskedGradient:
+        return launch_apply<S, V, Pass::kMaskedGradient>(work, table, p);
+    }
+  });
+}
+
+namespace {
+
+/// Calls body<T>() for what values of `dtype` are computed in.
+template <class Body>
+void dispatch_computed(DType dtype, Body&& body) {
+  dtype == kFloat64 ? body.template operator()<double>() : body.template operator()<float>();
+}
+
+void statistics(const BatchNormParams& p) {
+  const ChannelWork work(p.shape, 1, p.x);
+  const int64_t channels = p.shape.channels, slices = p.training ? work.slices() : 0;
+  const Workspace memory(slices * 2 * channels * static_cast<int64_t>(sizeof(double)));
+  auto* parts = static_cast<double*>(memory.get());
+  if (p.training) channel_sums(ColumnSum::kMoments, work, slices, {.x = p.x, .parts = parts});
+  dispatch_computed(p.shape.dtype, [&]<class T>() {
     OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
                  0, p, parts, slices, Table<T>(p.numbers, channels));
-  };
-  dispatch_vectors(p.shape, run, p.x);
+  });
 }
 
 void apply(const NormalisedParams& p) {
-  const auto run = [&]<class S, int V>() {
-    // Only read.
-    const Table<Computed<S>> table(const_cast<void*>(p.numbers), p.shape.channels);
-    const ApplyParams params{p.x, p.residual, p.y, 0, 0, p.shape.dtype, p.relu};
-    if (p.residual) {
-      launch_apply<S, V, Pass::kResidual>(p.shape, table, params);
-    } else {
-      launch_apply<S, V, Pass::kForward>(p.shape, table, params);
-    }
-  };
-  dispatch_vectors(p.shape, run, p.x, p.residual, p.y);
+  // The numbers are only read.
+  channel_pass(p.residual ? Pass::kResidual : Pass::kForward, ChannelWork(p.shape, 1, p.x, p.residual, p.y),
+               const_cast<void*>(p.numbers), nullptr, {p.x, p.residual, p.y, p.relu});
 }
 
 void backward(const BatchNormBackwardParams& p) {
-  const auto run = [&]<class S, int V>() {
-    using T = Computed<S>;
-    const bool sums = p.training || p.grad_weight || p.grad_bias;
-    const int64_t channels = p.shape.channels, slices = sums ? count_slices(p.shape, V) : 0;
-    const int64_t part_bytes = slices * 2 * channels * static_cast<int64_t>(sizeof(double));
-    const Workspace memory(part_bytes + Table<T>::bytes(channels));
-    auto* parts = static_cast<double*>(memory.get());
-    Table<T> table(static_cast<char*>(memory.get()) + part_bytes, channels);
-    table.mask = static_cast<const T*>(p.numbers);
-    const ColumnSumParams of_sums{
-        p.x,           p.g,     p.mean,        nullptr, p.shape.batch * p.shape.inner,
-        channels,      slices,  p.shape.dtype, parts,   p.numbers,
-        p.relu_output, p.masked};
-    if (p.numbers && sums) {
-      launch_sums<S, V, ColumnSum::kMaskedGradients>(p.shape, of_sums);
-    } else if (p.masked) {
-      launch_sums<S, V, ColumnSum::kWrittenGradients>(p.shape, of_sums);
-    } else if (sums) {
-      launch_sums<S, V, ColumnSum::kGradients>(p.shape, of_sums);
-    }
+  const ChannelWork work(p.shape, 1, p.x, p.g, p.relu_output, p.masked, p.grad_x);
+  const bool sums = p.training || p.grad_weight || p.grad_bias;
+  const int64_t channels = p.shape.channels, slices = sums ? work.slices() : 0;
+  const int64_t part_bytes = slices * 2 * channels * static_cast<int64_t>(sizeof(double));
+  const Workspace memory(part_bytes + Table<double>::bytes(channels));
+  auto* parts = static_cast<double*>(memory.get());
+  void* const numbers = static_cast<char*>(memory.get()) + part_bytes;
+  if (sums) {
+    const ColumnSum sum = p.numbers  ? ColumnSum::kMaskedGradients
+                          : p.masked ? ColumnSum::kWrittenGradients
+                                     : ColumnSum::kGradients;
+    channel_sums(sum, work, slices,
+                 {.x = p.x,
+                  .g = p.g,
+                  .centre = p.mean,
+                  .parts = parts,
+                  .numbers = p.numbers,
+                  .relu_output = p.relu_output,
+                  .masked = p.masked});
+  }
+  dispatch_computed(p.shape.dtype, [&]<class T>() {
     OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-                 0, p, parts, slices, table);
-    if (!p.grad_x) return;
-    const ApplyParams params{p.x, p.masked ? p.masked : p.g, p.grad_x, 0, 0, p.shape.dtype, false};
-    if (p.numbers) {
-      launch_apply<S, V, Pass::kMaskedGradient>(p.shape, table, params);
-    } else {
-      launch_apply<S, V, Pass::kGradient>(p.shape, table, params);
-    }
-  };
-  dispatch_vectors(p.shape, run, p.x, p.g, p.relu_output, p.masked, p.grad_x);
+                 0, p, parts, slices, Table<T>(numbers, channels));
+  });
+  if (!p.grad_x) return;
+  channel_pass(p.numbers ? Pass::kMaskedGradient : Pass::kGradient, work, numbers, p.numbers,
+               {p.x, p.masked ? p.masked : p.g, p.grad_x});
 }
 
 }  // namespace

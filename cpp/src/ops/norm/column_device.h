@@ -24,8 +24,9 @@ struct ColumnTiles {
   }
   dim3 block() const { return dim3(x, y); }
   /// Parts that the rows are cut into, so that every GPU is busy but threads have some rows each.
-  int64_t slices() const {
-    return std::clamp<int64_t>(std::min<int64_t>(kBlocks / tiles, rows / (int64_t{y} * 16)), 1, kBlocks);
+  int64_t slices(int64_t matrices = 1) const {
+    return std::clamp<int64_t>(std::min<int64_t>(kBlocks / (tiles * matrices), rows / (int64_t{y} * 16)), 1,
+                               kBlocks);
   }
 };
 
@@ -51,18 +52,20 @@ enum class ColumnSum {
 };
 
 struct ColumnSumParams {
-  const void* x;
-  const void* g;
-  const double* centre;
-  const double* factor;
-  int64_t rows, columns, slices;
-  DType dtype;
-  double* parts;  ///< [slice][2][columns]
+  const void* x = nullptr;
+  const void* g = nullptr;
+  const double* centre = nullptr;
+  const double* factor = nullptr;
+  int64_t rows = 0, columns = 0, slices = 0;
+  DType dtype = kFloat32;
+  double* parts = nullptr;  ///< [slice][2][columns]
   /// For masks: [3][columns], centre, scale and offset.
   const void* numbers = nullptr;
   /// For gradients that are masked by this and written there.
   const void* relu_output = nullptr;
   void* masked = nullptr;
+  /// Matrices, one after the other, each with sums of its own: [matrix] before the rest for parts and centre.
+  int64_t matrices = 1;
 };
 
 /// Blocks that a multiprocessor runs at once, as far as registers go.
@@ -80,12 +83,14 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
   constexpr bool kMask = kSum == ColumnSum::kMaskedGradients, kWrite = kSum == ColumnSum::kWrittenGradients;
   constexpr int kLoads = 4;
   OPSIN_SHARED(double, shared);
-  const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+  const unsigned tiles = gridDim.x / static_cast<unsigned>(p.matrices), matrix = blockIdx.x / tiles;
+  const int64_t column = (static_cast<int64_t>(blockIdx.x % tiles) * blockDim.x + threadIdx.x) * V;
   const bool inside = column < p.columns;
   T first[V] = {}, second[V] = {};
   if (inside) {
-    const S* x = static_cast<const S*>(p.x) + column;
-    const S* g = kGrad ? static_cast<const S*>(p.g) + column : nullptr;
+    const int64_t start_of = matrix * p.rows * p.columns + column;
+    const S* x = static_cast<const S*>(p.x) + start_of;
+    const S* g = kGrad ? static_cast<const S*>(p.g) + start_of : nullptr;
     // What rounding took from the centre comes back apart.
     T centre[V], rest[V] = {}, scale[V], offset[V];
     const T least = static_cast<T>(least_positive(p.dtype));
@@ -98,7 +103,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
       widen(centre, pack_at<S, V>(x), p.dtype);
     } else if constexpr (!kByRow) {
       double exact[V];
-      load_row(exact, p.centre + column);
+      load_row(exact, p.centre + matrix * p.columns + column);
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
         centre[v] = static_cast<T>(exact[v]);
@@ -172,7 +177,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     for (int v = 0; v < 2 * V; ++v) own[v * blockDim.x] += own[(half * 2 * V + v) * blockDim.x];
   }
   if (threadIdx.y != 0 || !inside) return;
-  double* part = p.parts + 2 * blockIdx.y * p.columns + column;
+  double* part = p.parts + 2 * (matrix * p.slices + blockIdx.y) * p.columns + column;
   OPSIN_UNROLL
   for (int v = 0; v < V; ++v) {
     part[v] = own[2 * v * blockDim.x];
@@ -180,11 +185,12 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
   }
 }
 
-/// p.parts and p.slices as `tiles` says.
+/// p.parts and p.slices as `tiles` says, for p.matrices.
 template <class S, int V, ColumnSum kSum>
 void launch_column_sums(const ColumnTiles& tiles, const ColumnSumParams& p) {
   const size_t bytes = sizeof(double) * 2 * V * ColumnTiles::kThreads;
-  OPSIN_LAUNCH((column_sums_kernel<S, V, kSum>), dim3(tiles.tiles, static_cast<unsigned>(p.slices)),
+  OPSIN_LAUNCH((column_sums_kernel<S, V, kSum>),
+               dim3(tiles.tiles * static_cast<unsigned>(p.matrices), static_cast<unsigned>(p.slices)),
                tiles.block(), bytes, p);
 }
 

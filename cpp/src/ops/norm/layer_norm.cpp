@@ -1,4 +1,4 @@
-// Layer normalization.
+// Layer normalization, and root mean square normalization, which is the same without the mean.
 #include "norm_kernels.h"
 #include "parts.h"
 
@@ -21,8 +21,9 @@ constinit KernelSlot<void (*)(const LayerNormBackwardParams&)> layer_norm_backwa
 
 namespace {
 
-struct LayerNorm {
-  static constexpr const char* kName = "layer_norm";
+template <bool kRms>
+struct RowNorm {
+  static constexpr const char* kName = kRms ? "rms_norm" : "layer_norm";
   struct Params {
     Dims shape;
     int64_t n;
@@ -46,7 +47,7 @@ struct LayerNorm {
     const Tensor w = flat(weight, compute), b = flat(bias, compute);
     const auto kernel = layer_norm_forward.get(x.device(), x.dtype());
     if (rows == 0) return {y, mean, inverse};
-    kernel({rows, p.n, x.dtype(), x.impl()->data(), data_of(w), data_of(b), p.eps, data_of(y),
+    kernel({rows, p.n, kRms, x.dtype(), x.impl()->data(), data_of(w), data_of(b), p.eps, data_of(y),
             mean.mutable_data<double>(), inverse.mutable_data<double>()});
     return {y, mean, inverse};
   }
@@ -60,7 +61,8 @@ struct LayerNorm {
   }
 
   // With h = dy w, r = 1 / sqrt(var + eps), xhat = (x - mean) r and means over a row:
-  //   dx = r (h - mean(h) - xhat mean(h xhat)), dw = sum(dy xhat), db = sum(dy) over rows.
+  //   dx = r (h - mean(h) - xhat mean(h xhat)), dw = sum(dy xhat), db = sum(dy) over rows;
+  // with r = 1 / sqrt(mean(x^2) + eps) and xhat = x r, dx = r (h - xhat mean(h xhat)).
   static void backward(Backward& ctx, const Params& p) {
     const Tensor input = ctx.saved(0), weight = ctx.saved(1);
     if (ctx.create_graph()) {
@@ -78,9 +80,10 @@ struct LayerNorm {
     const Tensor grad_x = ctx.needs(0) ? empty(x.sizes(), x.dtype(), x.device()) : Tensor();
     const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
     if (rows > 0) {
-      layer_norm_backward.get(x.device(), x.dtype())(
-          {rows, p.n, x.dtype(), x.impl()->data(), g.impl()->data(), data_of(w), ctx.saved(2).data<double>(),
-           ctx.saved(3).data<double>(), data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
+      layer_norm_backward.get(
+          x.device(), x.dtype())({rows, p.n, kRms, x.dtype(), x.impl()->data(), g.impl()->data(), data_of(w),
+                                  ctx.saved(2).data<double>(), ctx.saved(3).data<double>(), data_of(grad_x),
+                                  data_of(grad_weight), data_of(grad_bias)});
     }
     ctx.set(0, grad_x);
     ctx.set(1, grad_weight);
@@ -94,7 +97,7 @@ struct LayerNorm {
     Dims last, first;
     const int64_t split = x.dim() - static_cast<int64_t>(p.shape.size());
     for (int64_t d = 0; d < x.dim(); ++d) (d < split ? first : last).push_back(d);
-    const Tensor centred = x - mean(x, last, true);
+    const Tensor centred = kRms ? x : x - mean(x, last, true);
     const Tensor inverse = div(wrap_number(1.0), sqrt(mean(centred * centred, last, true) + Scalar(p.eps)));
     const Tensor xhat = centred * inverse;
     const auto over_rows = [&](const Tensor& t) { return first.empty() ? t : sum(t, first); };
@@ -102,9 +105,29 @@ struct LayerNorm {
     if (ctx.needs(1)) ctx.set(1, over_rows(g * xhat));
     if (!ctx.needs(0)) return;
     const Tensor h = weight.defined() ? g * to(weight, dtype) : g;
-    ctx.set(0, inverse * (h - mean(h, last, true) - xhat * mean(h * xhat, last, true)));
+    const Tensor rest = h - xhat * mean(h * xhat, last, true);
+    ctx.set(0, inverse * (kRms ? rest : rest - mean(h, last, true)));
   }
 };
+
+void check_rows(const char* op, const Tensor& input, const Dims& shape, const Tensor& weight,
+                const Tensor& bias) {
+  OPSIN_CHECK(ShapeError, !shape.empty(), op,
+              ": expected normalized_shape to have at least one dimension, got []");
+  OPSIN_CHECK(Error, is_floating_point(input.dtype()), op, ": expected a floating-point input, got ",
+              name(input.dtype()));
+  const size_t rank = input.sizes().size();
+  OPSIN_CHECK(
+      ShapeError,
+      rank >= shape.size() && std::equal(shape.begin(), shape.end(), input.sizes().end() - shape.size()), op,
+      ": expected the last dimensions of input to be normalized_shape ", str(shape), ", got input ",
+      str(input.sizes()));
+  for (const Tensor& t : {weight, bias}) {
+    OPSIN_CHECK(ShapeError, !t.defined() || t.sizes() == shape, op, ": expected ",
+                t.is_same(weight) ? "weight" : "bias", " of shape ", str(shape), ", got ", str(t.sizes()));
+    check_same_device(op, input, t);
+  }
+}
 
 }  // namespace
 
@@ -113,23 +136,18 @@ Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& w
   if (autocast::is_on(DeviceType::kCUDA, input))
     return autocast::call<autocast::kFull>(layer_norm, input, normalized_shape, weight, bias, eps);
   const Dims shape(normalized_shape);
-  OPSIN_CHECK(ShapeError, !shape.empty(),
-              "layer_norm: expected normalized_shape to have at least one dimension, got []");
-  OPSIN_CHECK(Error, is_floating_point(input.dtype()), "layer_norm: expected a floating-point input, got ",
-              name(input.dtype()));
-  const size_t rank = input.sizes().size();
-  OPSIN_CHECK(
-      ShapeError,
-      rank >= shape.size() && std::equal(shape.begin(), shape.end(), input.sizes().end() - shape.size()),
-      "layer_norm: expected the last dimensions of input to be normalized_shape ", str(shape), ", got input ",
-      str(input.sizes()));
-  OPSIN_CHECK(ShapeError, !weight.defined() || weight.sizes() == shape,
-              "layer_norm: expected weight of shape ", str(shape), ", got ",
-              weight.defined() ? str(weight.sizes()) : "");
-  OPSIN_CHECK(ShapeError, !bias.defined() || bias.sizes() == shape, "layer_norm: expected bias of shape ",
-              str(shape), ", got ", bias.defined() ? str(bias.sizes()) : "");
-  for (const Tensor& t : {weight, bias}) check_same_device("layer_norm", input, t);
-  return call<LayerNorm>({shape, count_elements(shape), eps}, input, weight, bias)[0];
+  check_rows("layer_norm", input, shape, weight, bias);
+  return call<RowNorm<false>>({shape, count_elements(shape), eps}, input, weight, bias)[0];
+}
+
+Tensor rms_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& weight,
+                std::optional<double> eps) {
+  const Dims shape(normalized_shape);
+  check_rows("rms_norm", input, shape, weight, {});
+  const double epsilon = compute_type(input.dtype()) == kFloat64 ? std::numeric_limits<double>::epsilon()
+                                                                 : std::numeric_limits<float>::epsilon();
+  return call<RowNorm<true>>({shape, count_elements(shape), eps.value_or(epsilon)}, input, weight,
+                             Tensor())[0];
 }
 
 void register_layer_norm(Registry& registry) {
@@ -139,6 +157,10 @@ void register_layer_norm(Registry& registry) {
       "bias=None, "
       "float eps=1e-05) -> Tensor",
       "Normalizes over the last dimensions, whose sizes are normalized_shape.");
+  registry.add<&rms_norm>(
+      "nn.functional.rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, float? eps=None) "
+      "-> Tensor",
+      "Divides by the root mean square over the last dimensions, whose sizes are normalized_shape.");
 }
 
 }  // namespace opsin

@@ -22,6 +22,7 @@ void forward(const LayerNormParams& p) {
     cpu::LayerNormPart k{};
     k.rows = end - begin;
     k.n = p.n;
+    k.rms = p.rms;
     k.x = static_cast<const char*>(p.x) + begin * row;
     k.y = static_cast<char*>(p.y) + begin * row;
     k.weight = p.weight;
@@ -53,6 +54,7 @@ void backward(const LayerNormBackwardParams& p) {
       cpu::LayerNormPart k{};
       k.rows = p.rows * (s + 1) / slices - begin;
       k.n = p.n;
+      k.rms = p.rms;
       k.x = static_cast<const char*>(p.x) + begin * row;
       k.g = static_cast<const char*>(p.g) + begin * row;
       k.y = p.grad_x ? static_cast<char*>(p.grad_x) + begin * row : nullptr;

@@ -25,10 +25,10 @@ struct Moments {
 };
 
 /// Mean and variance of a row from those of the warps of its group, each around a number of its own: no
-/// digits are lost to a large mean, and the block waits once.
+/// digits are lost to a large mean, and the block waits once. With `rms`, around 0.
 template <class T>
 __device__ __forceinline__ Pair<double> merge_moments(const Moments<T>& own, const RowGroups& groups,
-                                                      double inverse_n) {
+                                                      double inverse_n, bool rms) {
   __shared__ Moments<T> shared[kBlockWarps];
   Moments<T> of_warp = own;
   unsigned warps = 1;
@@ -40,7 +40,9 @@ __device__ __forceinline__ Pair<double> merge_moments(const Moments<T>& own, con
   }
   const double count = static_cast<double>(of_warp.count), near = static_cast<double>(of_warp.near),
                first = static_cast<double>(of_warp.sums.first);
-  const double mean = lanes_reduce<Sum>(count * near + first, warps) * inverse_n, shift = near - mean;
+  double mean = lanes_reduce<Sum>(count * near + first, warps) * inverse_n;
+  if (rms) mean = 0;
+  const double shift = near - mean;
   const double squares = static_cast<double>(of_warp.sums.second) + shift * (2 * first + count * shift);
   return {mean, lanes_reduce<Sum>(squares, warps) * inverse_n};
 }
@@ -90,7 +92,7 @@ __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
     }
   }
   moments.sums = lanes_reduce<Sum>(moments.sums, groups.width);
-  const Pair<double> result = merge_moments(moments, groups, inverse_n);
+  const Pair<double> result = merge_moments(moments, groups, inverse_n, p.rms);
   if (!inside) return;
   const double mean = result.first,
                variance = result.second > 0 || result.second != result.second ? result.second : 0,
@@ -127,8 +129,8 @@ struct RowSlope {
   __device__ T distance(T x) const { return (x - mean) + lost; }
   /// The sums of h and of h (x - mean) over the row. Subtracted before it is scaled: where eps dwarfs the
   /// variance, inverse magnifies the rounding.
-  __device__ void set(Pair<T> sums, double inverse_n, double exact_inverse) {
-    centre = static_cast<T>(static_cast<double>(sums.first) * inverse_n);
+  __device__ void set(Pair<T> sums, double inverse_n, double exact_inverse, bool rms) {
+    centre = rms ? T(0) : static_cast<T>(static_cast<double>(sums.first) * inverse_n);
     slope = static_cast<T>(static_cast<double>(sums.second) * inverse_n * exact_inverse * exact_inverse *
                            exact_inverse);
   }
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       sums = Sum{}(sums, part);
     }
   }
-  slope.set(group_reduce<Sum>(sums, groups.width, shared), inverse_n, inverse);
+  slope.set(group_reduce<Sum>(sums, groups.width, shared), inverse_n, inverse, p.rms);
   for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
     if (!kOnce) {
       load_part<S, V, stored>(xs, x, groups, first);
@@ -293,7 +295,7 @@ __global__ void __launch_bounds__(kSumThreads<S>, 1)
       sums = Sum{}(sums, of_vector);
     }
     // Two arrays in turn, so that one barrier a row is enough.
-    slope.set(group_reduce<Sum>(sums, groups.width, shared[taken % 2]), inverse_n, inverse);
+    slope.set(group_reduce<Sum>(sums, groups.width, shared[taken % 2]), inverse_n, inverse, p.rms);
     forget_widened(xs);
     forget_widened(gs);
     store_part<S, V, stored>(gs, static_cast<S*>(p.grad_x) + row * groups.n, groups, 0,

@@ -220,7 +220,7 @@ void layer_forward(const LayerNormPart& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
     const S* x = static_cast<const S*>(p.x) + r * p.n;
     S* y = static_cast<S*>(p.y) + r * p.n;
-    double shift = wide(x[0]), sum = 0, square = 0;
+    double shift = p.rms ? 0 : wide(x[0]), sum = 0, square = 0;
     ChannelParams row{};
     row.rows = p.n;
     row.channels = 1;
@@ -229,7 +229,7 @@ void layer_forward(const LayerNormPart& p) {
     row.sum = &sum;
     row.product = &square;
     sums_row<S, Summed::kMoments>(row);
-    const double centre = sum / n;
+    const double centre = p.rms ? 0 : sum / n;
     const double mean = shift + centre;
     double variance = square / n - centre * centre;
     variance = variance > 0 || variance != variance ? variance : 0;
@@ -283,7 +283,7 @@ void layer_backward(const LayerNormPart& p) {
     S* y = static_cast<S*>(p.y) + r * p.n;
     const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
     // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
-    const T centre = static_cast<T>(total_of(sum) / n);
+    const T centre = static_cast<T>(p.rms ? 0 : total_of(sum) / n);
     const T slope = static_cast<T>(total_of(product) / n * inverse * inverse * inverse);
 #pragma GCC ivdep
     for (int64_t k = 0; k < p.n; ++k) {

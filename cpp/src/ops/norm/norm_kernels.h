@@ -78,10 +78,11 @@ struct BatchNormBackwardParams {
   void* grad_bias;
 };
 
-/// `rows` rows of n neighbours, each normalised by its own mean and variance. Weight and bias, per element of
-/// a row and of the compute type, may be null.
+/// `rows` rows of n neighbours, each normalised by its own mean and variance; with `rms`, the mean counts as
+/// 0. Weight and bias, per element of a row and of the compute type, may be null.
 struct LayerNormParams {
   int64_t rows, n;
+  bool rms;
   DType dtype;
   const void* x;
   const void* weight;
@@ -95,7 +96,44 @@ struct LayerNormParams {
 /// The gradients, of which any may be null; those of weight and bias are of the compute type.
 struct LayerNormBackwardParams {
   int64_t rows, n;
+  bool rms;
   DType dtype;
+  const void* x;
+  const void* g;
+  const void* weight;
+  const double* mean;
+  const double* inverse;
+  void* grad_x;
+  void* grad_weight;
+  void* grad_bias;
+};
+
+/// Samples of `channels` channels of `inner` values each: rows of channels with `columns`, otherwise rows of
+/// values. `groups` divides channels; no size is 0.
+struct GroupShape {
+  int64_t batch, channels, groups, inner;
+  bool columns;
+  DType dtype;
+
+  constexpr int64_t of_group() const { return channels / groups; }
+};
+
+/// y = (x - mean) inverse weight + bias with mean and inverse = 1 / sqrt(variance + eps) of the group of
+/// channels in its sample. Weight and bias, per channel and of the compute type, may be null.
+struct GroupNormParams {
+  GroupShape shape;
+  const void* x;
+  const void* weight;
+  const void* bias;
+  double eps;
+  void* y;
+  double* mean;  ///< [batch][channels], the same in all of a group.
+  double* inverse;
+};
+
+/// The gradients, of which any may be null; those of weight and bias are of the compute type.
+struct GroupNormBackwardParams {
+  GroupShape shape;
   const void* x;
   const void* g;
   const void* weight;
@@ -111,9 +149,12 @@ extern OPSIN_API KernelSlot<void (*)(const NormalisedParams&)> batch_norm_apply;
 extern OPSIN_API KernelSlot<void (*)(const BatchNormBackwardParams&)> batch_norm_backward;
 extern OPSIN_API KernelSlot<void (*)(const LayerNormParams&)> layer_norm_forward;
 extern OPSIN_API KernelSlot<void (*)(const LayerNormBackwardParams&)> layer_norm_backward;
+extern OPSIN_API KernelSlot<void (*)(const GroupNormParams&)> group_norm_forward;
+extern OPSIN_API KernelSlot<void (*)(const GroupNormBackwardParams&)> group_norm_backward;
 
 void register_batch_norm_cpu();
 void register_layer_norm_cpu();
+void register_group_norm_cpu();
 
 namespace cpu {
 
@@ -141,6 +182,7 @@ struct ChannelParams {
 /// Some of the rows of a layer norm.
 struct LayerNormPart {
   int64_t rows, n;
+  bool rms;
   const void* x;
   const void* g;
   void* y;             ///< Forward: the output. Backward: the gradient of x, or null.

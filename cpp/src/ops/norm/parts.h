@@ -7,5 +7,7 @@ namespace opsin {
 
 void register_batch_norm(Registry& registry);
 void register_layer_norm(Registry& registry);
+void register_group_norm(Registry& registry);
+void register_composed_norms(Registry& registry);
 
 }  // namespace opsin

@@ -94,3 +94,22 @@ def clip_grad_value_(parameters: _Tensors, clip_value: float, foreach: bool | No
     with no_grad():
         for grad in _grads(parameters):
             grad.clamp_(-bound, bound)
+
+
+def adaptive_clip_grad_(parameters: _Tensors, clip_factor: float = 0.01, eps: float = 1e-3) -> None:
+    """Scales gradients in place so that their norm is at most `clip_factor` times that of the parameter.
+
+    Norms are those of the units: per row of a matrix, per output channel of a convolution [out, ...], of the
+    whole for vectors and numbers; a parameter's counts as at least `eps`. Source: Brock, De, Smith and
+    Simonyan, "High-Performance Large-Scale Image Recognition Without Normalization", 2021.
+    """
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    with no_grad():
+        for parameter in parameters:
+            grad = parameter.grad
+            if grad is None:
+                continue
+            dims = list(range(1, grad.dim())) if grad.dim() > 1 else list(range(grad.dim()))
+            of_grad, of_parameter = (value.norm(2, dims, keepdim=True) for value in (grad, parameter))
+            largest = of_parameter.clamp(min=eps) * clip_factor
+            grad.mul_((largest / of_grad.clamp(min=1e-6)).clamp(max=1.0))

@@ -1,0 +1,43 @@
+// Normalizations that are made of other ops.
+#include "parts.h"
+
+#include <opsin/ops/binary.h>
+#include <opsin/ops/norm.h>
+#include <opsin/ops/pool.h>
+#include <opsin/ops/reduce.h>
+#include <opsin/ops/unary.h>
+#include <opsin/ops/view.h>
+
+namespace opsin {
+
+Tensor local_response_norm(const Tensor& input, int64_t size, double alpha, double beta, double k) {
+  OPSIN_CHECK(ShapeError, input.dim() >= 3,
+              "local_response_norm: Expected 3D or higher dimensionality input (got ", input.dim(),
+              " dimensions)");
+  OPSIN_CHECK(ValueError, size > 0, "local_response_norm: expected size to be positive, got ", size);
+  if (input.numel() == 0) return input;
+  // Windows of channels: with this padding, output c begins at channel c - size / 2. An even size has one too
+  // many.
+  const int64_t channels = input.size(1);
+  const Tensor flat = reshape(square(input), Dims{input.size(0), 1, channels, -1});
+  const Tensor means = avg_pool2d(flat, Dims{size, 1}, Dims{1, 1}, Dims{size / 2, 0});
+  const Tensor around = reshape(size % 2 == 0 ? narrow(means, 2, 0, channels) : means, input.sizes());
+  return input / pow(around * Scalar(alpha) + Scalar(k), wrap_number(beta));
+}
+
+Tensor normalize(const Tensor& input, double p, IntSpan dim, double eps) {
+  for (const int64_t d : dim) wrap_dim(d, input.dim(), "normalize");
+  return input / clamp_min(norm(input, p, dim, true), wrap_number(eps));
+}
+
+void register_composed_norms(Registry& registry) {
+  registry.add<&local_response_norm>(
+      "nn.functional.local_response_norm(Tensor input, int size, float alpha=0.0001, float beta=0.75, float "
+      "k=1.0) -> Tensor",
+      "Divides by (k + alpha mean(x^2))^beta over `size` channels around each of [N, C, spatial...].");
+  registry.add<&normalize>(
+      "nn.functional.normalize(Tensor input, float p=2.0, int[1] dim=1, float eps=1e-12) -> Tensor",
+      "x / max(||x||_p, eps) along a dimension.");
+}
+
+}  // namespace opsin
