@@ -12,6 +12,7 @@
 #include <opsin/ops/index.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/matmul.h>
+#include <opsin/ops/ms_deform_attn.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>

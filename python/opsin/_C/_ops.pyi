@@ -10,7 +10,16 @@ from opsin._C import (
     _Ints,
 )
 
-__all__ = ["ps_roi_align", "ps_roi_pool", "roi_align", "roi_pool"]
+__all__ = ["ms_deform_attn", "ps_roi_align", "ps_roi_pool", "roi_align", "roi_pool"]
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Multi-scale deformable attention: value [N, S, M, D] sampled at [N, Lq, M, L, P, 2] (x, y from 0 to 1) and summed with weights [N, Lq, M, L, P] to [N, Lq, M * D]."""
 
 @overload
 def ps_roi_align(
