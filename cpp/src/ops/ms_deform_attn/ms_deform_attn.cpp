@@ -195,6 +195,10 @@ Tensor ms_deform_attn(const Tensor& value, const Tensor& spatial_shapes, const T
                       const Tensor& sampling_locations, const Tensor& attention_weights) {
   OPSIN_CHECK(ShapeError, value.dim() == 4, "ms_deform_attn: expected value [N, S, M, D], got ",
               str(value.sizes()));
+  OPSIN_CHECK(ShapeError, value.size(1) < 1 << 29,
+              "ms_deform_attn: expected value [N, S, M, D] with S below 2^29, "
+              "got ",
+              str(value.sizes()));
   for (const Tensor& t : {value, sampling_locations, attention_weights}) {
     OPSIN_CHECK(
         TypeError, is_floating_point(t.dtype()),

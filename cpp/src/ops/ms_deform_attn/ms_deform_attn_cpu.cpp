@@ -31,7 +31,7 @@ struct Rows {
     const T* const attention = static_cast<const T*>(p.weights) + row * p.samples();
     const int64_t image = row / p.heads / p.queries, head = row % p.heads;
     for (int64_t sample = 0; sample < p.samples(); ++sample) {
-      const AttentionCell<T> cell(p, row, sample);
+      const AttentionCell<T> cell(p, row, sample / p.points, sample);
       if (!cell.inside) continue;
       for (int corner = 0; corner < 1 << p.axes; ++corner) {
         const int64_t pixel = cell.pixel(corner);
@@ -94,7 +94,7 @@ void backward_points(const MsDeformAttnParams& p, const void* value, const void*
       const T* next = products.data();
       for (int64_t sample = 0; sample < p.samples(); ++sample) {
         const int64_t i = row * p.samples() + sample;
-        const AttentionCell<T> cell(p, row, sample);
+        const AttentionCell<T> cell(p, row, sample / p.points, sample);
         T of_weight = T(0), slopes[3] = {};
         for (int corner = 0; cell.inside && corner < 1 << p.axes; ++corner) {
           if (cell.pixel(corner) < 0) continue;

@@ -41,28 +41,45 @@ __global__ void check_levels(MsDeformAttnParams p, DeviceError* error) {
   }
 }
 
+/// Calls body(sample, cell) for the points of a row (image, query, head).
+template <class T, class F>
+__device__ void for_points(const MsDeformAttnParams& p, int64_t row, F body) {
+  int64_t sample = 0;
+  for (int64_t level = 0; level < p.levels; ++level) {
+    for (int64_t point = 0; point < p.points; ++point, ++sample) {
+      body(sample, AttentionCell<T>(p, row, level, sample));
+    }
+  }
+}
+/// Calls body(corner, first element of its row of value) for the corners that exist.
+template <class T, class F>
+__device__ void for_corners(const MsDeformAttnParams& p, int64_t row, const AttentionCell<T>& cell, F body) {
+  if (!cell.inside) return;
+  const int64_t query = row / p.heads, head = row - query * p.heads, image = query / p.queries;
+  OPSIN_NO_UNROLL
+  for (int corner = 0; corner < 1 << p.axes; ++corner) {
+    const int pixel = cell.pixel(corner);
+    if (pixel >= 0) body(corner, ((image * p.length + pixel) * p.heads + head) * p.channels);
+  }
+}
+
 /// A warp for each image, query and head.
 template <class T>
-__global__ void __launch_bounds__(kThreads) attend(MsDeformAttnParams p, Stored<T> value, Stored<T> y) {
+__global__ void __launch_bounds__(kThreads)
+    attend(const __grid_constant__ MsDeformAttnParams p, Stored<T> value, Stored<T> y) {
   const int64_t rows = p.images * p.queries * p.heads, samples = p.samples();
   for (int64_t row = int64_t{blockIdx.x} * kRows + threadIdx.y; row < rows;
        row += int64_t{gridDim.x} * kRows) {
-    const int64_t query = row / p.heads, head = row - query * p.heads, image = query / p.queries;
     const T* const weights = static_cast<const T*>(p.weights) + row * samples;
     for (int64_t c = threadIdx.x; c < p.channels; c += kWarpThreads) {
       T sum = T(0);
-      for (int64_t sample = 0; sample < samples; ++sample) {
-        const AttentionCell<T> cell(p, row, sample);
-        if (!cell.inside) continue;
+      for_points<T>(p, row, [&](int64_t sample, const AttentionCell<T>& cell) {
         T between = T(0);
-        for (int corner = 0; corner < 1 << p.axes; ++corner) {
-          const int64_t pixel = cell.pixel(corner);
-          if (pixel < 0) continue;
-          between +=
-              cell.weight(corner) * value.get(((image * p.length + pixel) * p.heads + head) * p.channels + c);
-        }
+        for_corners(p, row, cell, [&](int corner, int64_t first) {
+          between += cell.weight(corner) * value.get(first + c);
+        });
         sum += weights[sample] * between;
-      }
+      });
       y.set(row * p.channels + c, sum);
     }
   }
@@ -70,39 +87,38 @@ __global__ void __launch_bounds__(kThreads) attend(MsDeformAttnParams p, Stored<
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    move_points(MsDeformAttnParams p, Stored<T> value, Stored<T> g, T* grad_locations, T* grad_weights) {
+    move_points(const __grid_constant__ MsDeformAttnParams p, Stored<T> value, Stored<T> g, T* grad_locations,
+                T* grad_weights) {
   const int64_t rows = p.images * p.queries * p.heads, samples = p.samples();
   for (int64_t row = int64_t{blockIdx.x} * kRows + threadIdx.y; row < rows;
        row += int64_t{gridDim.x} * kRows) {
-    const int64_t query = row / p.heads, head = row - query * p.heads, image = query / p.queries;
-    for (int64_t sample = 0; sample < samples; ++sample) {
-      const AttentionCell<T> cell(p, row, sample);
+    for_points<T>(p, row, [&](int64_t sample, const AttentionCell<T>& cell) {
       T of_weight = T(0), slopes[3] = {};
-      for (int corner = 0; cell.inside && corner < 1 << p.axes; ++corner) {
-        const int64_t pixel = cell.pixel(corner);
-        if (pixel < 0) continue;
+      for_corners(p, row, cell, [&](int corner, int64_t first) {
         T product = T(0);
+        OPSIN_NO_UNROLL
         for (int64_t c = threadIdx.x; c < p.channels; c += kWarpThreads) {
-          product += g.get(row * p.channels + c) *
-                     value.get(((image * p.length + pixel) * p.heads + head) * p.channels + c);
+          product += g.get(row * p.channels + c) * value.get(first + c);
         }
         of_weight += product * cell.weight(corner);
         OPSIN_UNROLL
         for (int a = 0; a < 3; ++a) {
           slopes[a] += (corner >> (2 - a) & 1 ? product : -product) * cell.weight(corner, a);
         }
-      }
+      });
       of_weight = warp_reduce<Sum>(of_weight);
       OPSIN_UNROLL
       for (T& slope : slopes) slope = warp_reduce<Sum>(slope);
-      if (threadIdx.x != 0) continue;
+      if (threadIdx.x != 0) return;
       const int64_t i = row * samples + sample;
       grad_weights[i] = of_weight;
       const T attention = static_cast<const T*>(p.weights)[i];
-      for (int a = 3 - p.axes; a < 3; ++a) {
+      OPSIN_UNROLL
+      for (int a = 0; a < 3; ++a) {
+        if (a < 3 - p.axes) continue;
         grad_locations[i * p.axes + 2 - a] = slopes[a] * attention * static_cast<T>(cell.size[a]);
       }
-    }
+    });
   }
 }
 
@@ -110,16 +126,19 @@ __global__ void __launch_bounds__(kThreads)
 /// or past all of them.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    list_corners(MsDeformAttnParams p, int64_t image, uint32_t* keys) {
+    list_corners(const __grid_constant__ MsDeformAttnParams p, int64_t image, uint32_t* keys) {
+  const auto samples = static_cast<uint32_t>(p.samples()), heads = static_cast<uint32_t>(p.heads);
   const int64_t n = p.queries * p.heads * p.samples();
-  const int corners = 1 << p.axes;
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
-    const int64_t row = i / p.samples();
-    const AttentionCell<T> cell(p, image * p.queries * p.heads + row, i - row * p.samples());
-    for (int corner = 0; corner < corners; ++corner) {
-      const int64_t pixel = cell.inside ? cell.pixel(corner) : -1;
-      keys[i * corners + corner] =
-          static_cast<uint32_t>(pixel < 0 ? p.length * p.heads : pixel * p.heads + row % p.heads);
+    const uint32_t row = static_cast<uint32_t>(i) / samples,
+                   sample = static_cast<uint32_t>(i) - row * samples;
+    const AttentionCell<T> cell(p, image * p.queries * p.heads + row,
+                                sample / static_cast<uint32_t>(p.points), sample);
+    OPSIN_NO_UNROLL
+    for (int corner = 0; corner < 1 << p.axes; ++corner) {
+      const int pixel = cell.inside ? cell.pixel(corner) : -1;
+      keys[(i << p.axes) + corner] = pixel < 0 ? static_cast<uint32_t>(p.length * p.heads)
+                                               : static_cast<uint32_t>(pixel) * heads + row % heads;
     }
   }
 }
@@ -141,21 +160,22 @@ __device__ int64_t first_of(const uint32_t* keys, int64_t n, uint32_t key) {
 /// A warp for each pixel and head of one image.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    sum_corners(MsDeformAttnParams p, int64_t image, Stored<T> g, const uint32_t* keys,
-                const uint32_t* positions, T* grad_value) {
-  const int64_t targets = p.length * p.heads, samples = p.samples();
-  const int64_t n = p.queries * p.heads * samples << p.axes;
+    sum_corners(const __grid_constant__ MsDeformAttnParams p, int64_t image, Stored<T> g,
+                const uint32_t* keys, const uint32_t* positions, T* grad_value) {
+  const int64_t targets = p.length * p.heads, n = p.queries * p.heads * p.samples() << p.axes;
+  const auto samples = static_cast<uint32_t>(p.samples());
   for (int64_t target = int64_t{blockIdx.x} * kRows + threadIdx.y; target < targets;
        target += int64_t{gridDim.x} * kRows) {
     const auto key = static_cast<uint32_t>(target);
     const int64_t begin = first_of(keys, n, key);
     for (int64_t c = threadIdx.x; c < p.channels; c += kWarpThreads) {
       T sum = T(0);
+      OPSIN_NO_UNROLL
       for (int64_t i = begin; i < n && keys[i] == key; ++i) {
-        const int64_t point = positions[i] >> p.axes, row = point / samples;
+        const uint32_t point = positions[i] >> p.axes, row = point / samples, sample = point - row * samples;
         const int64_t full = image * p.queries * p.heads + row;
-        const AttentionCell<T> cell(p, full, point - row * samples);
-        const T weight = static_cast<const T*>(p.weights)[full * samples + point - row * samples];
+        const AttentionCell<T> cell(p, full, sample / static_cast<uint32_t>(p.points), sample);
+        const T weight = static_cast<const T*>(p.weights)[full * samples + sample];
         sum += weight * cell.weight(static_cast<int>(positions[i]) & ((1 << p.axes) - 1)) *
                g.get(full * p.channels + c);
       }

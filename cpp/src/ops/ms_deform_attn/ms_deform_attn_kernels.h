@@ -24,13 +24,14 @@ struct MsDeformAttnParams {
   OPSIN_FN int64_t samples() const { return levels * points; }
 };
 
-/// Whether level `level` lies in the length of value.
+/// Whether level `level` lies in the length of value, which is below 2^31.
 OPSIN_FN bool is_level(const MsDeformAttnParams& p, int64_t level) {
   int64_t pixels = 1;
   for (int a = 0; a < p.axes; ++a) {
     const int64_t size = p.shapes[level * p.axes + a];
-    if (size < 1 || size > p.length / pixels) return false;
+    if (size < 1 || size > p.length) return false;
     pixels *= size;
+    if (pixels > p.length) return false;
   }
   return p.starts[level] >= 0 && p.starts[level] <= p.length - pixels;
 }
@@ -39,20 +40,20 @@ OPSIN_FN bool is_level(const MsDeformAttnParams& p, int64_t level) {
 /// one pixel.
 template <class T>
 struct AttentionCell {
-  int64_t start;  ///< Of the level.
-  int64_t size[3], low[3];
+  int start;  ///< Of the level.
+  int size[3], low[3];
   T fraction[3];
   bool inside;  ///< Otherwise the point counts as 0.
 
-  /// Point `sample` = level * points + point of row `row` = (image * queries + query) * heads + head.
-  OPSIN_FN AttentionCell(const MsDeformAttnParams& p, int64_t row, int64_t sample) {
-    const int64_t level = sample / p.points;
+  /// A point of a level, sample `sample` = level * points + point of row `row` = (image * queries + query) *
+  /// heads + head.
+  OPSIN_FN AttentionCell(const MsDeformAttnParams& p, int64_t row, int64_t level, int64_t sample) {
     inside = is_level(p, level);
     const T* const location = static_cast<const T*>(p.locations) + (row * p.samples() + sample) * p.axes;
-    start = p.starts[level];
+    start = static_cast<int>(p.starts[level]);
     for (int a = 0; a < 3; ++a) {
       const bool lacking = a < 3 - p.axes;
-      size[a] = lacking ? 1 : p.shapes[level * p.axes + a - (3 - p.axes)];
+      size[a] = lacking ? 1 : static_cast<int>(p.shapes[level * p.axes + a - (3 - p.axes)]);
       low[a] = 0;
       fraction[a] = T(0);
       if (lacking) continue;
@@ -61,21 +62,22 @@ struct AttentionCell {
       inside = inside && within;
       if (!within) continue;
       const T floor = std::floor(at);
-      low[a] = static_cast<int64_t>(floor);
+      low[a] = static_cast<int>(floor);
       fraction[a] = at - floor;
     }
   }
 
   /// The pixel of the whole length at a corner, bit 2 - a of which takes the upper side of axis a; -1
   /// outside.
-  OPSIN_FN int64_t pixel(int corner) const {
-    int64_t found = 0;
+  OPSIN_FN int pixel(int corner) const {
+    int found = 0;
+    bool exists = true;
     for (int a = 0; a < 3; ++a) {
-      const int64_t at = low[a] + (corner >> (2 - a) & 1);
-      if (at < 0 || at >= size[a]) return -1;
+      const int at = low[a] + (corner >> (2 - a) & 1);
+      exists = exists && at >= 0 && at < size[a];
       found = found * size[a] + at;
     }
-    return start + found;
+    return exists ? start + found : -1;
   }
   /// The weight of a corner, without the factor of axis `without`.
   OPSIN_FN T weight(int corner, int without = -1) const {

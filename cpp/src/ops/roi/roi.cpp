@@ -135,7 +135,7 @@ Tensor pool(const char* op, const Tensor& input, const Tensor& boxes, IntSpan ou
     const int64_t size = input.sizes()[2 + i];
     OPSIN_CHECK(ShapeError, size > 0 && size < INT32_MAX / 2, op,
                 ": expected spatial sizes from 1 to 2^30, got input ", str(input.sizes()));
-    OPSIN_CHECK(ShapeError, pooled[i] < INT32_MAX / 2, op, ": expected an output_size below 2^30, got ",
+    OPSIN_CHECK(ShapeError, pooled[i] < 1 << 15, op, ": expected an output_size below 2^15, got ",
                 str(pooled));
     g.size[3 - axes + i] = static_cast<int>(size);
     g.pooled[3 - axes + i] = static_cast<int>(pooled[i]);

@@ -175,8 +175,13 @@ void for_corners(const RoiGeometry& g, const roi::Sample<T> (&s)[3], F&& body) {
 template <class T>
 class Grid {
  public:
-  Grid(const RoiGeometry& g, const Roi<T>& region, const int (&bin)[3]) : g_(g) {
+  explicit Grid(const RoiGeometry& g) : g_(g) {}
+  void set(const Roi<T>& region, const int (&bin)[3]) {
+    const RoiGeometry& g = g_;
+    size_ = 1;
+    complete_ = true;
     for (int a = 0; a < 3; ++a) {
+      along_[a].clear();
       const roi::Span span = roi::samples(g, region, a, bin[a]);
       for (int i = span.first; i < span.end; ++i) along_[a].push_back(roi::sample(g, region, a, bin[a], i));
       complete_ &= span.count() == roi::samples_in_all(g, region, a, span);
@@ -191,12 +196,12 @@ class Grid {
   template <class F>
   void corners(int32_t number, F&& body, T* places = nullptr) const {
     roi::Sample<T> s[3];
-    auto rest = index_of(number);
+    auto rest = static_cast<uint32_t>(number);
     bool inside = true;
     for (int a = 2; a >= 0; --a) {
-      const size_t n = along_[a].size();
-      s[a] = along_[a][rest % n];
-      rest /= n;
+      const auto n = static_cast<uint32_t>(along_[a].size());
+      s[a] = along_[a][n == 1 ? 0 : rest % n];
+      rest = n == 1 ? rest : rest / n;
       inside &= s[a].inside;
       if (places) places[a] = s[a].place;
     }
@@ -220,6 +225,7 @@ void forward(const RoiParams& p, const void* x, const void* boxes, void* y, int3
   const auto channels = index_of(g.channels);
   cpu::parallel_for(g.rois, 1, [&](int64_t begin, int64_t end) {
     Rows<T> rows;
+    Grid<T> grid(g);
     std::vector<T> best(g.maximum ? channels : 0);
     std::vector<int32_t> unwanted(g.maximum && !taken ? channels : 0);
     for (int64_t k = begin; k < end; ++k) {
@@ -233,7 +239,7 @@ void forward(const RoiParams& p, const void* x, const void* boxes, void* y, int3
           table().gather[d](rows.params(g, x), out);
           return;
         }
-        const Grid<T> grid(g, region, bin);
+        grid.set(region, bin);
         const bool bounded = grid.complete() && grid.size() > 0;
         std::fill(best.begin(), best.end(), bounded ? -std::numeric_limits<T>::infinity() : T(0));
         int32_t* const which = taken ? taken + row : unwanted.data();
@@ -291,14 +297,15 @@ void spread_maxima(const RoiParams& p, const std::vector<Roi<T>>& found, const S
                    const int32_t* taken, T* grad_x) {
   const RoiGeometry& g = p.geometry;
   const auto lists = by_image(g, found);
-  const int64_t part = 16, parts = (g.channels + part - 1) / part;
+  const int64_t part = 64, parts = (g.channels + part - 1) / part;
   cpu::parallel_for(g.images * parts, 1, [&](int64_t begin, int64_t end) {
+    Grid<T> grid(g);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % parts * part, last = std::min(first + part, g.channels);
       for (const int64_t k : lists[index_of(task / parts)]) {
         const Roi<T>& region = found[index_of(k)];
         for_bins(g, [&](const int(&bin)[3], int64_t number) {
-          const Grid<T> grid(g, region, bin);
+          grid.set(region, bin);
           const int64_t row = (k * g.bins() + number) * g.channels, plane = plane_of(g, region, number);
           for (int64_t c = first; c < last; ++c) {
             if (taken[row + c] < 0) continue;
@@ -338,8 +345,9 @@ template <class T, class S>
 Movement<T> move_maxima(const RoiGeometry& g, const Roi<T>& region, int64_t k, const S* x, const S* grad_y,
                         const int32_t* taken) {
   Movement<T> sum;
+  Grid<T> grid(g);
   for_bins(g, [&](const int(&bin)[3], int64_t number) {
-    const Grid<T> grid(g, region, bin);
+    grid.set(region, bin);
     const int64_t row = (k * g.bins() + number) * g.channels, plane = plane_of(g, region, number);
     for (int64_t c = 0; c < g.channels; ++c) {
       if (taken[row + c] < 0) continue;

@@ -18,8 +18,9 @@ constexpr unsigned kThreads = 256;
 
 /// Reads the boxes. Those of no image have no samples.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    read_boxes(RoiGeometry g, const T* boxes, Roi<T>* regions, const char* op, DeviceError* error) {
+__global__ void __launch_bounds__(kThreads) read_boxes(const __grid_constant__ RoiGeometry g, const T* boxes,
+                                                       Roi<T>* regions, const char* op, DeviceError* error) {
+  OPSIN_NO_UNROLL
   for (int64_t k = thread_rank(); k < g.rois; k += thread_count()) {
     Roi<T> region = roi::at(g, boxes, k);
     if (region.image < 0 || region.image >= g.images) {
@@ -54,97 +55,135 @@ __device__ int64_t plane_of(const RoiGeometry& g, const Roi<T>& region, int64_t 
   return (g.by_bin ? region.image * g.bins() + bin : region.image) * g.positions();
 }
 
+// These are called, not inlined, for the sake of the code's size.
+template <class T>
+__device__ OPSIN_NOINLINE roi::Span samples_of(const RoiGeometry& g, const Roi<T>& region, int a, int b) {
+  return roi::samples(g, region, a, b);
+}
+template <class T>
+__device__ OPSIN_NOINLINE roi::Sample<T> sample_of(const RoiGeometry& g, const Roi<T>& region, int a, int b,
+                                                   int i) {
+  return roi::sample(g, region, a, b, i);
+}
+
 /// The samples of a bin.
 template <class T>
 struct Grid {
   roi::Span span[3];
-  T in_all;
-  bool complete;
+  T in_all;       ///< How many, those outside included.
+  bool complete;  ///< None was left out.
 
   __device__ Grid(const RoiGeometry& g, const Roi<T>& region, const Bin& bin) : in_all(T(1)), complete(true) {
     for (int a = 0; a < 3; ++a) {
-      span[a] = roi::samples(g, region, a, bin.at[a]);
+      span[a] = samples_of(g, region, a, bin.at[a]);
       const int n = roi::samples_in_all(g, region, a, span[a]);
       in_all *= static_cast<T>(n);
       complete = complete && n == span[a].count();
     }
   }
-  __device__ int size() const { return span[0].count() * span[1].count() * span[2].count(); }
-};
-
-/// A sample and the products of its weights.
-template <class T>
-struct Cell {
-  roi::Sample<T> s[3];
-  bool inside;
-
-  __device__ Cell(const RoiGeometry& g, const Roi<T>& region, const Bin& bin, const Grid<T>& grid, int number)
-      : inside(true) {
-    for (int a = 2; a >= 0; --a) {
-      const int n = grid.span[a].count();
-      s[a] = roi::sample(g, region, a, bin.at[a], grid.span[a].first + number % n);
-      number /= n;
-      inside = inside && s[a].inside;
-    }
+  __device__ bool empty() const {
+    return span[0].count() == 0 || span[1].count() == 0 || span[2].count() == 0;
   }
-
-  /// Calls body(pixel, side) for its corners.
-  template <class F>
-  __device__ void corners(const RoiGeometry& g, F body) const {
-    if (!inside) return;
-    OPSIN_NO_UNROLL
-    for (int corner = 0; corner < 8; ++corner) {
-      int64_t pixel = 0;
-      bool repeated = false;
-      int side[3];
-      OPSIN_UNROLL
-      for (int a = 0; a < 3; ++a) {
-        side[a] = corner >> (2 - a) & 1;
-        repeated = repeated || (side[a] && s[a].high == s[a].low);
-        pixel = pixel * g.size[a] + (side[a] ? s[a].high : s[a].low);
-      }
-      if (!repeated) body(pixel, side);
-    }
-  }
-  __device__ T weight(const int (&side)[3], int without = -1) const {
-    T product = T(1);
+  /// Sample `number`, which is left alone.
+  __device__ void pick(int number) {
     OPSIN_UNROLL
-    for (int a = 0; a < 3; ++a) {
-      if (a != without) product *= side[a] ? s[a].fraction : T(1) - s[a].fraction;
+    for (int a = 2; a >= 0; --a) {
+      const int n = span[a].count(), i = span[a].first + number % n;
+      number /= n;
+      span[a] = {i, i + 1};
     }
-    return product;
+  }
+
+  /// Calls body(sample of each axis) for all that are inside, and outside() for the others.
+  template <class F, class G>
+  __device__ void for_samples(const RoiGeometry& g, const Roi<T>& region, const Bin& bin, F body,
+                              G outside) const {
+    roi::Sample<T> s[3];
+    OPSIN_NO_UNROLL
+    for (int i = span[0].first; i < span[0].end; ++i) {
+      s[0] = sample_of(g, region, 0, bin.at[0], i);
+      OPSIN_NO_UNROLL
+      for (int j = span[1].first; j < span[1].end; ++j) {
+        s[1] = sample_of(g, region, 1, bin.at[1], j);
+        OPSIN_NO_UNROLL
+        for (int k = span[2].first; k < span[2].end; ++k) {
+          s[2] = sample_of(g, region, 2, bin.at[2], k);
+          if (s[0].inside && s[1].inside && s[2].inside) {
+            body(s);
+          } else {
+            outside();
+          }
+        }
+      }
+    }
   }
 };
+
+template <class T>
+__device__ T share(const roi::Sample<T>& s, int side) {
+  return side ? s.fraction : T(1) - s.fraction;
+}
+template <class T>
+__device__ int pixel(const roi::Sample<T>& s, int side) {
+  return side ? s.high : s.low;
+}
+/// Calls body(pixel, sides) for the corners of a sample.
+template <class T, class F>
+__device__ void for_corners(const RoiGeometry& g, const roi::Sample<T> (&s)[3], F body) {
+  int side[3];
+  OPSIN_NO_UNROLL
+  for (side[0] = 0; side[0] <= (s[0].high != s[0].low); ++side[0]) {
+    OPSIN_NO_UNROLL
+    for (side[1] = 0; side[1] <= (s[1].high != s[1].low); ++side[1]) {
+      OPSIN_NO_UNROLL
+      for (side[2] = 0; side[2] <= (s[2].high != s[2].low); ++side[2]) {
+        body((int64_t{pixel(s[0], side[0])} * g.size[1] + pixel(s[1], side[1])) * g.size[2] +
+                 pixel(s[2], side[2]),
+             side);
+      }
+    }
+  }
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    pool_bins(RoiGeometry g, const Roi<T>* regions, Stored<T> x, Stored<T> y, int32_t* taken) {
+    pool_bins(const __grid_constant__ RoiGeometry g, const Roi<T>* regions, Stored<T> x, Stored<T> y,
+              int32_t* taken) {
   const int64_t rows = g.rois * g.bins();
+  OPSIN_NO_UNROLL
   for (int64_t row = int64_t{blockIdx.x} * blockDim.y + threadIdx.y; row < rows;
        row += int64_t{gridDim.x} * blockDim.y) {
-    const Roi<T> region = regions[row / g.bins()];
-    const int64_t number = row % g.bins();
+    const int64_t k = row / g.bins(), number = row - k * g.bins();
+    const Roi<T>& region = regions[k];
     const Bin bin = bin_of(g, number);
     const Grid<T> grid(g, region, bin);
-    const int size = grid.size();
+    const bool bounded = grid.complete && !grid.empty();
     const int64_t plane = plane_of(g, region, number);
+    OPSIN_NO_UNROLL
     for (int64_t c = threadIdx.x; c < g.channels; c += blockDim.x) {
-      T result = g.maximum && size > 0 && grid.complete ? -std::numeric_limits<T>::infinity() : T(0);
-      int32_t which = -1;
-      for (int i = 0; i < size; ++i) {
-        const Cell<T> cell(g, region, bin, grid, i);
-        T value = T(0);
-        cell.corners(g, [&](int64_t pixel, const int(&side)[3]) {
-          value += cell.weight(side) * x.get((plane + pixel) * g.channels + c);
-        });
+      T result = g.maximum && bounded ? -std::numeric_limits<T>::infinity() : T(0);
+      int32_t which = -1, i = 0;
+      const auto merge = [&](T value) {
         if (!g.maximum) {
           result += value;
         } else if (value > result || value != value) {
           result = value;
           which = i;
         }
-      }
-      if (!g.maximum && size > 0) result /= grid.in_all;
+        ++i;
+      };
+      grid.for_samples(
+          g, region, bin,
+          [&](const roi::Sample<T>(&s)[3]) {
+            T value = T(0);
+            for_corners(g, s, [&](int64_t at, const int(&side)[3]) {
+              value += share(s[0], side[0]) * share(s[1], side[1]) * share(s[2], side[2]) *
+                       x.get((plane + at) * g.channels + c);
+            });
+            merge(value);
+          },
+          [&]() { merge(T(0)); });
+      if (!g.maximum && i > 0) result /= grid.in_all;
       y.set(row * g.channels + c, result);
       if (g.maximum) taken[row * g.channels + c] = which;
     }
@@ -153,22 +192,15 @@ __global__ void __launch_bounds__(kThreads)
 
 /// The share that sample `i` of bin `b` gives to pixel `at` along axis `a`.
 template <class T>
-__device__ T share_of(const RoiGeometry& g, const Roi<T>& region, int a, int b, int i, int at) {
+__device__ OPSIN_NOINLINE T share_of(const RoiGeometry& g, const Roi<T>& region, int a, int b, int i,
+                                     int at) {
   const roi::Sample<T> s = roi::sample(g, region, a, b, i);
   if (!s.inside) return T(0);
   return (s.low == at ? T(1) - s.fraction : T(0)) + (s.high == at && s.high != s.low ? s.fraction : T(0));
 }
-
-/// The numbers of the bins whose samples may reach pixel `at` along axis `a`.
+/// The share that the mean of bin `b` gives to it.
 template <class T>
-__device__ roi::Span bins_near(const RoiGeometry& g, const Roi<T>& region, int a, int at) {
-  const T length = std::fabs(region.bin[a]), place = static_cast<T>(at);
-  if (g.pixels) return {0, g.pooled[a]};
-  return roi::numbers_within(region.start[a], region.bin[a], place - T(1) - length, place + T(1) + length,
-                             g.pooled[a]);
-}
-template <class T>
-__device__ roi::Span samples_near(const RoiGeometry& g, const Roi<T>& region, int a, int b, int at) {
+__device__ OPSIN_NOINLINE T mean_share_of(const RoiGeometry& g, const Roi<T>& region, int a, int b, int at) {
   const roi::Span all = roi::samples(g, region, a, b);
   roi::Span near{at, at + 1};
   if (!g.pixels) {
@@ -176,9 +208,21 @@ __device__ roi::Span samples_near(const RoiGeometry& g, const Roi<T>& region, in
     near = roi::numbers_within(region.start[a] + static_cast<T>(b) * region.bin[a] + step / T(2), step,
                                place - T(1), place + T(1), region.grid[a]);
   }
-  const int first = near.first > all.first ? near.first : all.first;
+  T sum = T(0);
   const int end = near.end < all.end ? near.end : all.end;
-  return {first, end < first ? first : end};
+  OPSIN_NO_UNROLL
+  for (int i = near.first > all.first ? near.first : all.first; i < end; ++i) {
+    sum += share_of(g, region, a, b, i, at);
+  }
+  return sum == T(0) ? sum : sum / static_cast<T>(roi::samples_in_all(g, region, a, all));
+}
+/// The numbers of the bins whose samples may reach pixel `at` along axis `a`.
+template <class T>
+__device__ OPSIN_NOINLINE roi::Span bins_near(const RoiGeometry& g, const Roi<T>& region, int a, int at) {
+  const T length = std::fabs(region.bin[a]), place = static_cast<T>(at);
+  if (g.pixels) return {0, g.pooled[a]};
+  return roi::numbers_within(region.start[a], region.bin[a], place - T(1) - length, place + T(1) + length,
+                             g.pooled[a]);
 }
 
 /// Whether samples of the region may reach a pixel of its image.
@@ -200,76 +244,77 @@ __device__ bool is_near(const RoiGeometry& g, const Roi<T>& region, const int (&
 
 /// What the gradients of one region give to a pixel in channel c.
 template <class T>
-__device__ T gathered(const RoiGeometry& g, const Roi<T>& region, int64_t k, int64_t only_bin,
+__device__ T gathered(const RoiGeometry& g, const Roi<T>& region, int64_t k, const Bin* only,
                       const int (&at)[3], const Stored<T>& grad_y, const int32_t* taken, int64_t c) {
-  T sum = T(0);
   roi::Span bins[3];
-  const Bin only = bin_of(g, only_bin < 0 ? 0 : only_bin);
   for (int a = 0; a < 3; ++a) {
-    bins[a] = only_bin < 0 ? bins_near(g, region, a, at[a]) : roi::Span{only.at[a], only.at[a] + 1};
+    bins[a] = only ? roi::Span{only->at[a], only->at[a] + 1} : bins_near(g, region, a, at[a]);
   }
+  // The share of a maximum follows from which sample it was, so it is left to the innermost loop.
+  const auto share = [&](int a, int b) { return g.maximum ? T(1) : mean_share_of(g, region, a, b, at[a]); };
+  T sum = T(0);
   Bin bin;
+  OPSIN_NO_UNROLL
   for (bin.at[0] = bins[0].first; bin.at[0] < bins[0].end; ++bin.at[0]) {
-    const roi::Span near0 = samples_near(g, region, 0, bin.at[0], at[0]);
-    if (near0.count() == 0) continue;
+    const T first = share(0, bin.at[0]);
+    if (first == T(0)) continue;
+    OPSIN_NO_UNROLL
     for (bin.at[1] = bins[1].first; bin.at[1] < bins[1].end; ++bin.at[1]) {
-      const roi::Span near1 = samples_near(g, region, 1, bin.at[1], at[1]);
-      if (near1.count() == 0) continue;
+      const T second = first * share(1, bin.at[1]);
+      if (second == T(0)) continue;
+      OPSIN_NO_UNROLL
       for (bin.at[2] = bins[2].first; bin.at[2] < bins[2].end; ++bin.at[2]) {
-        const roi::Span near2 = samples_near(g, region, 2, bin.at[2], at[2]);
-        if (near2.count() == 0) continue;
-        const Grid<T> grid(g, region, bin);
+        T weight = second * share(2, bin.at[2]);
         const int64_t number = (int64_t{bin.at[0]} * g.pooled[1] + bin.at[1]) * g.pooled[2] + bin.at[2];
         const int64_t element = (k * g.bins() + number) * g.channels + c;
-        const int32_t which = g.maximum ? taken[element] : 0;
-        T weight = T(0);
-        for (int i = near0.first; i < near0.end; ++i) {
-          const T w0 = share_of(g, region, 0, bin.at[0], i, at[0]);
-          for (int j = near1.first; j < near1.end && w0 != T(0); ++j) {
-            const T w1 = w0 * share_of(g, region, 1, bin.at[1], j, at[1]);
-            for (int l = near2.first; l < near2.end && w1 != T(0); ++l) {
-              const int order = ((i - grid.span[0].first) * grid.span[1].count() + (j - grid.span[1].first)) *
-                                    grid.span[2].count() +
-                                (l - grid.span[2].first);
-              if (!g.maximum || order == which) weight += w1 * share_of(g, region, 2, bin.at[2], l, at[2]);
-            }
+        if (g.maximum) {
+          int which = taken[element];
+          if (which < 0) continue;
+          for (int a = 2; a >= 0; --a) {
+            const roi::Span span = samples_of(g, region, a, bin.at[a]);
+            weight *= share_of(g, region, a, bin.at[a], span.first + which % span.count(), at[a]);
+            which /= span.count();
           }
         }
-        if (weight != T(0)) sum += weight / (g.maximum ? T(1) : grid.in_all) * grad_y.get(element);
+        if (weight != T(0)) sum += weight * grad_y.get(element);
       }
     }
   }
   return sum;
 }
 
-/// A block for each pixel of a plane and 256 channels, which looks through the regions 256 at a time.
+/// A block for each pixel of a plane and its threads' number of channels, which looks through as many regions
+/// at a time.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    gather_gradient(RoiGeometry g, const Roi<T>* regions, Stored<T> grad_y, const int32_t* taken, T* grad_x) {
+    gather_gradient(const __grid_constant__ RoiGeometry g, const Roi<T>* regions, Stored<T> grad_y,
+                    const int32_t* taken, T* grad_x) {
   OPSIN_SHARED(unsigned, hits);
   const int64_t parts = (g.channels + blockDim.x - 1) / blockDim.x;
   const int64_t pixels = g.planes() * g.positions(), work = pixels * parts;
+  OPSIN_NO_UNROLL
   for (int64_t task = blockIdx.x; task < work; task += gridDim.x) {
     const int64_t pixel = task / parts, c = (task - pixel * parts) * blockDim.x + threadIdx.x;
     const int64_t plane = pixel / g.positions();
     const int64_t image = g.by_bin ? plane / g.bins() : plane;
+    const Bin bin = bin_of(g, g.by_bin ? plane - image * g.bins() : 0);
     const auto place = static_cast<int>(pixel - plane * g.positions());
     const int at[3] = {place / g.size[2] / g.size[1], place / g.size[2] % g.size[1], place % g.size[2]};
     T sum = T(0);
+    OPSIN_NO_UNROLL
     for (int64_t first = 0; first < g.rois; first += blockDim.x) {
       const int64_t mine = first + threadIdx.x;
       const bool hit = mine < g.rois && regions[mine].image == image && is_near(g, regions[mine], at);
       const unsigned ballot = __ballot_sync(kAllLanes, hit);
       if (threadIdx.x % kWarpThreads == 0) hits[threadIdx.x / kWarpThreads] = ballot;
       __syncthreads();
-      for (unsigned warp = 0; warp < blockDim.x / kWarpThreads; ++warp) {
-        const unsigned found = hits[warp];
-        for (unsigned lane = 0; found >> lane != 0; ++lane) {
-          if ((found >> lane & 1) != 0 && c < g.channels) {
-            const int64_t k = first + warp * kWarpThreads + lane;
-            sum += gathered(g, regions[k], k, g.by_bin ? plane - image * g.bins() : -1, at, grad_y, taken, c);
-          }
-          if (lane == kWarpThreads - 1) break;
+      OPSIN_NO_UNROLL
+      for (unsigned i = 0; i < blockDim.x && c < g.channels; ++i) {
+        const unsigned found = hits[i / kWarpThreads] >> i % kWarpThreads;
+        if (found == 0) {
+          i |= kWarpThreads - 1;
+        } else if ((found & 1) != 0) {
+          sum += gathered(g, regions[first + i], first + i, g.by_bin ? &bin : nullptr, at, grad_y, taken, c);
         }
       }
       __syncthreads();
@@ -281,44 +326,46 @@ __global__ void __launch_bounds__(kThreads)
 /// A block for each region.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    move_boxes(RoiGeometry g, const Roi<T>* regions, Stored<T> x, Stored<T> grad_y, const int32_t* taken,
-               T* grad_boxes) {
+    move_boxes(const __grid_constant__ RoiGeometry g, const Roi<T>* regions, Stored<T> x, Stored<T> grad_y,
+               const int32_t* taken, T* grad_boxes) {
   OPSIN_SHARED(T, shared);
   for (int64_t k = blockIdx.x; k < g.rois; k += gridDim.x) {
-    const Roi<T> region = regions[k];
+    const Roi<T>& region = regions[k];
     T of_start[3] = {}, of_extent[3] = {};
     const int64_t elements = g.bins() * g.channels;
+    OPSIN_NO_UNROLL
     for (int64_t e = threadIdx.x; e < elements; e += kThreads) {
-      const int64_t number = e / g.channels, c = e - number * g.channels, element = k * elements + e;
+      const int64_t number = e / g.channels, c = e - number * g.channels;
+      const int which = g.maximum ? taken[k * elements + e] : 0;
+      if (which < 0) continue;
       const Bin bin = bin_of(g, number);
-      const Grid<T> grid(g, region, bin);
+      Grid<T> grid(g, region, bin);
+      if (g.maximum) grid.pick(which);
       const int64_t plane = plane_of(g, region, number);
-      int i = 0, end = grid.size();
-      if (g.maximum) {
-        i = taken[element];
-        end = i + 1;
-        if (i < 0) continue;
-      }
-      const T gradient = grad_y.get(element) / (g.maximum ? T(1) : grid.in_all);
-      for (; i < end; ++i) {
-        const Cell<T> cell(g, region, bin, grid, i);
-        cell.corners(g, [&](int64_t pixel, const int(&side)[3]) {
-          const T value = gradient * x.get((plane + pixel) * g.channels + c);
-          OPSIN_UNROLL
-          for (int a = 0; a < 3; ++a) {
-            if (!cell.s[a].moves) continue;
-            const T slope = (side[a] ? value : -value) * cell.weight(side, a);
-            of_start[a] += slope;
-            of_extent[a] += slope * cell.s[a].place;
-          }
-        });
-      }
+      const T gradient = grad_y.get(k * elements + e) / (g.maximum ? T(1) : grid.in_all);
+      grid.for_samples(
+          g, region, bin,
+          [&](const roi::Sample<T>(&s)[3]) {
+            for_corners(g, s, [&](int64_t at, const int(&side)[3]) {
+              const T value = gradient * x.get((plane + at) * g.channels + c);
+              OPSIN_UNROLL
+              for (int a = 0; a < 3; ++a) {
+                const T others =
+                    share(s[(a + 1) % 3], side[(a + 1) % 3]) * share(s[(a + 2) % 3], side[(a + 2) % 3]);
+                const T slope = s[a].moves ? (side[a] ? value : -value) * others : T(0);
+                of_start[a] += slope;
+                of_extent[a] += slope * s[a].place;
+              }
+            });
+          },
+          []() {});
     }
     for (int a = 3 - g.axes; a < 3; ++a) {
-      const Pair<T> sum =
+      const auto sum =
           block_reduce<Sum>(Pair<T>{of_start[a], of_extent[a]}, reinterpret_cast<Pair<T>*>(shared));
-      if (threadIdx.x == 0)
+      if (threadIdx.x == 0) {
         roi::add_box_gradient(g, region, a, sum.first, sum.second, grad_boxes + k * g.columns());
+      }
     }
   }
 }

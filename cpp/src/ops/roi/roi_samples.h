@@ -12,14 +12,14 @@ namespace opsin {
 
 struct RoiGeometry {
   int64_t images, rois, channels;
-  int axes;  ///< 1, 2 or 3.
-  int size[3], pooled[3];
-  bool maximum;    ///< The largest sample of a bin, else the mean.
-  bool pixels;     ///< Whole pixels under the rounded region, else samples between pixels.
-  bool half_open;  ///< Of pixels: the end of a region is not part of it.
-  bool by_bin;     ///< Each bin reads a plane of its own: image * bins + bin.
-  bool least_one;  ///< Regions are at least one pixel long.
-  int ratio;       ///< Samples per bin and axis; one per pixel if not positive.
+  int axes;                ///< 1, 2 or 3.
+  int size[3], pooled[3];  ///< Below 2^30 and 2^15.
+  bool maximum;            ///< The largest sample of a bin, else the mean.
+  bool pixels;             ///< Whole pixels under the rounded region, else samples between pixels.
+  bool half_open;          ///< Of pixels: the end of a region is not part of it.
+  bool by_bin;             ///< Each bin reads a plane of its own: image * bins + bin.
+  bool least_one;          ///< Regions are at least one pixel long.
+  int ratio;               ///< Samples per bin and axis; one per pixel if not positive.
   double scale, offset;
 
   OPSIN_FN int64_t bins() const { return int64_t{pooled[0]} * pooled[1] * pooled[2]; }
@@ -113,14 +113,15 @@ OPSIN_FN Span samples(const RoiGeometry& g, const Roi<T>& roi, int a, int b) {
     return numbers_within(roi.start[a] + static_cast<T>(b) * roi.bin[a] + step / T(2), step, T(-1),
                           static_cast<T>(g.size[a]), roi.grid[a]);
   }
+  // Bin b covers b / pooled to (b + 1) / pooled of the extent, which would overflow if it were multiplied.
+  const int pooled = g.pooled[a], whole = roi.extent[a] / pooled, rest = roi.extent[a] % pooled;
   // As in torchvision, half-open regions do not reach the last pixel.
-  const int64_t extent = roi.extent[a], pooled = g.pooled[a];
-  const int64_t limit = g.size[a] - (g.half_open && a >= 3 - g.axes ? 1 : 0);
-  int64_t first = roi.begin[a] + b * extent / pooled;
-  int64_t end = roi.begin[a] + ((b + 1) * extent + pooled - 1) / pooled;
+  const int limit = g.size[a] - (g.half_open && a >= 3 - g.axes ? 1 : 0);
+  int first = roi.begin[a] + b * whole + b * rest / pooled;
+  int end = roi.begin[a] + (b + 1) * whole + ((b + 1) * rest + pooled - 1) / pooled;
   first = first < 0 ? 0 : first < limit ? first : limit;
   end = end < first ? first : end < limit ? end : limit;
-  return {static_cast<int>(first), static_cast<int>(end)};
+  return {first, end};
 }
 
 /// How many samples a bin has whose samples() are `span`, those outside included.
