@@ -12,12 +12,14 @@
 #include <opsin/ops/index.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/matmul.h>
+#include <opsin/ops/ms_deform_attn.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>
 #include <opsin/ops/random.h>
 #include <opsin/ops/rearrange.h>
 #include <opsin/ops/reduce.h>
+#include <opsin/ops/roi.h>
 #include <opsin/ops/scan.h>
 #include <opsin/ops/softmax.h>
 #include <opsin/ops/sort.h>
