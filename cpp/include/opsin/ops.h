@@ -2,6 +2,7 @@
 #pragma once
 
 #include <opsin/ops/binary.h>
+#include <opsin/ops/boxes.h>
 #include <opsin/ops/cat.h>
 #include <opsin/ops/compare.h>
 #include <opsin/ops/conv.h>
@@ -12,6 +13,7 @@
 #include <opsin/ops/index.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/matmul.h>
+#include <opsin/ops/nms.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>

@@ -216,6 +216,7 @@ Tensor huber_loss_call(const Tensor& input, const Tensor& target, std::string_vi
 void register_loss(Registry& registry) {
   register_pair_cpu();
   register_cross_entropy(registry);
+  register_focal(registry);
   registry.add<&mse_loss_call>(
       "nn.functional.mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
       "str reduction='mean', Tensor? weight=None) -> Tensor",
