@@ -62,6 +62,13 @@ def test_binary_cross_entropy(reduction: str) -> None:
     )
 
 
+def test_gradient_of_cross_entropy_at_logits_of_zero() -> None:
+    logits = opsin.zeros(2, requires_grad=True)
+    target = opsin.tensor([0.0, 1.0])
+    opsin.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum").backward()
+    assert logits.grad is not None and logits.grad.tolist() == [0.5, -0.5]
+
+
 def test_kl_div() -> None:
     q, p = np.abs(X) / np.abs(X).sum(), np.abs(X.T.reshape(3, 4)) / np.abs(X).sum()
     got = opsin.nn.functional.kl_div(opsin.from_numpy(np.log(q)), opsin.from_numpy(p), reduction="sum")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <opsin/ops/binary.h>
+#include <opsin/ops/boxes.h>
 #include <opsin/ops/cat.h>
 #include <opsin/ops/compare.h>
 #include <opsin/ops/conv.h>
@@ -13,6 +14,7 @@
 #include <opsin/ops/loss.h>
 #include <opsin/ops/matmul.h>
 #include <opsin/ops/ms_deform_attn.h>
+#include <opsin/ops/nms.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>

@@ -179,9 +179,17 @@ class _Node:
     def __eq__(self, other: object, /) -> _bool: ...
     def __hash__(self) -> _int: ...
 
+class _IndicesScores(NamedTuple):
+    indices: Tensor
+    scores: Tensor
+
 class _MinMax(NamedTuple):
     min: Tensor
     max: Tensor
+
+class _RowsColumns(NamedTuple):
+    rows: Tensor
+    columns: Tensor
 
 class _ValuesIndices(NamedTuple):
     values: Tensor

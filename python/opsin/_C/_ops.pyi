@@ -88,3 +88,103 @@ def roi_pool(
     input: Tensor, boxes: Sequence[Tensor], output_size: _Int | _Ints, spatial_scale: _Float = 1.0
 ) -> Tensor:
     """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
+
+from opsin._C import Tensor, _bool, _Float, _IndicesScores, _Ints, _RowsColumns
+
+__all__ = [
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "box_iou_rotated",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "complete_box_iou_loss",
+    "distance_box_iou",
+    "distance_box_iou_loss",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
+    "linear_sum_assignment",
+    "mask_iou",
+    "masks_to_boxes",
+    "nms",
+    "nms_rotated",
+    "remove_small_boxes",
+    "sigmoid_focal_loss",
+    "soft_nms",
+]
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: _Float) -> Tensor:
+    """nms() within each of the classes idxs [N]."""
+
+def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
+    """The area of boxes [..., 4]; the length or volume of [..., 2] or [..., 6]."""
+
+def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
+    """Boxes in another format: xyxy, xywh, cxcywh, or rotated xywhr, cxcywhr, xyxyxyxy."""
+
+def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
+    """Intersection over union of each of N boxes with each of M, [N, M]; [N, 2], [N, 4] or [N, 6] by rank."""
+
+def box_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of rotated boxes [N, 5] and [M, 5], (cx, cy, w, h, degrees counter-clockwise), [N, M]."""
+
+def clip_boxes_to_image(boxes: Tensor, size: _Ints) -> Tensor:
+    """Boxes [..., 4] cut to an image of size (height, width)."""
+
+def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: _Float = 1e-07) -> Tensor:
+    """distance_box_iou() less what aspect ratios differ by, [N, M]."""
+
+def complete_box_iou_loss(
+    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
+) -> Tensor:
+    """1 - complete IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: _Float = 1e-07) -> Tensor:
+    """IoU - d^2 / (c^2 + eps) with the distance d of the centres and the diagonal c of both, [N, M]."""
+
+def distance_box_iou_loss(
+    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
+) -> Tensor:
+    """1 - distance IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU - (C - union) / C with the box C around both, [N, M]."""
+
+def generalized_box_iou_loss(
+    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
+) -> Tensor:
+    """1 - generalized IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def linear_sum_assignment(cost_matrix: Tensor, maximize: _bool = False) -> _RowsColumns:
+    """The one-to-one pairs of rows and columns of [N, M] with the least total cost, int64 [min(N, M)] each."""
+
+def mask_iou(masks1: Tensor, masks2: Tensor) -> Tensor:
+    """IoU of each of N masks with each of M, [N, M]."""
+
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """The boxes [N, 4] around the nonzero elements of masks [N, H, W]."""
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: _Float) -> Tensor:
+    """Positions of the boxes [N, 4] (or [N, 2], [N, 6]) that no box with a higher score overlaps by more than iou_threshold, by falling score."""
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: _Float, idxs: Tensor | None = None) -> Tensor:
+    """nms() of rotated boxes [N, 5], (cx, cy, w, h, degrees counter-clockwise); within classes, if given."""
+
+def remove_small_boxes(boxes: Tensor, min_size: _Float) -> Tensor:
+    """Positions of the boxes [N, 4] with all sides at least min_size."""
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: _Float = 0.25, gamma: _Float = 2, reduction: str = "none"
+) -> Tensor:
+    """-alpha_t (1 - p_t)^gamma log p_t with p = sigmoid(inputs), element by element."""
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: _Float = 0.3,
+    sigma: _Float = 0.5,
+    min_score: _Float = 0.001,
+    method: str = "linear",
+) -> _IndicesScores:
+    """Boxes taken by falling score, each of which lowers the scores of those that it overlaps."""

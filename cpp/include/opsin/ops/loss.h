@@ -43,6 +43,12 @@ OPSIN_API Tensor binary_cross_entropy_with_logits(const Tensor& input, const Ten
                                                   const Tensor& weight = {},
                                                   std::string_view reduction = "mean",
                                                   const Tensor& pos_weight = {});
+/// -alpha_t (1 - p_t)^gamma log p_t with p = sigmoid(x); p_t is p for y = 1 and 1 - p for y = 0, alpha_t is
+/// alpha and 1 - alpha, or 1 for alpha = -1; between 0 and 1 they are mixed. gamma = 0 gives the
+/// cross-entropy (T.-Y. Lin et al., "Focal Loss for Dense Object Detection", 2017). ValueError for alpha
+/// outside [0, 1].
+OPSIN_API Tensor sigmoid_focal_loss(const Tensor& inputs, const Tensor& targets, double alpha = 0.25,
+                                    double gamma = 2, std::string_view reduction = "none");
 /// y (log y - x) for log-probabilities x; exp(y) (y - x) with `log_target`. Also "batchmean": the sum over N.
 OPSIN_API Tensor kl_div(const Tensor& input, const Tensor& target, std::string_view reduction = "mean",
                         bool log_target = false);

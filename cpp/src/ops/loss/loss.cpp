@@ -172,8 +172,8 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
   return reduce_loss(weighted(loss, weight, kName), parse_reduction(reduction, kName));
 }
 
-// -y log s(x) - (1 - y) log(1 - s(x)) = (1 - y) x + log(1 + exp(-|x|)) + max(-x, 0), with the last two terms
-// times 1 + (pos_weight - 1) y.
+// -y log s(x) - (1 - y) log(1 - s(x)) = (1 - y) x - log s(x), with the last term times 1 + (pos_weight - 1)
+// y.
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target, const Tensor& weight,
                                         std::string_view reduction, const Tensor& pos_weight) {
   if (autocast::is_active())
@@ -182,7 +182,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
   constexpr const char* kName = "binary_cross_entropy_with_logits";
   check_same_shape(input, target, kName);
   const Tensor one = wrap_number(1.0);
-  Tensor tail = add(log(add(exp(neg(abs(input))), one)), relu(neg(input)));
+  Tensor tail = neg(logsigmoid(input));
   if (pos_weight.defined()) tail = mul(tail, add(mul(sub(pos_weight, one), target), one));
   const Tensor loss = add(mul(sub(one, target), input), tail);
   return reduce_loss(weighted(loss, weight, kName), parse_reduction(reduction, kName));
@@ -216,6 +216,7 @@ Tensor huber_loss_call(const Tensor& input, const Tensor& target, std::string_vi
 void register_loss(Registry& registry) {
   register_pair_cpu();
   register_cross_entropy(registry);
+  register_focal(registry);
   registry.add<&mse_loss_call>(
       "nn.functional.mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
       "str reduction='mean', Tensor? weight=None) -> Tensor",

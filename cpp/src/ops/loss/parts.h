@@ -6,5 +6,6 @@
 namespace opsin {
 
 void register_cross_entropy(Registry& registry);
+void register_focal(Registry& registry);
 
 }  // namespace opsin
