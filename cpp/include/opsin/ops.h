@@ -7,6 +7,7 @@
 #include <opsin/ops/conv.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
+#include <opsin/ops/deform_conv.h>
 #include <opsin/ops/einsum.h>
 #include <opsin/ops/embedding.h>
 #include <opsin/ops/index.h>
