@@ -9,7 +9,16 @@ from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiL
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from opsin.nn._graph import GraphConv
 from opsin.nn._linear import Flatten, Identity, Linear, Unflatten
+from opsin.nn._local import (
+    LocallyConnected1d,
+    LocallyConnected2d,
+    LocallyConnected3d,
+    LocallyConnectedTranspose1d,
+    LocallyConnectedTranspose2d,
+    LocallyConnectedTranspose3d,
+)
 from opsin.nn._loss import CrossEntropyLoss, MSELoss, NLLLoss
 from opsin.nn._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from opsin.nn._pool import (
@@ -58,10 +67,17 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
+    "GraphConv",
     "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
+    "LocallyConnected3d",
+    "LocallyConnectedTranspose1d",
+    "LocallyConnectedTranspose2d",
+    "LocallyConnectedTranspose3d",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
