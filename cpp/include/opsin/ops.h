@@ -6,8 +6,10 @@
 #include <opsin/ops/cat.h>
 #include <opsin/ops/compare.h>
 #include <opsin/ops/conv.h>
+#include <opsin/ops/conv_local.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
+#include <opsin/ops/deform_conv.h>
 #include <opsin/ops/einsum.h>
 #include <opsin/ops/embedding.h>
 #include <opsin/ops/index.h>

@@ -29,6 +29,12 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_local1d",
+    "conv_local2d",
+    "conv_local3d",
+    "conv_local_transpose1d",
+    "conv_local_transpose2d",
+    "conv_local_transpose3d",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -286,6 +292,75 @@ def conv3d(
     groups: _Int = 1,
 ) -> Tensor:
     """The same with padding 'valid' or 'same'."""
+
+def conv_local1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, L] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, D, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local1d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
+
+def conv_local_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local2d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
+
+def conv_local_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local3d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
 
 def cross_entropy(
     input: Tensor,

@@ -25,7 +25,16 @@ from opsin.nn._group_norm import (
     LocalResponseNorm,
     RMSNorm,
 )
+from opsin.nn._graph import GraphConv
 from opsin.nn._linear import Flatten, Identity, Linear, Unflatten
+from opsin.nn._local import (
+    LocallyConnected1d,
+    LocallyConnected2d,
+    LocallyConnected3d,
+    LocallyConnectedTranspose1d,
+    LocallyConnectedTranspose2d,
+    LocallyConnectedTranspose3d,
+)
 from opsin.nn._loss import CrossEntropyLoss, MSELoss, NLLLoss
 from opsin.nn._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from opsin.nn._pool import (
@@ -82,6 +91,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GroupNorm",
+    "GraphConv",
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -90,6 +100,12 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
+    "LocallyConnected3d",
+    "LocallyConnectedTranspose1d",
+    "LocallyConnectedTranspose2d",
+    "LocallyConnectedTranspose3d",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",

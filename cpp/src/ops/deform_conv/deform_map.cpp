@@ -1,0 +1,212 @@
+// In blocks of rows, so that the columns of one block are all the memory that is needed besides the operands.
+#include "deform_map.h"
+
+#include "ops/matmul/matmul_kernels.h"
+
+#include <cstring>
+
+#include <opsin/ops/binary.h>
+#include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
+#include <opsin/ops/view.h>
+
+#include "core/backend.h"
+#include "core/channels_last.h"
+
+namespace opsin {
+
+namespace {
+
+/// The columns of a block, in bytes.
+constexpr int64_t kBlockBytes = int64_t{2} << 20;
+constexpr int64_t kBlockBytesOfGPU = int64_t{64} << 20;
+constexpr int64_t kLeastRows = 64;
+
+const void* read(const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; }
+void* written(const Tensor& t) { return t.defined() ? t.impl()->mutable_physical_data() : nullptr; }
+const char* at(const void* data, int64_t elements, DType dtype) {
+  return static_cast<const char*>(data) + elements * static_cast<int64_t>(item_size(dtype));
+}
+
+Tensor empty_like_channels_last(const Tensor& t) {
+  return empty_channels_last(t.sizes(), t.dtype(), t.device());
+}
+
+/// The operands of one map as kernels want them.
+struct Steps {
+  const DeformParams& p;
+  DType dtype;
+  Device device;
+  int64_t block_rows;
+  Tensor offset, mask, columns;
+
+  Steps(const DeformParams& params, const Tensor& any, const Tensor& offset_, const Tensor& mask_)
+      : p(params),
+        dtype(any.dtype()),
+        device(any.device()),
+        offset(to_channels_last(offset_)),
+        mask(mask_.defined() ? to_channels_last(mask_) : Tensor()) {
+    const int64_t of_row = p.taps() * p.geometry.channels * static_cast<int64_t>(item_size(dtype));
+    const int64_t bytes = device.is_cpu() ? kBlockBytes : kBlockBytesOfGPU;
+    block_rows = std::min(std::max(bytes / of_row, kLeastRows), p.rows());
+    columns = empty({block_rows * p.taps() * p.geometry.channels}, dtype, device);
+  }
+
+  /// weight [K, C / groups, kernel...] as [groups, K / groups, taps, C / groups], the order of columns.
+  Tensor packed(const Tensor& weight) const {
+    const Tensor grouped =
+        reshape(weight.detach(), Dims{p.geometry.groups, p.filters(), p.channels(), p.taps()});
+    return contiguous(permute(grouped, Dims{0, 1, 3, 2}));
+  }
+  Tensor unpacked(const Tensor& weight) const {
+    return to(reshape(permute(weight, Dims{0, 1, 3, 2}), p.weight_sizes), dtype);
+  }
+
+  template <class F>
+  void for_blocks(F&& body) const {
+    for (int64_t first = 0; first < p.rows(); first += block_rows) {
+      DeformPart part{};
+      part.geometry = p.geometry;
+      part.dtype = dtype;
+      part.first = first;
+      part.rows = std::min(block_rows, p.rows() - first);
+      part.offset = read(offset);
+      part.mask = read(mask);
+      part.columns = written(columns);
+      body(part);
+    }
+  }
+
+  void run(const KernelSlot<void (*)(const DeformPart&)>& slot, const DeformPart& part) const {
+    slot.get(device, dtype)(part);
+  }
+
+  /// A product for each group; what has no batch stride yet advances by a group.
+  void multiply(MatmulParams& q) const {
+    q.batch = p.geometry.groups;
+    matmul_forward.get(device, dtype)(q);
+  }
+  /// The columns of a part as operand b or c.
+  int64_t width() const { return p.taps() * p.channels(); }
+};
+
+}  // namespace
+
+Tensor zeros_channels_last(IntSpan sizes, DType dtype, Device device) {
+  const Tensor y = empty_channels_last(sizes, dtype, device);
+  const size_t bytes = static_cast<size_t>(y.numel()) * item_size(dtype);
+  if (device.is_cpu()) {
+    std::memset(written(y), 0, bytes);
+  } else {
+    backend(device).fill_zero(written(y), bytes, device);
+  }
+  return y;
+}
+
+Tensor deform_map(const DeformParams& p, const Tensor& x, const Tensor& offset, const Tensor& weight,
+                  const Tensor& bias, const Tensor& mask) {
+  const Steps steps(p, x, offset, mask);
+  const Tensor from = to_channels_last(x), packed = steps.packed(weight);
+  const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+  const Tensor b = bias.defined() ? contiguous(bias.detach()) : bias;
+  const bool adds_bias = bias.defined() && p.geometry.groups == 1;
+  steps.for_blocks([&](DeformPart& part) {
+    part.x = read(from);
+    steps.run(deform_columns, part);
+    MatmulParams q;
+    q.m = part.rows;
+    q.n = p.filters();
+    q.k = steps.width();
+    q.a = part.columns;
+    q.a_row = q.k;
+    q.a_col = 1;
+    q.a_batch = q.m * q.k;
+    q.b = read(packed);
+    q.b_row = 1;
+    q.b_col = q.k;
+    q.b_batch = q.n * q.k;
+    q.c = const_cast<char*>(at(written(y), part.first * p.y_sizes[1], x.dtype()));
+    q.c_row = p.y_sizes[1];
+    q.c_batch = q.n;
+    q.bias = adds_bias ? read(b) : nullptr;
+    steps.multiply(q);
+  });
+  if (!bias.defined() || adds_bias) return y;
+  Dims sizes(p.y_sizes.size(), 1);
+  sizes[1] = p.y_sizes[1];
+  return add(y, reshape(b, sizes));
+}
+
+DeformOperands deform_gradients(const DeformParams& p, const DeformOperands& operands, DeformNeeds needs) {
+  DeformOperands result;
+  const Tensor& x = operands.x;
+  const DType dtype = operands.y.dtype(), sums = deform_sum_type(dtype);
+  const Device device = operands.y.device();
+  if (needs.y) result.y = deform_map(p, x, operands.offset, operands.weight, {}, operands.mask);
+  if (!needs.x && !needs.offset && !needs.mask && !needs.weight) return result;
+  const Steps steps(p, operands.y, operands.offset, operands.mask);
+  const Tensor from = x.defined() ? to_channels_last(x) : x, y = to_channels_last(operands.y);
+  const Tensor packed = needs.x || needs.offset || needs.mask ? steps.packed(operands.weight) : Tensor();
+  const Tensor grad_x = needs.x ? zeros_channels_last(p.x_sizes, sums, device) : Tensor();
+  if (needs.offset) result.offset = empty_like_channels_last(operands.offset);
+  if (needs.mask) result.mask = empty_like_channels_last(operands.mask);
+  const Dims packed_sizes{p.geometry.groups, p.filters(), p.taps(), p.channels()};
+  Tensor grad_weight;
+  steps.for_blocks([&](DeformPart& part) {
+    part.x = read(from);
+    const char* const y_rows = at(read(y), part.first * p.y_sizes[1], dtype);
+    if (packed.defined()) {
+      MatmulParams q;
+      q.m = part.rows;
+      q.n = steps.width();
+      q.k = p.filters();
+      q.a = y_rows;
+      q.a_row = p.y_sizes[1];
+      q.a_col = 1;
+      q.a_batch = q.k;
+      q.b = read(packed);
+      q.b_row = q.n;
+      q.b_col = 1;
+      q.b_batch = q.k * q.n;
+      q.c = part.columns;
+      q.c_row = q.n;
+      q.c_batch = q.m * q.n;
+      steps.multiply(q);
+    }
+    if (needs.x) {
+      part.sums = written(grad_x);
+      steps.run(deform_spread, part);
+    }
+    if (needs.offset || needs.mask) {
+      part.grad_offset = written(result.offset);
+      part.grad_mask = written(result.mask);
+      steps.run(deform_products, part);
+    }
+    if (needs.weight) {
+      steps.run(deform_columns, part);
+      const Tensor of_block = empty(packed_sizes, dtype, device);
+      MatmulParams q;
+      q.m = p.filters();
+      q.n = steps.width();
+      q.k = part.rows;
+      q.a = y_rows;
+      q.a_row = 1;
+      q.a_col = p.y_sizes[1];
+      q.a_batch = q.m;
+      q.b = part.columns;
+      q.b_row = q.n;
+      q.b_col = 1;
+      q.b_batch = q.k * q.n;
+      q.c = written(of_block);
+      q.c_row = q.n;
+      q.c_batch = q.m * q.n;
+      steps.multiply(q);
+      grad_weight = grad_weight.defined() ? add_(grad_weight, to(of_block, sums)) : to(of_block, sums);
+    }
+  });
+  if (needs.x) result.x = to(grad_x, dtype);
+  if (needs.weight) result.weight = steps.unpacked(grad_weight);
+  return result;
+}
+
+}  // namespace opsin
