@@ -7,7 +7,7 @@ from opsin._left_out import explain as _explain
 from opsin.nn import functional, init, parameter
 from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from opsin.nn._conv import Conv1d, Conv2d, Conv3d
+from opsin.nn._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from opsin.nn._linear import Flatten, Identity, Linear, Unflatten
 from opsin.nn._loss import CrossEntropyLoss, MSELoss, NLLLoss
@@ -27,6 +27,7 @@ from opsin.nn._pool import (
     MaxPool3d,
 )
 from opsin.nn._sparse import Embedding
+from opsin.nn._unfold import Fold, Unfold
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -51,6 +52,9 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -58,6 +62,7 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
+    "Fold",
     "Identity",
     "LayerNorm",
     "LeakyReLU",
@@ -81,6 +86,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Unflatten",
+    "Unfold",
     "functional",
     "init",
     "parameter",

@@ -1,0 +1,39 @@
+// The contract of the kernels of windows as columns.
+#pragma once
+
+#include "core/kernel.h"
+#include "cpu/dispatch.h"
+
+namespace opsin {
+
+/// With fewer than three axes the leading ones have size, kernel, stride and dilation 1 and no padding.
+///     columns [planes, kernel..., out...], images [planes, in...]
+struct UnfoldGeometry {
+  int64_t planes = 0;
+  int64_t in[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, out[3] = {1, 1, 1};
+  int64_t stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1}, pad[3] = {0, 0, 0};
+};
+
+/// geometry, dtype, images, columns
+extern OPSIN_API KernelSlot<void (*)(const UnfoldGeometry&, DType, const void*, void*)> unfold_forward;
+/// geometry, dtype, columns, images
+extern OPSIN_API KernelSlot<void (*)(const UnfoldGeometry&, DType, const void*, void*)> fold_columns;
+
+void register_unfold_cpu();
+
+namespace cpu {
+
+/// One row of windows; 16-bit floats are summed in float32.
+struct UnfoldTable {
+  /// to[i] = from[i * step], i < n, by element size in bytes: 2, 4, 8.
+  void (*take[3])(const void* from, int64_t n, int64_t step, void* to);
+  /// sums[i * step] += row[i], i < n: float32, float64, float16, bfloat16.
+  void (*add[4])(const void* row, int64_t n, int64_t step, void* sums);
+  /// Rounds sums to float16 and bfloat16.
+  void (*round[2])(const float* sums, int64_t n, void* to);
+};
+OPSIN_ISA_TABLE(UnfoldTable, unfold_table)
+
+}  // namespace cpu
+
+}  // namespace opsin
