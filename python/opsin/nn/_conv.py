@@ -117,16 +117,12 @@ class _ConvNd(Module):
             else:
                 sides = numeric_sides(padding, self._rank)
             input, padding = self._pad(input, sides), 0
+        if self.strict or max(self.input_dilation) > 1:
+            more = {"strict": self.strict, "input_dilation": self.input_dilation}
+        else:
+            more = {}
         return self._convolve(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            padding,
-            self.dilation,
-            self.groups,
-            strict=self.strict,
-            input_dilation=self.input_dilation,
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, **more
         )
 
     def _pad(self, input: Tensor, sides: Sides) -> Tensor:

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cpu/scratch.h"
@@ -18,10 +19,7 @@ namespace {
 /// Elements that a thread takes at once.
 constexpr int64_t kGrain = 1 << 14;
 
-/// The windows [begin, end) of an axis whose tap lies inside the image, and where it lies in the first one.
-struct Reach {
-  int64_t begin, end, first;
-};
+using Reach = cpu::UnfoldReach;
 
 std::vector<Reach> reaches(const UnfoldGeometry& g, int axis) {
   std::vector<Reach> all;
@@ -80,13 +78,30 @@ void unfold_rows(const UnfoldGeometry& g, DType dtype, const void* images, void*
   });
 }
 
-/// The window of an axis whose tap lies on pixel `i`, or -1.
-int64_t window_at(const UnfoldGeometry& g, int axis, int64_t i, int64_t tap) {
-  const int64_t from = i + g.pad[axis] - tap * g.dilation[axis];
-  if (from < 0 || from % g.stride[axis] != 0) return -1;
-  const int64_t o = from / g.stride[axis];
-  return o < g.out[axis] ? o : -1;
-}
+/// The taps of an axis that lie on a pixel, each in one window: those of pixel i are [first[i], first[i +
+/// 1]).
+struct Hits {
+  struct Hit {
+    int64_t tap, window;
+  };
+  std::vector<Hit> hits;
+  std::vector<size_t> first{0};
+
+  Hits(const UnfoldGeometry& g, int axis) {
+    for (int64_t i = 0; i < g.in[axis]; ++i) {
+      for (int64_t tap = 0; tap < g.kernel[axis]; ++tap) {
+        const int64_t from = i + g.pad[axis] - tap * g.dilation[axis];
+        if (from < 0 || from % g.stride[axis] != 0 || from / g.stride[axis] >= g.out[axis]) continue;
+        hits.push_back({tap, from / g.stride[axis]});
+      }
+      first.push_back(hits.size());
+    }
+  }
+  std::span<const Hit> of(int64_t i) const {
+    const auto at = static_cast<size_t>(i);
+    return {hits.data() + first[at], first[at + 1] - first[at]};
+  }
+};
 
 void fold_rows(const UnfoldGeometry& g, DType dtype, const void* columns, void* images) {
   const bool half = dtype == kFloat16 || dtype == kBFloat16;
@@ -97,24 +112,17 @@ void fold_rows(const UnfoldGeometry& g, DType dtype, const void* columns, void* 
              wide = half ? static_cast<int64_t>(sizeof(float)) : item;
   const int64_t windows = volume(g.out), taps = volume(g.kernel), width = g.in[2];
   const std::vector<Reach> reach = reaches(g, 2);
+  const Hits planes(g, 0), lines(g, 1);
   const auto* from = static_cast<const char*>(columns);
   auto* to = static_cast<char*>(images);
   const auto add_row = [&](int64_t row, char* sums) {
     const int64_t i1 = row % g.in[1], i0 = row / g.in[1] % g.in[0], plane = row / g.in[1] / g.in[0];
     std::memset(sums, 0, static_cast<size_t>(width * wide));
-    for (int64_t a = 0; a < g.kernel[0]; ++a) {
-      const int64_t o0 = window_at(g, 0, i0, a);
-      if (o0 < 0) continue;
-      for (int64_t b = 0; b < g.kernel[1]; ++b) {
-        const int64_t o1 = window_at(g, 1, i1, b);
-        if (o1 < 0) continue;
-        const int64_t tap =
-            (plane * taps + (a * g.kernel[1] + b) * g.kernel[2]) * windows + (o0 * g.out[1] + o1) * g.out[2];
-        for (int64_t c = 0; c < g.kernel[2]; ++c) {
-          const Reach& r = reach[static_cast<size_t>(c)];
-          add(from + (tap + c * windows + r.begin) * item, r.end - r.begin, g.stride[2],
-              sums + r.first * wide);
-        }
+    for (const Hits::Hit& a : planes.of(i0)) {
+      for (const Hits::Hit& b : lines.of(i1)) {
+        const int64_t tap = plane * taps + (a.tap * g.kernel[1] + b.tap) * g.kernel[2];
+        add(from + (tap * windows + (a.window * g.out[1] + b.window) * g.out[2]) * item, reach.data(),
+            g.kernel[2], windows, g.stride[2], sums);
       }
     }
   };

@@ -23,25 +23,37 @@ void take(const void* from, int64_t n, int64_t step, void* to) {
 }
 
 template <class S>
-void add(const void* row, int64_t n, int64_t step, void* sums) {
-  const auto* x = static_cast<const S*>(row);
-  auto* to = static_cast<S*>(sums);
+OPSIN_FN void add_row(const S* row, int64_t n, int64_t step, S* sums) {
   if (step == 1) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) to[i] += x[i];
+    for (int64_t i = 0; i < n; ++i) sums[i] += row[i];
   } else {
-    for (int64_t i = 0; i < n; ++i) to[i * step] += x[i];
+    for (int64_t i = 0; i < n; ++i) sums[i * step] += row[i];
+  }
+}
+
+template <class S>
+void add(const void* rows, const UnfoldReach* reach, int64_t taps, int64_t apart, int64_t step, void* sums) {
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const UnfoldReach& r = reach[tap];
+    add_row(static_cast<const S*>(rows) + tap * apart + r.begin, r.end - r.begin, step,
+            static_cast<S*>(sums) + r.first);
   }
 }
 
 template <void (*kWiden)(const uint16_t*, float*, int64_t)>
-void add_wide(const void* row, int64_t n, int64_t step, void* sums) {
+void add_wide(const void* rows, const UnfoldReach* reach, int64_t taps, int64_t apart, int64_t step,
+              void* sums) {
   constexpr int64_t kBlock = 256;
   float wide[kBlock];
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t count = n - i < kBlock ? n - i : kBlock;
-    kWiden(static_cast<const uint16_t*>(row) + i, wide, count);
-    add<float>(wide, count, step, static_cast<float*>(sums) + i * step);
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const UnfoldReach& r = reach[tap];
+    const auto* row = static_cast<const uint16_t*>(rows) + tap * apart;
+    for (int64_t i = r.begin; i < r.end; i += kBlock) {
+      const int64_t count = r.end - i < kBlock ? r.end - i : kBlock;
+      kWiden(row + i, wide, count);
+      add_row<float>(wide, count, step, static_cast<float*>(sums) + r.first + (i - r.begin) * step);
+    }
   }
 }
 

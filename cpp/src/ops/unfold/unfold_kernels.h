@@ -23,12 +23,19 @@ void register_unfold_cpu();
 
 namespace cpu {
 
-/// One row of windows; 16-bit floats are summed in float32.
+/// The windows [begin, end) of an axis whose tap lies inside the image, and where it lies in the first one.
+struct UnfoldReach {
+  int64_t begin, end, first;
+};
+
+/// Rows of windows; 16-bit floats are summed in float32.
 struct UnfoldTable {
   /// to[i] = from[i * step], i < n, by element size in bytes: 2, 4, 8.
   void (*take[3])(const void* from, int64_t n, int64_t step, void* to);
-  /// sums[i * step] += row[i], i < n: float32, float64, float16, bfloat16.
-  void (*add[4])(const void* row, int64_t n, int64_t step, void* sums);
+  /// Adds the rows of `taps` taps, which lie `apart` elements from each other, to the pixels that they lie
+  /// on, `step` from window to window: float32, float64, float16, bfloat16.
+  void (*add[4])(const void* rows, const UnfoldReach* reach, int64_t taps, int64_t apart, int64_t step,
+                 void* sums);
   /// Rounds sums to float16 and bfloat16.
   void (*round[2])(const float* sums, int64_t n, void* to);
 };

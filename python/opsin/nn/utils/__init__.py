@@ -1,13 +1,37 @@
-"""Helpers for parameters and their gradients."""
+"""Helpers for parameters and their gradients, and for convolutions."""
 
 from opsin.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from opsin.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
+from opsin.nn.utils.convolution import (
+    ConvCost,
+    ReceptiveField,
+    conv_cost,
+    conv_matrix,
+    conv_output_size,
+    conv_transpose_output_size,
+    fully_convolutional,
+    linear_to_conv,
+    rank1_factors,
+    receptive_field,
+    separate_conv,
+)
 
 __all__ = [
+    "ConvCost",
+    "ReceptiveField",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "conv_cost",
+    "conv_matrix",
+    "conv_output_size",
+    "conv_transpose_output_size",
+    "fully_convolutional",
     "get_total_norm",
+    "linear_to_conv",
     "parameters_to_vector",
+    "rank1_factors",
+    "receptive_field",
+    "separate_conv",
     "vector_to_parameters",
 ]
