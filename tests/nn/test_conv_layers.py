@@ -16,7 +16,6 @@ from tests.peer import assert_close, state_to_opsin, to_opsin, torch
 MODES = ("reflect", "replicate", "circular")
 
 
-@pytest.mark.demand("A12")
 @pytest.mark.parametrize("padding", [(1, 2, 0, 1), ((1, 2), (0, 1))])
 def test_padding_per_side(padding: Any) -> None:
     layer, x = nn.Conv2d(2, 3, 3, padding=padding), opsin.randn(1, 2, 5, 6)
@@ -140,6 +139,22 @@ def test_transposed_layers_in_every_padding_mode(n: int, mode: str) -> None:
         first = 4 * stride + (dilation if padding == "same" else padding)
         cut = full[(slice(None), slice(None), *(slice(first, first + s) for s in size[2:]))]
         np.testing.assert_allclose(y.detach().numpy(), cut.detach().numpy(), atol=1e-12)
+
+
+@pytest.mark.demand("A13")
+def test_transposed_layers_with_learned_padding() -> None:
+    layer = nn.ConvTranspose1d(1, 1, 5, 2, 1, padding_mode="learned", dtype=opsin.float64)
+    plain = nn.ConvTranspose1d(1, 1, 5, 2, 1, dtype=opsin.float64)
+    plain.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "padding_value"})
+    x = opsin.randn(1, 1, 4, dtype=opsin.float64)
+    np.testing.assert_allclose(layer(x).detach().numpy(), plain(x).detach().numpy(), atol=1e-12)
+    with opsin.no_grad():
+        layer.padding_value.copy_(opsin.tensor([3.0, -2.0]))
+    wide = F.pad(F.pad(x, (2, 0), value=3.0), (0, 2), value=-2.0)
+    want = F.conv_transpose1d(wide, layer.weight, layer.bias, 2, 1 + 2 * 2)
+    np.testing.assert_allclose(layer(x).detach().numpy(), want.detach().numpy(), atol=1e-12)
+    layer(x).sum().backward()
+    assert bool(layer.padding_value.grad.all())
 
 
 @pytest.mark.demand("A13")

@@ -77,6 +77,9 @@ def test_stacks_of_small_kernels() -> None:
     assert utils.receptive_field(seven) == utils.receptive_field(three) == ((7, 7), (1, 1))
     for layers in range(1, 5):
         assert utils.receptive_field([conv(3)] * layers).size == (1 + 2 * layers,) * 2
+    assert utils.receptive_field([nn.Conv2d(1, 1, 3, dilation=2)]).size == (5, 5)
+    with pytest.raises(ValueError, match="must not widen their input, got ConvTranspose2d"):
+        utils.receptive_field(nn.ConvTranspose2d(1, 1, 3))
     for k, stack in ((5, 2), (7, 3)):
         costs = [utils.conv_cost(conv(size), 30).multiply_adds for size in (k, 3)]
         assert costs[0] > stack * costs[1]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.profiler import profile
 from tests.opcases import torch
 from tests.opcheck import FLOAT, Call, Err, Op, c, make_tests, t
 
@@ -124,7 +125,6 @@ OPS = [
         errors=errors(n),
         bench=BENCH[n],
         features=("CV10",),
-        demands=("A17",),
         **SUM,
     )
     for n in (1, 2, 3)
@@ -190,6 +190,21 @@ def test_causal_outputs_do_not_see_the_future() -> None:
     for at in range(12):
         (grad,) = opsin.autograd.grad(y[0, 0, at], x, retain_graph=True)
         assert not grad[0, 0, at // 2 + 1 :].any() and grad[0, 0, at // 2] == 1
+
+
+@pytest.mark.demand("A17", "A19")
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+def test_gradients_of_gradients_are_the_three_products(name: str) -> None:
+    """No other kernels: first and second gradients are as fast as the convolution is."""
+    x, w = (opsin.randn(*sizes, requires_grad=True) for sizes in ((2, 4, 6, 6), (4, 4, 3, 3)))
+    with profile() as prof:
+        y = getattr(opsin.nn.functional, name)(x, w, stride=2)
+        grads = opsin.autograd.grad(y, (x, w), opsin.randn(*y.shape, requires_grad=True), create_graph=True)
+        opsin.autograd.grad(grads, (x, w), [opsin.randn(*g.shape) for g in grads])
+    kinds = ("conv", "conv_backward_input", "conv_backward_weight")
+    products = [sum(event.name == kind for event in prof.events()) for kind in kinds]
+    # y = x * w; its two gradients; of these, one with respect to w and one with respect to x.
+    assert products == ([1, 2, 2] if name == "conv2d" else [2, 1, 2])
 
 
 def test_autocast_lowers_it() -> None:

@@ -136,9 +136,13 @@ def receptive_field(layers: Module | Iterable[Module], rank: int = 2) -> Recepti
     modules = layers.modules() if isinstance(layers, Module) else (m for x in layers for m in x.modules())
     size, step = [1] * rank, [1] * rank
     for module in modules:
-        if not hasattr(module, "kernel_size") or getattr(module, "transposed", False):
+        if not hasattr(module, "kernel_size"):
             continue
         name = type(module).__name__
+        if getattr(module, "transposed", False) or max(getattr(module, "input_dilation", (1,))) > 1:
+            raise ValueError(
+                f"receptive_field: layers must not widen their input, got {module} (ask for those before it)"
+            )
         kernel = integers(name, "kernel_size", module.kernel_size, rank, 1)
         stride = integers(name, "stride", module.stride, rank, 1)
         dilation = integers(name, "dilation", getattr(module, "dilation", 1), rank, 1)
