@@ -28,4 +28,5 @@
 #include <opsin/ops/softmax.h>
 #include <opsin/ops/sort.h>
 #include <opsin/ops/unary.h>
+#include <opsin/ops/unfold.h>
 #include <opsin/ops/view.h>

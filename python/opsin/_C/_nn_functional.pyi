@@ -35,6 +35,9 @@ __all__ = [
     "conv_local_transpose1d",
     "conv_local_transpose2d",
     "conv_local_transpose3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -42,6 +45,7 @@ __all__ = [
     "dropout3d",
     "elu",
     "embedding",
+    "fold",
     "gelu",
     "glu",
     "group_norm",
@@ -85,6 +89,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "unfold",
 ]
 
 def adaptive_avg_pool1d(input: Tensor, output_size: _Int | Sequence[_Int | None]) -> Tensor:
@@ -230,8 +235,11 @@ def conv1d(
     padding: _Int | _Ints = 0,
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """Convolution of input [N, C, L] with weight [K, C / groups, kernel...]."""
+    """Convolution of input [N, C, L] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
 
 @overload
 def conv1d(
@@ -242,8 +250,11 @@ def conv1d(
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """The same with padding 'valid' or 'same'."""
+    """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
 @overload
 def conv2d(
@@ -254,8 +265,11 @@ def conv2d(
     padding: _Int | _Ints = 0,
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """Convolution of input [N, C, H, W] with weight [K, C / groups, kernel...]."""
+    """Convolution of input [N, C, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
 
 @overload
 def conv2d(
@@ -266,8 +280,11 @@ def conv2d(
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """The same with padding 'valid' or 'same'."""
+    """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
 @overload
 def conv3d(
@@ -278,8 +295,11 @@ def conv3d(
     padding: _Int | _Ints = 0,
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """Convolution of input [N, C, D, H, W] with weight [K, C / groups, kernel...]."""
+    """Convolution of input [N, C, D, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
 
 @overload
 def conv3d(
@@ -290,8 +310,89 @@ def conv3d(
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     groups: _Int = 1,
+    *,
+    strict: _bool = False,
+    input_dilation: _Int | _Ints = 1,
 ) -> Tensor:
-    """The same with padding 'valid' or 'same'."""
+    """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
+
+@overload
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """Transposed convolution of input [N, C, L] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+
+@overload
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: str = "valid",
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
+
+@overload
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """Transposed convolution of input [N, C, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+
+@overload
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: str = "valid",
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
+
+@overload
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """Transposed convolution of input [N, C, D, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+
+@overload
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: str = "valid",
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
 
 def conv_local1d(
     input: Tensor,
@@ -399,6 +500,16 @@ def embedding(
     sparse: _bool = False,
 ) -> Tensor:
     """A row of `weight` [V, D] for each index: [...] -> [..., D]."""
+
+def fold(
+    input: Tensor,
+    output_size: _Int | _Ints,
+    kernel_size: _Int | _Ints,
+    dilation: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    stride: _Int | _Ints = 1,
+) -> Tensor:
+    """The sum of columns [N, C * kernel, L] where their windows lie in an output [N, C, output_size...] of one to three spatial axes; a single number stands for two."""
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     """x * Phi(x), or its tanh form."""
@@ -699,3 +810,23 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def threshold(input: Tensor, threshold: _Float, value: _Float, inplace: _bool = False) -> Tensor:
     """x above the threshold, else value."""
+
+@overload
+def unfold(
+    input: Tensor,
+    kernel_size: _Int,
+    dilation: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    stride: _Int | _Ints = 1,
+) -> Tensor:
+    """The windows of images [N, C, H, W] or volumes [N, C, D, H, W] as columns [N, C * kernel, L]."""
+
+@overload
+def unfold(
+    input: Tensor,
+    kernel_size: _Ints,
+    dilation: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    stride: _Int | _Ints = 1,
+) -> Tensor:
+    """The same with one to three sizes for as many spatial axes; padding: also as (before, behind) for each."""

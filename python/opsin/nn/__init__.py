@@ -15,7 +15,40 @@ from opsin.nn._conditional_norm import (
     ConditionalInstanceNorm3d,
 )
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from opsin.nn._conv import Conv1d, Conv2d, Conv3d
+from opsin.nn._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from opsin.nn._conv_blocks import (
+    DepthwiseSeparableConv1d,
+    DepthwiseSeparableConv2d,
+    DepthwiseSeparableConv3d,
+    MultiHeadMultiResolutionConv1d,
+    MultiHeadMultiResolutionConv2d,
+    MultiHeadMultiResolutionConv3d,
+    MultiResolutionConv1d,
+    MultiResolutionConv2d,
+    MultiResolutionConv3d,
+    SpatiallySeparableConv2d,
+    SpatiallySeparableConv3d,
+)
+from opsin.nn._conv_recurrent import (
+    ConvGRU1d,
+    ConvGRU2d,
+    ConvGRU3d,
+    ConvGRUCell1d,
+    ConvGRUCell2d,
+    ConvGRUCell3d,
+    ConvLSTM1d,
+    ConvLSTM2d,
+    ConvLSTM3d,
+    ConvLSTMCell1d,
+    ConvLSTMCell2d,
+    ConvLSTMCell3d,
+    ConvRNN1d,
+    ConvRNN2d,
+    ConvRNN3d,
+    ConvRNNCell1d,
+    ConvRNNCell2d,
+    ConvRNNCell3d,
+)
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from opsin.nn._group_norm import (
     GroupNorm,
@@ -53,6 +86,7 @@ from opsin.nn._pool import (
 )
 from opsin.nn._scaled_ws import ScaledWSConv1d, ScaledWSConv2d, ScaledWSConv3d
 from opsin.nn._sparse import Embedding
+from opsin.nn._unfold import Fold, Unfold
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -83,7 +117,31 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvGRU1d",
+    "ConvGRU2d",
+    "ConvGRU3d",
+    "ConvGRUCell1d",
+    "ConvGRUCell2d",
+    "ConvGRUCell3d",
+    "ConvLSTM1d",
+    "ConvLSTM2d",
+    "ConvLSTM3d",
+    "ConvLSTMCell1d",
+    "ConvLSTMCell2d",
+    "ConvLSTMCell3d",
+    "ConvRNN1d",
+    "ConvRNN2d",
+    "ConvRNN3d",
+    "ConvRNNCell1d",
+    "ConvRNNCell2d",
+    "ConvRNNCell3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
+    "DepthwiseSeparableConv1d",
+    "DepthwiseSeparableConv2d",
+    "DepthwiseSeparableConv3d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -92,6 +150,7 @@ __all__ = [
     "Flatten",
     "GroupNorm",
     "GraphConv",
+    "Fold",
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -114,6 +173,12 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiHeadMultiResolutionConv1d",
+    "MultiHeadMultiResolutionConv2d",
+    "MultiHeadMultiResolutionConv3d",
+    "MultiResolutionConv1d",
+    "MultiResolutionConv2d",
+    "MultiResolutionConv3d",
     "NLLLoss",
     "Parameter",
     "ParameterDict",
@@ -127,8 +192,11 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "SpatiallySeparableConv2d",
+    "SpatiallySeparableConv3d",
     "Tanh",
     "Unflatten",
+    "Unfold",
     "functional",
     "init",
     "parameter",

@@ -1,7 +1,9 @@
-// Convolution (cross-correlation, as networks use the word). Input [N, C, spatial...] or [C, spatial...],
-// weight [K, C / groups, kernel...], bias [K] or undefined, output [N, K, out...] with out = floor((in +
-// padding_begin + padding_end - dilation * (kernel - 1) - 1) / stride) + 1 for each axis. Lists have one
-// entry for each spatial axis. ShapeError when sizes don't fit.
+// Convolution (cross-correlation, as networks use the word) and its transpose. Input [N, C, spatial...] or
+// [C, spatial...]; float32, float64, float16 or bfloat16, all operands alike. Lists have one entry, or one
+// for each spatial axis; numeric padding also has two for each axis, (before, behind) of the first one first:
+// {top, bottom, left, right}. ShapeError when sizes don't fit.
+//
+// Source: V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning" (2016).
 #pragma once
 
 #include <string_view>
@@ -10,20 +12,62 @@
 
 namespace opsin {
 
-/// Padding by numbers, the same on both sides of an axis. One entry stands for all axes.
+/// Convolution with weight [K, C / groups, kernel...] and bias [K] or undefined. The output is [N, K,
+/// out...] with out = floor((size + before + behind - dilation * (kernel - 1) - 1) / stride) + 1 for each
+/// axis, size = (in - 1) * input_dilation + 1: input_dilation puts that many zeros less one between the
+/// elements of the input. `strict` raises ShapeError where the division leaves a rest, and names sizes
+/// without one.
 OPSIN_API Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
-                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1);
+                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
 OPSIN_API Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
-                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1);
+                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
 OPSIN_API Tensor conv3d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
-                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1);
-/// Padding by name: "valid" (none) or "same" (the output has the size of the input; stride 1 only; where the
-/// total is odd the end gets one more).
+                        IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
+/// Padding by name; ValueError for others:
+///   "valid"       none
+///   "same"        the output has the size of the input; stride 1 only, as in PyTorch
+///   "same_upper"  ceil(size / stride) outputs; of an odd total the end gets one more, as in TensorFlow and
+///                 ONNX
+///   "same_lower"  the same with one more before
+///   "causal"      no output of the first axis sees what comes after its position; the other axes are as with
+///                 "same_upper"
 OPSIN_API Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,
-                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1);
+                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
 OPSIN_API Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,
-                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1);
+                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
 OPSIN_API Tensor conv3d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,
-                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1);
+                        std::string_view padding, IntSpan dilation = {}, int64_t groups = 1,
+                        bool strict = false, IntSpan input_dilation = {});
+
+/// Transposed convolution (also: deconvolution, fractionally strided convolution) with weight [C, K / groups,
+/// kernel...]: the transpose of the matrix of the convolution with that weight, which maps [N, K, out...] to
+/// [N, C, in...]. out = (in - 1) * stride - before - behind + dilation * (kernel - 1) + output_padding + 1.
+/// ShapeError where output_padding is not smaller than stride or dilation, or no output is left.
+OPSIN_API Tensor conv_transpose1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
+                                  IntSpan stride = {}, IntSpan padding = {}, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
+OPSIN_API Tensor conv_transpose2d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
+                                  IntSpan stride = {}, IntSpan padding = {}, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
+OPSIN_API Tensor conv_transpose3d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
+                                  IntSpan stride = {}, IntSpan padding = {}, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
+/// Padding by name: "valid", or for an output of stride * in: "same_upper" and "same_lower", the transposes
+/// of the convolutions of that name; "same", at stride 1; "causal", where no output of the first axis sees
+/// inputs after its position.
+OPSIN_API Tensor conv_transpose1d(const Tensor& input, const Tensor& weight, const Tensor& bias,
+                                  IntSpan stride, std::string_view padding, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
+OPSIN_API Tensor conv_transpose2d(const Tensor& input, const Tensor& weight, const Tensor& bias,
+                                  IntSpan stride, std::string_view padding, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
+OPSIN_API Tensor conv_transpose3d(const Tensor& input, const Tensor& weight, const Tensor& bias,
+                                  IntSpan stride, std::string_view padding, IntSpan output_padding = {},
+                                  int64_t groups = 1, IntSpan dilation = {});
 
 }  // namespace opsin

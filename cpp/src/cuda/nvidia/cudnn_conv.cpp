@@ -62,6 +62,8 @@ bool make_problem(ConvProduct product, const cpu::ConvGeometry& g, DType dtype, 
     p.dilation[i] = narrow(g.dilation[i]);
     p.pad_begin[i] = narrow(g.pad_begin[i]);
     p.pad_end[i] = narrow(g.pad_end[i]);
+    // A transposed convolution may leave out windows at the end.
+    fits = fits && g.pad_begin[i] >= 0 && g.pad_end[i] >= 0;
   }
   return fits;
 }

@@ -41,7 +41,7 @@ inline constexpr int32_t kMostAlignment = 16;
 /// The identifiers of the tensors in every convolution graph: x or its gradient, and so on.
 inline constexpr int64_t kX = 1, kWeight = 2, kY = 3, kBias = 4, kResidual = 5;
 
-/// False for sizes of 0 and beyond 32 bits, which cuDNN does not take.
+/// False for sizes of 0 and beyond 32 bits and for negative padding, which cuDNN does not take.
 bool make_problem(ConvProduct product, const cpu::ConvGeometry& geometry, DType dtype, ConvProblem& problem);
 
 Graph make_graph(const ConvProblem& problem, const Target& target);

@@ -4,11 +4,15 @@
 //   G = input(Y, W)  dY = dG * W           dW = weight(dG, Y)
 //   V = weight(X, Y) dX = input(Y, dV)     dY = X * dV (+ d(db) as a bias)
 // since <dY, X * W> = <input(dY, W), X> = <weight(X, dY), W>.
-#include "conv_kernels.h"
+#include "conv_products.h"
+
+#include <cstdlib>
 
 #include <opsin/ops/conv.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
+#include <opsin/ops/pad.h>
+#include <opsin/ops/rearrange.h>
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
@@ -25,25 +29,16 @@ constinit KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const voi
 constinit KernelSlot<void (*)(const ConvGeometry&, DType, const void*, const void*, void*, void*)>
     conv_backward_weight{"conv_backward_weight"};
 
+int64_t ConvParams::flops() const {
+  int64_t count = 2 * count_elements(weight_sizes) * y_sizes[0];
+  for (size_t i = 2; i < y_sizes.size(); ++i) count *= y_sizes[i];
+  return count;
+}
+
 namespace {
-
-/// One convolution, the parameter of all three ops.
-struct ConvParams {
-  ConvGeometry geometry;
-  Dims x_sizes, weight_sizes, y_sizes;
-
-  /// The same for all three products: every weight meets every position of the output once.
-  int64_t flops() const {
-    int64_t count = 2 * count_elements(weight_sizes) * y_sizes[0];
-    for (size_t i = 2; i < y_sizes.size(); ++i) count *= y_sizes[i];
-    return count;
-  }
-};
 
 const void* pointer(const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; }
 
-Tensor forward_product(const ConvParams& p, const Tensor& x, const Tensor& weight, const Tensor& bias);
-Tensor input_product(const ConvParams& p, const Tensor& grad_y, const Tensor& weight);
 std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const Tensor& grad_y, bool bias);
 
 struct Conv {
@@ -67,7 +62,7 @@ struct Conv {
   }
   static void backward(Backward& ctx, const Params& p) {
     const Tensor& grad_y = ctx.grad();
-    if (ctx.needs(0)) ctx.set(0, input_product(p, grad_y, ctx.saved(1)));
+    if (ctx.needs(0)) ctx.set(0, conv_input_product(p, grad_y, ctx.saved(1)));
     if (ctx.needs(1)) {
       auto grads = weight_product(p, ctx.saved(0), grad_y, ctx.needs(2));
       ctx.set(1, std::move(grads[0]));
@@ -101,7 +96,7 @@ struct ConvBackwardInput {
     if (saver.needs(0)) saver.save(1, weight);
   }
   static void backward(Backward& ctx, const Params& p) {
-    if (ctx.needs(0)) ctx.set(0, forward_product(p, ctx.grad(), ctx.saved(1), {}));
+    if (ctx.needs(0)) ctx.set(0, conv_product(p, ctx.grad(), ctx.saved(1), {}));
     if (ctx.needs(1)) ctx.set(1, weight_product(p, ctx.grad(), ctx.saved(0), false)[0]);
   }
 };
@@ -132,10 +127,10 @@ struct ConvBackwardWeight {
   }
   static void backward(Backward& ctx, const Params& p) {
     const Tensor &to_weight = ctx.grad(0), &to_bias = ctx.grad(1);
-    if (ctx.needs(0) && to_weight.defined()) ctx.set(0, input_product(p, ctx.saved(1), to_weight));
+    if (ctx.needs(0) && to_weight.defined()) ctx.set(0, conv_input_product(p, ctx.saved(1), to_weight));
     if (ctx.needs(1)) {
       if (to_weight.defined()) {
-        ctx.set(1, forward_product(p, ctx.saved(0), to_weight, to_bias));
+        ctx.set(1, conv_product(p, ctx.saved(0), to_weight, to_bias));
       } else {
         Dims sizes(p.y_sizes.size(), 1);
         sizes[1] = p.y_sizes[1];
@@ -145,133 +140,152 @@ struct ConvBackwardWeight {
   }
 };
 
-Tensor forward_product(const ConvParams& p, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  return call<Conv>(p, x, weight, bias);
-}
-Tensor input_product(const ConvParams& p, const Tensor& grad_y, const Tensor& weight) {
-  return call<ConvBackwardInput>(p, grad_y, weight);
-}
 std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const Tensor& grad_y, bool bias) {
   return call<ConvBackwardWeight>({p, bias}, x, grad_y);
 }
 
-struct Settings {
-  const char* op;
-  size_t axes;
-  Dims stride, dilation, pad_begin, pad_end;
-  int64_t groups;
+/// What a convolution has beyond the arguments of all forms.
+struct Settings : ConvSettings {
+  Dims input_dilation;
+  bool strict;
 };
 
-void check_operands(const Settings& s, const Tensor& input, const Tensor& weight, const Tensor& bias) {
-  const auto axes = static_cast<int64_t>(s.axes);
-  OPSIN_CHECK(ShapeError, weight.dim() == axes + 2, s.op, ": expected weight of ", axes + 2,
-              " dimensions [K, C / groups, kernel...], got ", str(weight.sizes()));
-  OPSIN_CHECK(ShapeError, input.dim() == axes + 1 || input.dim() == axes + 2, s.op, ": expected input of ",
-              axes + 1, " (unbatched) or ", axes + 2, " dimensions, got ", str(input.sizes()));
-  OPSIN_CHECK(Error, input.dtype() == weight.dtype(), s.op, ": expected input and weight of one dtype, got ",
-              name(input.dtype()), " and ", name(weight.dtype()));
-  OPSIN_CHECK(ValueError, s.groups > 0, s.op,
-              ": non-positive groups is not supported, got groups=", s.groups);
-  const int64_t channels = input.size(-axes - 1), out = weight.sizes()[0];
-  std::string stars;
-  for (size_t i = 0; i < s.axes; ++i) stars += ", *";
-  OPSIN_CHECK(
-      ShapeError, channels % s.groups == 0 && out % s.groups == 0 && weight.sizes()[1] == channels / s.groups,
-      s.op, ": expected weight [",
-      out % s.groups == 0 ? std::to_string(out) : "a multiple of " + std::to_string(s.groups), ", ",
-      channels % s.groups == 0 ? std::to_string(channels / s.groups)
-                               : "channels / " + std::to_string(s.groups),
-      stars, "] for groups=", s.groups, ", got ", str(weight.sizes()), " (input ", str(input.sizes()), ")");
-  if (bias.defined()) {
-    OPSIN_CHECK(ShapeError, bias.dim() == 1 && bias.sizes()[0] == out, s.op, ": expected bias [", out,
-                "] for weight ", str(weight.sizes()), ", got ", str(bias.sizes()));
-    OPSIN_CHECK(Error, bias.dtype() == input.dtype(), s.op, ": expected input and bias of one dtype, got ",
-                name(input.dtype()), " and ", name(bias.dtype()));
+int64_t dilated(int64_t size, int64_t step) { return size > 0 ? (size - 1) * step + 1 : 0; }
+
+/// Raises unless the last window ends where the padded input does, and tells sizes for which it would.
+void check_strict(const Settings& s, size_t axis, const ConvSides& padding, int64_t size, int64_t kernel) {
+  const int64_t step = s.stride[axis], spread = s.input_dilation[axis];
+  const int64_t reach = conv_reach(s, axis, kernel), more = padding.begin[axis] + padding.end[axis];
+  const auto left = [&](int64_t of) { return dilated(of, spread) + more - reach; };
+  const int64_t over = left(size) % step;
+  if (over == 0) return;
+  std::string fitting;
+  for (const int64_t direction : {-1, 1}) {
+    for (int64_t other = size + direction; std::abs(other - size) < step && other > 0; other += direction) {
+      if (left(other) < 0 || left(other) % step != 0) continue;
+      fitting += (fitting.empty() ? "" : " or ") + std::to_string(other);
+      break;
+    }
   }
+  detail::raise<ShapeError>(
+      s.op, ": strict: size ", size, " on axis ", axis, " with padding ", padding.begin[axis], " and ",
+      padding.end[axis], ", kernel reach ", reach, " and stride ", step, " leaves ", over,
+      " over; sizes that would fit: ", fitting.empty() ? "none" : fitting, " (or change the padding)");
+}
+
+/// A convolution of stride 1 with zeros between the elements of its input is a transposed one of the mirrored
+/// weight, which meets no zeros.
+Tensor convolve_dilated(const Settings& s, const ConvSides& padding, const Tensor& x, const Tensor& weight) {
+  const int64_t rows = weight.sizes()[0] / s.groups, columns = weight.sizes()[1];
+  Dims apart{s.groups, rows, columns}, turned{s.groups * columns, rows}, axes;
+  Dims sizes, cut;
+  ConvSides trim;
+  ConvSettings mirrored = s;
+  mirrored.stride = s.input_dilation;
+  bool wider = false;
+  for (size_t i = 0; i < s.axes; ++i) {
+    const int64_t kernel = weight.sizes()[2 + i], beyond = s.dilation[i] * (kernel - 1);
+    apart.push_back(kernel);
+    turned.push_back(kernel);
+    axes.push_back(static_cast<int64_t>(2 + i));
+    // Where the kernel sees nothing but padding, the output is padding too.
+    trim.begin.push_back(std::max<int64_t>(beyond - padding.begin[i], 0));
+    trim.end.push_back(std::max<int64_t>(beyond - padding.end[i], 0));
+    sizes.push_back(dilated(x.sizes()[2 + i], s.input_dilation[i]) + beyond - trim.begin[i] - trim.end[i]);
+    const int64_t before = std::max<int64_t>(padding.begin[i] - beyond, 0),
+                  behind = std::max<int64_t>(padding.end[i] - beyond, 0);
+    cut.insert(0, behind);
+    cut.insert(0, before);
+    wider |= before > 0 || behind > 0;
+  }
+  const Tensor flipped = flip(reshape(transpose(reshape(weight, apart), 1, 2), turned), axes);
+  const Tensor y = transposed_product(mirrored, x, flipped, trim, sizes);
+  return wider ? pad(y, cut) : y;
+}
+
+/// `x` with zeros between its elements.
+Tensor dilate_input(const Settings& s, const Tensor& x) {
+  const int64_t channels = x.sizes()[1];
+  ConvSettings spread{s.op, s.axes, s.input_dilation, Dims(s.axes, 1), {}, {}, channels};
+  Dims kernel{channels, 1}, sizes;
+  for (size_t i = 0; i < s.axes; ++i) {
+    kernel.push_back(1);
+    sizes.push_back(dilated(x.sizes()[2 + i], s.input_dilation[i]));
+  }
+  const ConvSides none{Dims(s.axes), Dims(s.axes)};
+  return transposed_product(spread, x, ones(kernel, x.dtype(), x.device()), none, sizes);
 }
 
 Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const Tensor& bias) {
   if (autocast::is_active()) return autocast::call<autocast::kLower>(run, s, input, weight, bias);
-  check_operands(s, input, weight, bias);
+  check_conv_operands(s, false, input, weight, bias);
   const bool batched = input.dim() == static_cast<int64_t>(s.axes) + 2;
   const Tensor x = batched ? input : unsqueeze(input, 0);
-  ConvParams p;
-  p.x_sizes = x.sizes();
-  p.weight_sizes = weight.sizes();
-  p.y_sizes = Dims{x.sizes()[0], weight.sizes()[0]};
+  ConvParams p = conv_params(s, x.sizes(), weight.sizes());
   ConvGeometry& g = p.geometry;
-  g.spatial = static_cast<int>(s.axes);
-  g.batch = x.sizes()[0];
-  g.in_channels = x.sizes()[1];
-  g.out_channels = weight.sizes()[0];
-  g.groups = s.groups;
+  ConvSides padding = s.padding;
+  bool spread = false, strided = false;
   for (size_t i = 0; i < s.axes; ++i) {
     const size_t axis = 3 - s.axes + i;
-    g.in[axis] = x.sizes()[2 + i];
-    g.kernel[axis] = weight.sizes()[2 + i];
-    g.stride[axis] = s.stride[i];
-    g.dilation[axis] = s.dilation[i];
-    g.pad_begin[axis] = s.pad_begin[i];
-    g.pad_end[axis] = s.pad_end[i];
-    const int64_t padded = g.in[axis] + g.pad_begin[axis] + g.pad_end[axis];
-    const int64_t reach = g.dilation[axis] * (g.kernel[axis] - 1) + 1;
-    OPSIN_CHECK(ShapeError, g.kernel[axis] > 0, s.op, ": expected kernel sizes above 0, got weight ",
-                str(weight.sizes()));
+    spread |= s.input_dilation[i] > 1;
+    strided |= s.stride[i] > 1;
+    g.in[axis] = p.x_sizes[2 + i] = dilated(x.sizes()[2 + i], s.input_dilation[i]);
+    if (!s.padding_name.empty()) add_named_padding(s, i, g.in[axis], g.kernel[axis], padding);
+    g.pad_begin[axis] = padding.begin[i];
+    g.pad_end[axis] = padding.end[i];
+    const int64_t padded = g.in[axis] + padding.begin[i] + padding.end[i];
+    const int64_t reach = conv_reach(s, i, g.kernel[axis]);
     OPSIN_CHECK(ShapeError, padded >= reach, s.op, ": Calculated padded input size ", padded, " on axis ", i,
                 " is smaller than the kernel's reach ", reach,
                 "; Kernel size can't be greater than actual input size (input ", str(input.sizes()),
                 ", weight ", str(weight.sizes()), ")");
+    if (s.strict) check_strict(s, i, padding, x.sizes()[2 + i], g.kernel[axis]);
     g.out[axis] = (padded - reach) / g.stride[axis] + 1;
     p.y_sizes.push_back(g.out[axis]);
   }
-  const Tensor y = call<Conv>(p, x, weight, bias);
+  const Tensor y = !spread   ? conv_product(p, x, weight, bias)
+                   : strided ? conv_product(p, dilate_input(s, x), weight, bias)
+                             : add_conv_bias(convolve_dilated(s, padding, x, weight), bias);
   return batched ? y : squeeze(y, Dims{0});
 }
 
-Settings settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups) {
-  Settings s{op,
-             axes,
-             per_axis(stride, axes, 1, 1, op, "stride"),
-             per_axis(dilation, axes, 1, 1, op, "dilation"),
-             {},
-             {},
-             groups};
-  return s;
+Settings settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups, bool strict,
+                  IntSpan input_dilation) {
+  return {conv_settings(op, axes, stride, dilation, groups),
+          per_axis(input_dilation, axes, 1, 1, op, "input_dilation"), strict};
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
-            IntSpan stride, IntSpan padding, IntSpan dilation, int64_t groups) {
-  Settings s = settings(op, axes, stride, dilation, groups);
-  s.pad_begin = s.pad_end = per_axis(padding, axes, 0, 0, op, "padding");
+            IntSpan stride, IntSpan padding, IntSpan dilation, int64_t groups, bool strict,
+            IntSpan input_dilation) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+  s.padding = conv_sides(op, axes, padding);
   return run(s, input, weight, bias);
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
-            IntSpan stride, std::string_view padding, IntSpan dilation, int64_t groups) {
-  OPSIN_CHECK(ValueError, padding == "valid" || padding == "same", op,
-              ": Invalid padding string: expected 'valid' or 'same', got '", padding, "'");
-  Settings s = settings(op, axes, stride, dilation, groups);
-  s.pad_begin = s.pad_end = Dims(axes);
-  if (padding == "same") {
-    OPSIN_CHECK(ShapeError, weight.dim() == static_cast<int64_t>(axes) + 2, op, ": expected weight of ",
-                axes + 2, " dimensions [K, C / groups, kernel...], got ", str(weight.sizes()));
-    for (size_t i = 0; i < axes; ++i) {
-      OPSIN_CHECK(ValueError, s.stride[i] == 1, op,
-                  ": padding='same' is not supported for strided convolutions, got stride ", str(s.stride));
-      const int64_t total = s.dilation[i] * (weight.sizes()[2 + i] - 1);
-      s.pad_begin[i] = total / 2;
-      s.pad_end[i] = total - total / 2;
-    }
-  }
+            IntSpan stride, std::string_view padding, IntSpan dilation, int64_t groups, bool strict,
+            IntSpan input_dilation) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+  s.padding_name = padding;
+  check_padding_name(s);
   return run(s, input, weight, bias);
 }
 
 }  // namespace
 
-#define OPSIN_CONV(function, axes, Padding)                                                      \
-  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride, \
-                  Padding padding, IntSpan dilation, int64_t groups) {                           \
-    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups);        \
+Tensor conv_product(const ConvParams& p, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return call<Conv>(p, x, weight, bias);
+}
+Tensor conv_input_product(const ConvParams& p, const Tensor& grad_y, const Tensor& weight) {
+  return call<ConvBackwardInput>(p, grad_y, weight);
+}
+
+#define OPSIN_CONV(function, axes, Padding)                                                                 \
+  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,            \
+                  Padding padding, IntSpan dilation, int64_t groups, bool strict, IntSpan input_dilation) { \
+    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups, strict,            \
+                input_dilation);                                                                            \
   }
 OPSIN_CONV(conv1d, 1, IntSpan)
 OPSIN_CONV(conv2d, 2, IntSpan)
@@ -287,24 +301,31 @@ void register_conv(Registry& registry) {
     conv_backward_input.set(DeviceType::kCPU, dtype, cpu::conv_backward_input);
     conv_backward_weight.set(DeviceType::kCPU, dtype, cpu::conv_backward_weight);
   }
-  using ByNumber =
-      Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t);
-  using ByName =
-      Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, std::string_view, IntSpan, int64_t);
-#define OPSIN_CONV(function, n, shape)                                                                    \
-  registry.add<static_cast<ByNumber>(&function)>(                                                         \
-      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n               \
-      "] stride=1, int[" #n "] padding=0, int[" #n "] dilation=1, int groups=1) -> Tensor",               \
-      "Convolution of input " shape " with weight [K, C / groups, kernel...].");                          \
-  registry.add<static_cast<ByName>(&function)>("nn.functional." #function                                 \
-                                               "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n \
-                                               "] stride=1, str padding='valid', "                        \
-                                               "int[" #n "] dilation=1, int groups=1) -> Tensor",         \
-                                               "The same with padding 'valid' or 'same'.");
+  using ByNumber = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t,
+                              bool, IntSpan);
+  using ByName = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, std::string_view, IntSpan,
+                            int64_t, bool, IntSpan);
+#define OPSIN_CONV(function, n, shape)                                                                       \
+  registry.add<static_cast<ByNumber>(&function)>(                                                            \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
+      "] stride=1, int[" #n "] padding=0, int[" #n                                                           \
+      "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor",           \
+      "Convolution of input " shape                                                                          \
+      " with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: "   \
+      "raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the "       \
+      "input.");                                                                                             \
+  registry.add<static_cast<ByName>(&function)>(                                                              \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
+      "] stride=1, str padding='valid', "                                                                    \
+      "int[" #n "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor", \
+      "The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / "     \
+      "stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis "    \
+      "before alone.");
   OPSIN_CONV(conv1d, 1, "[N, C, L]")
   OPSIN_CONV(conv2d, 2, "[N, C, H, W]")
   OPSIN_CONV(conv3d, 3, "[N, C, D, H, W]")
 #undef OPSIN_CONV
+  register_conv_transpose(registry);
 }
 
 }  // namespace opsin

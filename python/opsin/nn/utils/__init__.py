@@ -1,4 +1,4 @@
-"""Helpers for parameters and their gradients."""
+"""Helpers for parameters and their gradients, and for convolutions."""
 
 from opsin.nn.utils import fusion, parametrizations, parametrize
 from opsin.nn.utils._weight_hooks import (
@@ -34,13 +34,42 @@ __all__ = [
     "fuse_linear_bn_eval",
     "fuse_linear_bn_weights",
     "fusion",
+from opsin.nn.utils.convolution import (
+    ConvCost,
+    ReceptiveField,
+    conv_cost,
+    conv_matrix,
+    conv_output_size,
+    conv_transpose_output_size,
+    fully_convolutional,
+    linear_to_conv,
+    rank1_factors,
+    receptive_field,
+    separate_conv,
+)
+
+__all__ = [
+    "ConvCost",
+    "ReceptiveField",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "conv_cost",
+    "conv_matrix",
+    "conv_output_size",
+    "conv_transpose_output_size",
+    "fully_convolutional",
     "get_total_norm",
+    "linear_to_conv",
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
     "remove_spectral_norm",
     "remove_weight_norm",
     "spectral_norm",
+    "rank1_factors",
+    "receptive_field",
+    "separate_conv",
     "vector_to_parameters",
     "weight_norm",
 ]

@@ -1,0 +1,134 @@
+// Padding and sizes of all forms of convolution.
+#include "conv_products.h"
+
+namespace opsin {
+
+ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups) {
+  return {op,
+          axes,
+          per_axis(stride, axes, 1, 1, op, "stride"),
+          per_axis(dilation, axes, 1, 1, op, "dilation"),
+          {},
+          {},
+          groups};
+}
+
+ConvSides conv_sides(const char* op, size_t axes, IntSpan padding) {
+  ConvSides sides;
+  if (padding.size() != 2 * axes) {
+    OPSIN_CHECK(ShapeError, padding.size() <= 1 || padding.size() == axes, op,
+                ": expected padding to have 1 or ", axes, " entries, or ", 2 * axes,
+                " (before and behind for each axis), got ", str(padding));
+    sides.begin = sides.end = per_axis(padding, axes, 0, 0, op, "padding");
+    return sides;
+  }
+  for (size_t i = 0; i < axes; ++i) {
+    sides.begin.push_back(padding[2 * i]);
+    sides.end.push_back(padding[2 * i + 1]);
+    OPSIN_CHECK(ShapeError, padding[2 * i] >= 0 && padding[2 * i + 1] >= 0, op,
+                ": expected padding of at least 0, got ", str(padding));
+  }
+  return sides;
+}
+
+void check_padding_name(const ConvSettings& s) {
+  const std::string_view name = s.padding_name;
+  OPSIN_CHECK(
+      ValueError,
+      name == "valid" || name == "same" || name == "same_upper" || name == "same_lower" || name == "causal",
+      s.op,
+      ": Invalid padding string: expected 'valid', 'same', 'same_upper', 'same_lower' or 'causal', got '",
+      name, "'");
+  if (name != "same") return;
+  for (const int64_t step : s.stride) {
+    OPSIN_CHECK(ValueError, step == 1, s.op,
+                ": padding='same' is not supported for strided convolutions, got stride ", str(s.stride),
+                " (pass 'same_upper', as in TensorFlow, or 'same_lower')");
+  }
+}
+
+void add_named_padding(const ConvSettings& s, size_t axis, int64_t size, int64_t kernel, ConvSides& to) {
+  int64_t begin = 0, end = 0;
+  if (s.padding_name != "valid") {
+    const int64_t reach = conv_reach(s, axis, kernel), step = s.stride[axis];
+    const int64_t out = (size + step - 1) / step;
+    const int64_t total = std::max<int64_t>((out - 1) * step + reach - size, 0);
+    if (s.padding_name == "causal" && axis == 0) {
+      begin = reach - 1;
+    } else if (s.padding_name == "same_lower") {
+      end = total / 2;
+      begin = total - end;
+    } else {
+      begin = total / 2;
+      end = total - begin;
+    }
+  }
+  to.begin.push_back(begin);
+  to.end.push_back(end);
+}
+
+void check_conv_operands(const ConvSettings& s, bool transposed, const Tensor& input, const Tensor& weight,
+                         const Tensor& bias) {
+  const auto axes = static_cast<int64_t>(s.axes);
+  OPSIN_CHECK(ShapeError, weight.dim() == axes + 2, s.op, ": expected weight of ", axes + 2, " dimensions ",
+              transposed ? "[C, K / groups, kernel...]" : "[K, C / groups, kernel...]", ", got ",
+              str(weight.sizes()));
+  OPSIN_CHECK(ShapeError, input.dim() == axes + 1 || input.dim() == axes + 2, s.op, ": expected input of ",
+              axes + 1, " (unbatched) or ", axes + 2, " dimensions, got ", str(input.sizes()));
+  OPSIN_CHECK(Error, input.dtype() == weight.dtype(), s.op, ": expected input and weight of one dtype, got ",
+              name(input.dtype()), " and ", name(weight.dtype()));
+  OPSIN_CHECK(ValueError, s.groups > 0, s.op,
+              ": non-positive groups is not supported, got groups=", s.groups);
+  const int64_t channels = input.size(-axes - 1), rows = weight.sizes()[0], columns = weight.sizes()[1];
+  std::string stars;
+  for (size_t i = 0; i < s.axes; ++i) stars += ", *";
+  if (transposed) {
+    OPSIN_CHECK(
+        ShapeError, channels % s.groups == 0 && rows == channels, s.op, ": expected weight [",
+        channels % s.groups == 0 ? std::to_string(channels) : "a multiple of " + std::to_string(s.groups),
+        ", *", stars, "] for groups=", s.groups, ", got ", str(weight.sizes()), " (input ",
+        str(input.sizes()), ")");
+  } else {
+    OPSIN_CHECK(
+        ShapeError, channels % s.groups == 0 && rows % s.groups == 0 && columns == channels / s.groups, s.op,
+        ": expected weight [",
+        rows % s.groups == 0 ? std::to_string(rows) : "a multiple of " + std::to_string(s.groups), ", ",
+        channels % s.groups == 0 ? std::to_string(channels / s.groups)
+                                 : "channels / " + std::to_string(s.groups),
+        stars, "] for groups=", s.groups, ", got ", str(weight.sizes()), " (input ", str(input.sizes()), ")");
+  }
+  for (size_t i = 0; i < s.axes; ++i) {
+    OPSIN_CHECK(ShapeError, weight.sizes()[2 + i] > 0, s.op, ": expected kernel sizes above 0, got weight ",
+                str(weight.sizes()));
+  }
+  if (bias.defined()) {
+    const int64_t out = transposed ? columns * s.groups : rows;
+    OPSIN_CHECK(ShapeError, bias.dim() == 1 && bias.sizes()[0] == out, s.op, ": expected bias [", out,
+                "] for weight ", str(weight.sizes()), ", got ", str(bias.sizes()));
+    OPSIN_CHECK(Error, bias.dtype() == input.dtype(), s.op, ": expected input and bias of one dtype, got ",
+                name(input.dtype()), " and ", name(bias.dtype()));
+  }
+}
+
+ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& weight_sizes) {
+  ConvParams p;
+  p.x_sizes = x_sizes;
+  p.weight_sizes = weight_sizes;
+  p.y_sizes = Dims{x_sizes[0], weight_sizes[0]};
+  ConvGeometry& g = p.geometry;
+  g.spatial = static_cast<int>(s.axes);
+  g.batch = x_sizes[0];
+  g.in_channels = x_sizes[1];
+  g.out_channels = weight_sizes[0];
+  g.groups = s.groups;
+  for (size_t i = 0; i < s.axes; ++i) {
+    const size_t axis = 3 - s.axes + i;
+    g.in[axis] = x_sizes[2 + i];
+    g.kernel[axis] = weight_sizes[2 + i];
+    g.stride[axis] = s.stride[i];
+    g.dilation[axis] = s.dilation[i];
+  }
+  return p;
+}
+
+}  // namespace opsin
