@@ -62,6 +62,7 @@ __all__ = [
     "relu",
     "relu6",
     "relu_",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
@@ -538,6 +539,18 @@ def relu6(input: Tensor, inplace: _bool = False) -> Tensor:
 
 def relu_(input: Tensor) -> Tensor:
     """In-place version of relu."""
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: _Float = 0.0,
+    is_causal: _bool = False,
+    scale: _Float | None = None,
+    enable_gqa: _bool = False,
+) -> Tensor:
+    """softmax(scale query key^T + attn_mask) value for query [..., H, L, E], key [..., H, S, E] and value [..., H, S, Ev], without the L x S matrix; a bool mask says where a query may look."""
 
 def selu(input: Tensor, inplace: _bool = False) -> Tensor:
     """elu scaled so that mean 0 and variance 1 are a fixed point."""
