@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from opsin._left_out import explain as _explain
 from opsin.nn import functional, init, parameter
 from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from opsin.nn._attention import MultiheadAttention
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
@@ -27,6 +28,13 @@ from opsin.nn._pool import (
     MaxPool3d,
 )
 from opsin.nn._sparse import Embedding
+from opsin.nn._transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -70,6 +78,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ParameterDict",
@@ -80,6 +89,11 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "functional",
     "init",
