@@ -1,6 +1,7 @@
 // All ops.
 #pragma once
 
+#include <opsin/ops/attention.h>
 #include <opsin/ops/binary.h>
 #include <opsin/ops/boxes.h>
 #include <opsin/ops/cat.h>

@@ -77,6 +77,7 @@ __all__ = [
     "relu6",
     "relu_",
     "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
@@ -763,6 +764,17 @@ def rms_norm(
     input: Tensor, normalized_shape: _Ints, weight: Tensor | None = None, eps: _Float | None = None
 ) -> Tensor:
     """Divides by the root mean square over the last dimensions, whose sizes are normalized_shape."""
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: _Float = 0.0,
+    is_causal: _bool = False,
+    scale: _Float | None = None,
+    enable_gqa: _bool = False,
+) -> Tensor:
+    """softmax(scale query key^T + attn_mask) value for query [..., H, L, E], key [..., H, S, E] and value [..., H, S, Ev], without the L x S matrix; a bool mask says where a query may look."""
 
 def selu(input: Tensor, inplace: _bool = False) -> Tensor:
     """elu scaled so that mean 0 and variance 1 are a fixed point."""

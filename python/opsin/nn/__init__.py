@@ -14,6 +14,7 @@ from opsin.nn._conditional_norm import (
     ConditionalInstanceNorm2d,
     ConditionalInstanceNorm3d,
 )
+from opsin.nn._attention import MultiheadAttention
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from opsin.nn._conv_blocks import (
@@ -87,6 +88,13 @@ from opsin.nn._pool import (
 from opsin.nn._scaled_ws import ScaledWSConv1d, ScaledWSConv2d, ScaledWSConv3d
 from opsin.nn._sparse import Embedding
 from opsin.nn._unfold import Fold, Unfold
+from opsin.nn._transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -179,6 +187,7 @@ __all__ = [
     "MultiResolutionConv1d",
     "MultiResolutionConv2d",
     "MultiResolutionConv3d",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ParameterDict",
@@ -195,6 +204,11 @@ __all__ = [
     "SpatiallySeparableConv2d",
     "SpatiallySeparableConv3d",
     "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Unfold",
     "functional",

@@ -1,0 +1,230 @@
+// Windows and neighbourhoods of grids, and rotary positions: compositions around attention.
+#include "parts.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <opsin/ops/attention.h>
+#include <opsin/ops/binary.h>
+#include <opsin/ops/cat.h>
+#include <opsin/ops/copy.h>
+#include <opsin/ops/creation.h>
+#include <opsin/ops/index.h>
+#include <opsin/ops/view.h>
+
+namespace opsin {
+
+namespace {
+
+/// One size per axis of a tensor with `others` more dimensions.
+Dims per_axis(const Tensor& x, int64_t others, IntSpan sizes, const char* op, const char* what) {
+  const int64_t axes = x.dim() - others;
+  OPSIN_CHECK(ShapeError, axes >= 1 && axes <= 3, op, ": expected 1 to 3 spatial dimensions, got ",
+              str(x.sizes()));
+  OPSIN_CHECK(ShapeError, sizes.size() == 1 || static_cast<int64_t>(sizes.size()) == axes, op, ": expected ",
+              what, " to be one integer or ", axes, ", got ", str(sizes));
+  Dims all(static_cast<size_t>(axes), sizes[0]);
+  if (sizes.size() > 1) all = Dims(sizes);
+  return all;
+}
+
+/// How the positions of an axis are cut into blocks of queries, and which keys each block reads.
+struct Axis {
+  int64_t blocks, block, keys;
+  Tensor query_index, key_index;  ///< [blocks * block] and [blocks * keys], int64
+  Tensor seen;                    ///< [blocks, block, keys]
+
+  Axis(int64_t size, int64_t kernel, Device device) {
+    // About as many positions as the window: more would read less twice but multiply more in vain.
+    block = std::min(size, std::max<int64_t>(kernel, 4));
+    blocks = (size + block - 1) / block;
+    keys = std::min(size, block + kernel - 1);
+    query_index = empty({blocks * block}, kInt64);
+    key_index = empty({blocks * keys}, kInt64);
+    seen = empty({blocks, block, keys}, kBool);
+    int64_t* queries = query_index.mutable_data<int64_t>();
+    int64_t* read = key_index.mutable_data<int64_t>();
+    bool* sees = seen.mutable_data<bool>();
+    const auto first_of = [&](int64_t i) { return std::clamp<int64_t>(i - kernel / 2, 0, size - kernel); };
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = std::min(first_of(b * block), size - keys);
+      for (int64_t k = 0; k < keys; ++k) read[b * keys + k] = begin + k;
+      for (int64_t q = 0; q < block; ++q) {
+        const int64_t i = std::min(b * block + q, size - 1), first = first_of(i) - begin;
+        queries[b * block + q] = i;
+        for (int64_t k = 0; k < keys; ++k)
+          sees[(b * block + q) * keys + k] = k >= first && k < first + kernel;
+      }
+    }
+    query_index = to(query_index, device);
+    key_index = to(key_index, device);
+    seen = to(seen, device);
+  }
+};
+
+/// [N, spatial..., heads, D] by blocks: [N, blocks, heads, positions of a block, D].
+Tensor gather_blocks(const Tensor& x, const std::vector<Axis>& axes, bool queries) {
+  Tensor y = x;
+  for (size_t d = 0; d < axes.size(); ++d)
+    y = index_select(y, static_cast<int64_t>(d) + 1, queries ? axes[d].query_index : axes[d].key_index);
+  Dims sizes{x.sizes()[0]};
+  int64_t blocks = 1, positions = 1;
+  for (const Axis& axis : axes) {
+    sizes.push_back(axis.blocks);
+    sizes.push_back(queries ? axis.block : axis.keys);
+    blocks *= axis.blocks;
+    positions *= queries ? axis.block : axis.keys;
+  }
+  const auto last = static_cast<int64_t>(sizes.size());
+  sizes.push_back(x.size(-2));
+  sizes.push_back(x.size(-1));
+  Dims order{0};
+  for (size_t d = 0; d < axes.size(); ++d) order.push_back(2 * static_cast<int64_t>(d) + 1);
+  order.push_back(last);
+  for (size_t d = 0; d < axes.size(); ++d) order.push_back(2 * static_cast<int64_t>(d) + 2);
+  order.push_back(last + 1);
+  return reshape(permute(reshape(y, sizes), order),
+                 Dims{x.sizes()[0], blocks, x.size(-2), positions, x.size(-1)});
+}
+
+/// [blocks, 1, queries, keys] for all axes.
+Tensor seen_by_blocks(const std::vector<Axis>& axes) {
+  Tensor all = axes[0].seen;
+  for (size_t d = 1; d < axes.size(); ++d) {
+    const Tensor& one = axes[d].seen;
+    const Dims a = all.sizes(), b = one.sizes();
+    const Tensor left = reshape(all, Dims{a[0], 1, a[1], 1, a[2], 1}),
+                 right = reshape(one, Dims{1, b[0], 1, b[1], 1, b[2]});
+    all = reshape(mul(left, right), Dims{a[0] * b[0], a[1] * b[1], a[2] * b[2]});
+  }
+  return unsqueeze(all, 1);
+}
+
+}  // namespace
+
+Tensor window_partition(const Tensor& input, IntSpan window_size) {
+  const char* op = "window_partition";
+  const Dims window = per_axis(input, 2, window_size, op, "window_size");
+  const size_t axes = window.size();
+  Dims split{input.sizes()[0]}, order{0}, sizes{input.sizes()[0]};
+  for (size_t d = 0; d < axes; ++d) {
+    const int64_t size = input.sizes()[d + 1];
+    OPSIN_CHECK(ShapeError, window[d] > 0 && size % window[d] == 0, op,
+                ": expected every axis to be a multiple of its window ", str(window), ", got ",
+                str(input.sizes()), " (pad it first)");
+    split.push_back(size / window[d]);
+    split.push_back(window[d]);
+    sizes[0] *= size / window[d];
+    order.push_back(2 * static_cast<int64_t>(d) + 1);
+  }
+  for (size_t d = 0; d < axes; ++d) {
+    order.push_back(2 * static_cast<int64_t>(d) + 2);
+    sizes.push_back(window[d]);
+  }
+  order.push_back(2 * static_cast<int64_t>(axes) + 1);
+  split.push_back(input.size(-1));
+  sizes.push_back(input.size(-1));
+  return reshape(permute(reshape(input, split), order), sizes);
+}
+
+Tensor window_reverse(const Tensor& windows, IntSpan size) {
+  const char* op = "window_reverse";
+  const Dims whole = per_axis(windows, 2, size, op, "size");
+  const size_t axes = whole.size();
+  int64_t count = 1;
+  for (size_t d = 0; d < axes; ++d) {
+    const int64_t window = windows.sizes()[d + 1];
+    OPSIN_CHECK(ShapeError, window > 0 && whole[d] % window == 0, op, ": expected size ", str(whole),
+                " to be multiples of the windows, got ", str(windows.sizes()));
+    count *= whole[d] / window;
+  }
+  OPSIN_CHECK(ShapeError, count > 0 && windows.sizes()[0] % count == 0, op, ": expected a multiple of ",
+              count, " windows for size ", str(whole), ", got ", str(windows.sizes()));
+  Dims split{windows.sizes()[0] / count}, order{0}, sizes{windows.sizes()[0] / count};
+  for (size_t d = 0; d < axes; ++d) split.push_back(whole[d] / windows.sizes()[d + 1]);
+  for (size_t d = 0; d < axes; ++d) {
+    split.push_back(windows.sizes()[d + 1]);
+    order.push_back(static_cast<int64_t>(d) + 1);
+    order.push_back(static_cast<int64_t>(axes + d) + 1);
+    sizes.push_back(whole[d]);
+  }
+  order.push_back(2 * static_cast<int64_t>(axes) + 1);
+  split.push_back(windows.size(-1));
+  sizes.push_back(windows.size(-1));
+  return reshape(permute(reshape(windows, split), order), sizes);
+}
+
+Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tensor& value,
+                              IntSpan kernel_size, std::optional<double> scale) {
+  const char* op = "neighborhood_attention";
+  const Dims kernel = per_axis(query, 3, kernel_size, op, "kernel_size");
+  OPSIN_CHECK(ShapeError,
+              query.sizes() == key.sizes() && key.dim() == value.dim() &&
+                  std::equal(key.sizes().begin(), key.sizes().end() - 1, value.sizes().begin()),
+              op, ": expected query, key and value [N, spatial..., heads, D] of one shape, got ",
+              str(query.sizes()), ", ", str(key.sizes()), " and ", str(value.sizes()));
+  std::vector<Axis> axes;
+  Dims whole{query.sizes()[0]};
+  for (size_t d = 0; d < kernel.size(); ++d) {
+    const int64_t size = query.sizes()[d + 1];
+    OPSIN_CHECK(ShapeError, kernel[d] % 2 == 1 && kernel[d] <= size, op,
+                ": expected odd kernel_size of at most the size of the axis, got ", str(kernel), " for ",
+                str(query.sizes()));
+    axes.emplace_back(size, kernel[d], query.device());
+  }
+  Tensor out =
+      scaled_dot_product_attention(gather_blocks(query, axes, true), gather_blocks(key, axes, false),
+                                   gather_blocks(value, axes, false), seen_by_blocks(axes), 0, false, scale);
+  // Back from [N, blocks, heads, positions, D], without the positions beyond the end of an axis.
+  Dims order{0};
+  for (const Axis& axis : axes) whole.push_back(axis.blocks);
+  whole.push_back(query.size(-2));
+  for (size_t d = 0; d < axes.size(); ++d) {
+    whole.push_back(axes[d].block);
+    order.push_back(static_cast<int64_t>(d) + 1);
+    order.push_back(static_cast<int64_t>(axes.size() + d) + 2);
+  }
+  whole.push_back(value.size(-1));
+  order.push_back(static_cast<int64_t>(axes.size()) + 1);
+  order.push_back(static_cast<int64_t>(whole.size()) - 1);
+  Dims joined{query.sizes()[0]};
+  for (const Axis& axis : axes) joined.push_back(axis.blocks * axis.block);
+  joined.push_back(query.size(-2));
+  joined.push_back(value.size(-1));
+  out = reshape(permute(reshape(out, whole), order), joined);
+  for (size_t d = 0; d < axes.size(); ++d)
+    out = narrow(out, static_cast<int64_t>(d) + 1, 0, query.sizes()[d + 1]);
+  return out;
+}
+
+Tensor rotary_embedding(const Tensor& input, const Tensor& cos, const Tensor& sin) {
+  const char* op = "rotary_embedding";
+  OPSIN_CHECK(ShapeError, input.dim() >= 2 && input.size(-1) % 2 == 0, op,
+              ": expected input [..., L, D] with an even D, got ", str(input.sizes()));
+  const int64_t half = input.size(-1) / 2;
+  OPSIN_CHECK(ShapeError, cos.sizes() == sin.sizes() && cos.dim() >= 1 && cos.size(-1) == half, op,
+              ": expected cos and sin [..., ", half, "] for input ", str(input.sizes()), ", got ",
+              str(cos.sizes()), " and ", str(sin.sizes()));
+  const Tensor c = to(cos, input.dtype()), s = to(sin, input.dtype());
+  const Tensor x = narrow(input, -1, 0, half), y = narrow(input, -1, half, half);
+  const Tensor turned[] = {x * c - y * s, y * c + x * s};
+  return cat(turned, -1);
+}
+
+void register_windows(Registry& registry) {
+  registry.add<&window_partition>(
+      "ops.window_partition(Tensor input, int[1] window_size) -> Tensor",
+      "Windows [N * windows, window_size..., C] of input [N, spatial..., C], in row-major order.");
+  registry.add<&window_reverse>(
+      "ops.window_reverse(Tensor windows, int[1] size) -> Tensor",
+      "The input [N, size..., C] of which window_partition() made windows [N * windows, window_size..., C].");
+  registry.add<&neighborhood_attention>(
+      "ops.neighborhood_attention(Tensor query, Tensor key, Tensor value, int[1] kernel_size, *, float? "
+      "scale=None) -> Tensor",
+      "Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis.");
+  registry.add<&rotary_embedding>(
+      "ops.rotary_embedding(Tensor input, Tensor cos, Tensor sin) -> Tensor",
+      "Turns the pairs (x[i], x[i + D / 2]) of input [..., L, D] by angles with these cosines and sines.");
+}
+
+}  // namespace opsin
