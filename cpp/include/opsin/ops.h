@@ -6,12 +6,16 @@
 #include <opsin/ops/compare.h>
 #include <opsin/ops/conv.h>
 #include <opsin/ops/copy.h>
+#include <opsin/ops/corner_pool.h>
 #include <opsin/ops/creation.h>
 #include <opsin/ops/einsum.h>
 #include <opsin/ops/embedding.h>
+#include <opsin/ops/fractional_pool.h>
 #include <opsin/ops/index.h>
 #include <opsin/ops/loss.h>
+#include <opsin/ops/lp_pool.h>
 #include <opsin/ops/matmul.h>
+#include <opsin/ops/max_unpool.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>

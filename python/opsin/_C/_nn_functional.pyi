@@ -29,6 +29,7 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "corner_pool",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -50,9 +51,15 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",
@@ -282,6 +289,9 @@ def conv3d(
 ) -> Tensor:
     """The same with padding 'valid' or 'same'."""
 
+def corner_pool(input: Tensor, direction: str) -> Tensor:
+    """The largest value from each pixel down ('top'), up ('bottom'), to the right ('left') or to the left ('right')."""
+
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -386,6 +396,33 @@ def log_softmax(
 def logsigmoid(input: Tensor) -> Tensor:
     """ln(sigmoid(x)), without overflow."""
 
+def lp_pool1d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
+def lp_pool2d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
+def lp_pool3d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
 @overload
 def max_pool1d(
     input: Tensor,
@@ -496,6 +533,36 @@ def max_pool3d(
     return_indices: _bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
+
+def max_unpool3d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
 
 def mish(input: Tensor, inplace: _bool = False) -> Tensor:
     """x * tanh(softplus(x))."""
