@@ -38,6 +38,7 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "corner_pool",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -63,9 +64,15 @@ __all__ = [
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",
@@ -464,6 +471,9 @@ def conv_local_transpose3d(
 ) -> Tensor:
     """The transpose of conv_local3d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
 
+def corner_pool(input: Tensor, direction: str) -> Tensor:
+    """The largest value from each pixel down ('top'), up ('bottom'), to the right ('left') or to the left ('right')."""
+
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -604,6 +614,33 @@ def log_softmax(
 def logsigmoid(input: Tensor) -> Tensor:
     """ln(sigmoid(x)), without overflow."""
 
+def lp_pool1d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
+def lp_pool2d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
+def lp_pool3d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+
 @overload
 def max_pool1d(
     input: Tensor,
@@ -714,6 +751,36 @@ def max_pool3d(
     return_indices: _bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
+
+def max_unpool3d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned."""
 
 def mish(input: Tensor, inplace: _bool = False) -> Tensor:
     """x * tanh(softplus(x))."""

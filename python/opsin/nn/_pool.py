@@ -7,7 +7,8 @@ from typing import Any
 
 from opsin._C import Tensor
 from opsin.nn import functional as F
-from opsin.nn._checks import int_or_ints, integer
+from opsin.nn._checks import int_or_ints, integer, integers, number
+from opsin.nn._fractional import output_ratios
 from opsin.nn.module import Module
 
 
@@ -226,3 +227,158 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
 
     def forward(self, input: Tensor) -> Any:
         return F.adaptive_max_pool3d(input, self._sizes_for(input), self.return_indices)
+
+
+class _LPPoolNd(Module):
+    _rank: int
+
+    def __init__(
+        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        if float(number(layer, "norm_type", norm_type)) == 0:
+            raise ValueError(f"{layer}: norm_type must not be 0, got {norm_type} (2 is the Euclidean norm)")
+        self.norm_type = norm_type
+        self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
+        self.stride = None if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
+        self.ceil_mode = ceil_mode
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
+
+
+class LPPool1d(_LPPoolNd):
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, L]."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.lp_pool1d(input, *self._arguments())
+
+
+class LPPool2d(_LPPoolNd):
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, H, W]."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.lp_pool2d(input, *self._arguments())
+
+
+class LPPool3d(_LPPoolNd):
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, D, H, W]."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.lp_pool3d(input, *self._arguments())
+
+
+class _MaxUnpoolNd(Module):
+    _rank: int
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
+        self.stride = self.kernel_size if stride is None else integers(layer, "stride", stride, rank, 1)
+        self.padding = integers(layer, "padding", padding, rank, 0)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpoolNd):
+    """Zeros [N, C, L] with the input at the positions `indices` that MaxPool1d returned."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool2d(_MaxUnpoolNd):
+    """Zeros [N, C, H, W] with the input at the positions `indices` that MaxPool2d returned."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool3d(_MaxUnpoolNd):
+    """Zeros [N, C, D, H, W] with the input at the positions `indices` that MaxPool3d returned."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class _FractionalMaxPoolNd(Module):
+    _rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        layer, rank = type(self).__name__, self._rank
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(
+                f"{layer}: expected either output_size or output_ratio, got {output_size} and {output_ratio}"
+            )
+        self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = (
+            None if output_size is None else integers(layer, "output_size", output_size, rank, 1)
+        )
+        self.output_ratio = None if output_ratio is None else output_ratios(layer, output_ratio, rank)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+        )
+
+
+class FractionalMaxPool1d(_FractionalMaxPoolNd):
+    """Largest value per pseudo-randomly placed window of [N, C, L]; see `fractional_max_pool1d`."""
+
+    _rank = 1
+
+    def forward(self, input: Tensor) -> Any:
+        return F.fractional_max_pool1d(input, *self._arguments())
+
+
+class FractionalMaxPool2d(_FractionalMaxPoolNd):
+    """Largest value per pseudo-randomly placed window of [N, C, H, W]; see `fractional_max_pool2d`."""
+
+    _rank = 2
+
+    def forward(self, input: Tensor) -> Any:
+        return F.fractional_max_pool2d(input, *self._arguments())
+
+
+class FractionalMaxPool3d(_FractionalMaxPoolNd):
+    """Largest value per pseudo-randomly placed window of [N, C, D, H, W]; see `fractional_max_pool3d`."""
+
+    _rank = 3
+
+    def forward(self, input: Tensor) -> Any:
+        return F.fractional_max_pool3d(input, *self._arguments())

@@ -1,6 +1,7 @@
 // Pooling. Average pooling is linear, so it and its transpose are each other's gradients. Max pooling, with
 // its positions fixed, is a gather, whose gradient is a scatter, whose gradient is that gather.
 #include "pool_kernels.h"
+#include "pool_named.h"
 
 #include <opsin/ops/creation.h>
 #include <opsin/ops/pool.h>
@@ -241,15 +242,6 @@ std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& in
   return result;
 }
 
-Tensor avg(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
-           IntSpan padding, bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
-  OPSIN_CHECK(ShapeError, !divisor_override || *divisor_override != 0, op, ": divisor must be not zero");
-  PoolParams p = window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode);
-  p.count_include_pad = count_include_pad;
-  p.divisor_override = divisor_override.value_or(0);
-  return run_avg(p, axes, input);
-}
-
 Tensor adaptive_avg(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
   const PoolParams p = adaptive_params(op, axes, input, output_size);
   return run_avg(p, axes, input);
@@ -298,6 +290,22 @@ Tensor avg_pool3d_schema(const Tensor& input, IntSpan kernel_size, std::optional
 
 }  // namespace
 
+Tensor avg_pool_named(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
+                      IntSpan padding, bool ceil_mode, bool count_include_pad,
+                      std::optional<int64_t> divisor_override) {
+  OPSIN_CHECK(ShapeError, !divisor_override || *divisor_override != 0, op, ": divisor must be not zero");
+  PoolParams p = window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode);
+  p.count_include_pad = count_include_pad;
+  p.divisor_override = divisor_override.value_or(0);
+  return run_avg(p, axes, input);
+}
+
+Tensor max_pool_named(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
+                      bool ceil_mode) {
+  return run_max(window_params(op, axes, input, kernel_size, stride, {}, {}, ceil_mode), axes, input,
+                 false)[0];
+}
+
 std::array<Tensor, 2> max_pool(const Tensor& input, size_t axes, IntSpan kernel_size, IntSpan stride,
                                IntSpan padding, IntSpan dilation, bool ceil_mode) {
   OPSIN_CHECK(ValueError, axes >= 1 && axes <= 3, "max_pool: expected 1 to 3 spatial axes, got ", axes);
@@ -322,18 +330,18 @@ OPSIN_POOL(3)
 
 Tensor avg_pool1d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
                   bool count_include_pad) {
-  return avg("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-             std::nullopt);
+  return avg_pool_named("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                        std::nullopt);
 }
 Tensor avg_pool2d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
                   bool count_include_pad, std::optional<int64_t> divisor_override) {
-  return avg("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-             divisor_override);
+  return avg_pool_named("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                        divisor_override);
 }
 Tensor avg_pool3d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
                   bool count_include_pad, std::optional<int64_t> divisor_override) {
-  return avg("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-             divisor_override);
+  return avg_pool_named("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                        divisor_override);
 }
 
 void register_pool(Registry& registry) {
