@@ -831,6 +831,7 @@ def rms_norm(
     input: Tensor, normalized_shape: _Ints, weight: Tensor | None = None, eps: _Float | None = None
 ) -> Tensor:
     """Divides by the root mean square over the last dimensions, whose sizes are normalized_shape."""
+
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

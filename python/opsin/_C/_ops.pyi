@@ -89,7 +89,7 @@ def roi_pool(
 ) -> Tensor:
     """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
 
-from opsin._C import Tensor, _bool, _Float, _IndicesScores, _Ints, _RowsColumns
+from opsin._C import _IndicesScores, _RowsColumns
 
 __all__ = [
     "batched_nms",
@@ -189,8 +189,6 @@ def soft_nms(
 ) -> _IndicesScores:
     """Boxes taken by falling score, each of which lowers the scores of those that it overlaps."""
 
-from opsin._C import Tensor, _Int, _Ints
-
 __all__ = [
     "deform_conv1d",
     "deform_conv2d",
@@ -277,8 +275,6 @@ def deform_conv_transpose3d(
     mask: Tensor | None = None,
 ) -> Tensor:
     """The transpose of deform_conv3d in its input: spreads input [N, K, ...] over the pixels around the moved taps."""
-
-from opsin._C import Tensor, _Float, _Int, _Ints
 
 __all__ = ["neighborhood_attention", "rotary_embedding", "window_partition", "window_reverse"]
 

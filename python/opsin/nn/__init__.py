@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from opsin._left_out import explain as _explain
 from opsin.nn import functional, init, parameter
 from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from opsin.nn._attention import MultiheadAttention
 from opsin.nn._conditional_norm import (
     ConditionalBatchNorm1d,
     ConditionalBatchNorm2d,
@@ -14,7 +15,6 @@ from opsin.nn._conditional_norm import (
     ConditionalInstanceNorm2d,
     ConditionalInstanceNorm3d,
 )
-from opsin.nn._attention import MultiheadAttention
 from opsin.nn._container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from opsin.nn._conv_blocks import (
@@ -51,6 +51,7 @@ from opsin.nn._conv_recurrent import (
     ConvRNNCell3d,
 )
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from opsin.nn._graph import GraphConv
 from opsin.nn._group_norm import (
     GroupNorm,
     InstanceNorm1d,
@@ -59,7 +60,6 @@ from opsin.nn._group_norm import (
     LocalResponseNorm,
     RMSNorm,
 )
-from opsin.nn._graph import GraphConv
 from opsin.nn._linear import Flatten, Identity, Linear, Unflatten
 from opsin.nn._local import (
     LocallyConnected1d,
@@ -108,7 +108,6 @@ from opsin.nn._pool_regions import (
 )
 from opsin.nn._scaled_ws import ScaledWSConv1d, ScaledWSConv2d, ScaledWSConv3d
 from opsin.nn._sparse import Embedding
-from opsin.nn._unfold import Fold, Unfold
 from opsin.nn._transformer import (
     Transformer,
     TransformerDecoder,
@@ -116,6 +115,7 @@ from opsin.nn._transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from opsin.nn._unfold import Fold, Unfold
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -181,20 +181,19 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
-    "GroupNorm",
-    "GraphConv",
     "Fold",
-    "Identity",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
     "FractionalMaxPool1d",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
+    "GraphConv",
+    "GroupNorm",
     "HierarchicalPool1d",
     "HierarchicalPool2d",
     "HierarchicalPool3d",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -239,11 +238,11 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
-    "SpatiallySeparableConv2d",
-    "SpatiallySeparableConv3d",
     "SpatialPyramidPool1d",
     "SpatialPyramidPool2d",
     "SpatialPyramidPool3d",
+    "SpatiallySeparableConv2d",
+    "SpatiallySeparableConv3d",
     "Tanh",
     "Transformer",
     "TransformerDecoder",

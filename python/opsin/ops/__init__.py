@@ -1,5 +1,79 @@
-"""Layers and functions of detection, as in `torchvision.ops`."""
+"""Vision ops: boxes, regions, attention, deformable convolution; names and arguments of `torchvision.ops`."""
 
+from opsin._C._ops import *  # noqa: F403
+from opsin.ops._anchors import AnchorGenerator, anchors_inside
+from opsin.ops._attention import (
+    ConvBlockAttention1d,
+    ConvBlockAttention2d,
+    ConvBlockAttention3d,
+    NeighborhoodAttention1d,
+    NeighborhoodAttention2d,
+    NeighborhoodAttention3d,
+    NonLocalBlock1d,
+    NonLocalBlock2d,
+    NonLocalBlock3d,
+    ShiftedWindowAttention,
+    SqueezeExcitation,
+)
+from opsin.ops._box_coder import BoxCoder
+from opsin.ops._deform_conv import (
+    DeformConv1d,
+    DeformConv2d,
+    DeformConv3d,
+    DeformConvTranspose1d,
+    DeformConvTranspose2d,
+    DeformConvTranspose3d,
+)
+from opsin.ops._fcos import centerness, fcos_points, fcos_scores, fcos_targets
 from opsin.ops._frozen_batch_norm import FrozenBatchNorm2d
+from opsin.ops._matching import BalancedPositiveNegativeSampler, Matcher
+from opsin.ops._position import (
+    LearnedEncoding,
+    PatchEmbed1d,
+    PatchEmbed2d,
+    PatchEmbed3d,
+    RotaryEncoding,
+    SinusoidalEncoding,
+)
+from opsin.ops._roi import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 
-__all__ = ["FrozenBatchNorm2d"]
+__all__ = [
+    "AnchorGenerator",
+    "BalancedPositiveNegativeSampler",
+    "BoxCoder",
+    "ConvBlockAttention1d",
+    "ConvBlockAttention2d",
+    "ConvBlockAttention3d",
+    "DeformConv1d",
+    "DeformConv2d",
+    "DeformConv3d",
+    "DeformConvTranspose1d",
+    "DeformConvTranspose2d",
+    "DeformConvTranspose3d",
+    "FrozenBatchNorm2d",
+    "LearnedEncoding",
+    "Matcher",
+    "MultiScaleRoIAlign",
+    "NeighborhoodAttention1d",
+    "NeighborhoodAttention2d",
+    "NeighborhoodAttention3d",
+    "NonLocalBlock1d",
+    "NonLocalBlock2d",
+    "NonLocalBlock3d",
+    "PSRoIAlign",
+    "PSRoIPool",
+    "PatchEmbed1d",
+    "PatchEmbed2d",
+    "PatchEmbed3d",
+    "RoIAlign",
+    "RoIPool",
+    "RotaryEncoding",
+    "ShiftedWindowAttention",
+    "SinusoidalEncoding",
+    "SqueezeExcitation",
+    "anchors_inside",
+    "centerness",
+    "fcos_points",
+    "fcos_scores",
+    "fcos_targets",
+]

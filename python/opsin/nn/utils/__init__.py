@@ -1,12 +1,7 @@
 """Helpers for parameters and their gradients, and for convolutions."""
 
 from opsin.nn.utils import fusion, parametrizations, parametrize
-from opsin.nn.utils._weight_hooks import (
-    remove_spectral_norm,
-    remove_weight_norm,
-    spectral_norm,
-    weight_norm,
-)
+from opsin.nn.utils._weight_hooks import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from opsin.nn.utils.clip_grad import (
     adaptive_clip_grad_,
     clip_grad_norm_,
@@ -15,25 +10,6 @@ from opsin.nn.utils.clip_grad import (
     get_total_norm,
 )
 from opsin.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
-from opsin.nn.utils.fusion import (
-    fuse_batch_norms,
-    fuse_conv_bn_eval,
-    fuse_conv_bn_weights,
-    fuse_linear_bn_eval,
-    fuse_linear_bn_weights,
-)
-
-__all__ = [
-    "adaptive_clip_grad_",
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clip_grads_with_norm_",
-    "fuse_batch_norms",
-    "fuse_conv_bn_eval",
-    "fuse_conv_bn_weights",
-    "fuse_linear_bn_eval",
-    "fuse_linear_bn_weights",
-    "fusion",
 from opsin.nn.utils.convolution import (
     ConvCost,
     ReceptiveField,
@@ -47,10 +23,18 @@ from opsin.nn.utils.convolution import (
     receptive_field,
     separate_conv,
 )
+from opsin.nn.utils.fusion import (
+    fuse_batch_norms,
+    fuse_conv_bn_eval,
+    fuse_conv_bn_weights,
+    fuse_linear_bn_eval,
+    fuse_linear_bn_weights,
+)
 
 __all__ = [
     "ConvCost",
     "ReceptiveField",
+    "adaptive_clip_grad_",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
@@ -59,17 +43,23 @@ __all__ = [
     "conv_output_size",
     "conv_transpose_output_size",
     "fully_convolutional",
+    "fuse_batch_norms",
+    "fuse_conv_bn_eval",
+    "fuse_conv_bn_weights",
+    "fuse_linear_bn_eval",
+    "fuse_linear_bn_weights",
+    "fusion",
     "get_total_norm",
     "linear_to_conv",
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
-    "remove_spectral_norm",
-    "remove_weight_norm",
-    "spectral_norm",
     "rank1_factors",
     "receptive_field",
+    "remove_spectral_norm",
+    "remove_weight_norm",
     "separate_conv",
+    "spectral_norm",
     "vector_to_parameters",
     "weight_norm",
 ]
