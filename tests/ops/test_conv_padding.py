@@ -13,9 +13,17 @@ from tests.opcases import torch
 from tests.opcheck import Call, Err, Op, c, make_tests, t
 
 F = "nn.functional."
-# The sums themselves are tested with plain padding in every dtype.
+# The sums themselves are tested with plain padding in every dtype and layout.
 DTYPES = ("float64", "float32", "bfloat16")
-SUM: dict[str, Any] = {"tol": 4, "atol": 320, "half_tol": 2, "grad_tol": 8, "grad_atol": 96, "dtypes": DTYPES}
+SUM: dict[str, Any] = {
+    "tol": 4,
+    "atol": 320,
+    "half_tol": 2,
+    "grad_tol": 8,
+    "grad_atol": 96,
+    "dtypes": DTYPES,
+    "layouts": False,
+}
 NAMES = ("same_upper", "same_lower", "causal")
 
 
