@@ -194,7 +194,7 @@ TestOps = make_tests(
     [
         Op(
             f"{F}deform_conv{n}d", cases(n), peer=conv, errors=errors(n), bench=BENCH[n],
-            features=("CV20", "TA14"), demands=("A1", "A5"), **SUM,
+            features=("CV20", "TA14"), demands=("A1", "A4", "A5"), **SUM,
         )
         for n in (1, 2, 3)
     ]
@@ -241,6 +241,13 @@ def test_border_as_torchvision_has_it() -> None:
     offset[0, 0, 0] = opsin.tensor([0.0, 0.0, 0.5, float("nan")])
     y = opsin.ops.deform_conv2d(x, offset, opsin.ones(1, 1, 1, 1))
     assert np.allclose(y.numpy().ravel(), [0.75, 0.0, 0.125, 0.0])
+
+
+def test_nothing_but_padding_gives_the_bias() -> None:
+    y = opsin.ops.deform_conv2d(
+        opsin.zeros(1, 2, 0, 3), opsin.zeros(1, 2, 2, 5), opsin.ones(3, 2, 1, 1), opsin.arange(3.0), padding=1
+    )
+    assert y.shape == (1, 3, 2, 5) and y.sum((0, 2, 3)).tolist() == [0.0, 10.0, 20.0]
 
 
 @pytest.mark.feature("TA14", "CV20")

@@ -197,6 +197,13 @@ Tensor zeros_channels_last(IntSpan sizes, DType dtype, Device device) {
   return y;
 }
 
+Tensor add_bias(const Tensor& y, const Tensor& bias) {
+  if (!bias.defined()) return y;
+  Dims sizes(y.sizes().size(), 1);
+  sizes[1] = bias.sizes()[0];
+  return add(y, reshape(bias, sizes));
+}
+
 Tensor deform_map(const DeformParams& p, const Tensor& x, const Tensor& offset, const Tensor& weight,
                   const Tensor& bias, const Tensor& mask) {
   const Steps steps(p, x, offset, mask);
@@ -209,10 +216,7 @@ Tensor deform_map(const DeformParams& p, const Tensor& x, const Tensor& offset, 
     steps.run(deform_columns, part);
     steps.multiply(part, packed, adds_bias ? read(b) : nullptr, steps.rows_of(y, part));
   });
-  if (!bias.defined() || adds_bias) return y;
-  Dims sizes(p.y_sizes.size(), 1);
-  sizes[1] = p.y_sizes[1];
-  return add(y, reshape(b, sizes));
+  return adds_bias ? y : add_bias(y, b);
 }
 
 DeformOperands deform_gradients(const DeformParams& p, const DeformOperands& operands, DeformNeeds needs) {
