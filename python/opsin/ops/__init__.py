@@ -1,5 +1,6 @@
 """Vision ops, with the names of `torchvision.ops`."""
 
+import opsin._C._ops as _ops
 from opsin._C._ops import *  # noqa: F403
 from opsin.ops._deform_conv import (
     DeformConv1d,
@@ -18,3 +19,4 @@ __all__ = [
     "DeformConvTranspose2d",
     "DeformConvTranspose3d",
 ]
+__all__ += _ops.__all__
