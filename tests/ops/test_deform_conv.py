@@ -194,7 +194,7 @@ TestOps = make_tests(
     [
         Op(
             f"{F}deform_conv{n}d", cases(n), peer=conv, errors=errors(n), bench=BENCH[n],
-            features=("CV20", "TA14"), demands=("A1", "A5"), **SUM,
+            features=("CV20", "TA14"), demands=("A1", "A4", "A5"), **SUM,
         )
         for n in (1, 2, 3)
     ]
@@ -241,6 +241,36 @@ def test_border_as_torchvision_has_it() -> None:
     offset[0, 0, 0] = opsin.tensor([0.0, 0.0, 0.5, float("nan")])
     y = opsin.ops.deform_conv2d(x, offset, opsin.ones(1, 1, 1, 1))
     assert np.allclose(y.numpy().ravel(), [0.75, 0.0, 0.125, 0.0])
+
+
+@pytest.mark.device
+@pytest.mark.demand("B2")
+def test_images_have_the_same_bits_in_any_batch_and_their_gradients_add_up() -> None:
+    """The columns of both images are too large for one block of rows."""
+    rng = np.random.default_rng(0)
+    x, offset, mask, w = (
+        place(opsin.tensor(rng.standard_normal(s))).requires_grad_()
+        for s in ((2, 32, 24, 24), (2, 18, 24, 24), (2, 9, 24, 24), (2, 32, 3, 3))
+    )
+    inputs = (x, offset, mask, w)
+    seed = place(opsin.tensor(rng.standard_normal((2, 2, 24, 24))))
+
+    def run(images: slice) -> tuple[Any, tuple[Any, ...]]:
+        y = opsin.ops.deform_conv2d(x[images], offset[images], w, padding=1, mask=mask[images])
+        return y, opsin.autograd.grad(y, inputs, seed[images])
+
+    y, gradients = run(slice(0, 2))
+    parts = [run(slice(i, i + 1)) for i in range(2)]
+    assert bool((y == opsin.cat([part[0] for part in parts])).all())
+    for whole, first, second in zip(gradients, parts[0][1], parts[1][1], strict=True):
+        assert np.allclose(fetch(whole).numpy(), fetch(first + second).numpy(), rtol=1e-11, atol=1e-11)
+
+
+def test_nothing_but_padding_gives_the_bias() -> None:
+    y = opsin.ops.deform_conv2d(
+        opsin.zeros(1, 2, 0, 3), opsin.zeros(1, 2, 2, 5), opsin.ones(3, 2, 1, 1), opsin.arange(3.0), padding=1
+    )
+    assert y.shape == (1, 3, 2, 5) and y.sum((0, 2, 3)).tolist() == [0.0, 10.0, 20.0]
 
 
 @pytest.mark.feature("TA14", "CV20")

@@ -1,5 +1,6 @@
 """Vision ops: boxes, regions, attention, deformable convolution; names and arguments of `torchvision.ops`."""
 
+import opsin._C._ops as _ops
 from opsin._C._ops import *  # noqa: F403
 from opsin.ops._anchors import AnchorGenerator, anchors_inside
 from opsin.ops._attention import (
@@ -77,3 +78,4 @@ __all__ = [
     "fcos_scores",
     "fcos_targets",
 ]
+__all__ += _ops.__all__

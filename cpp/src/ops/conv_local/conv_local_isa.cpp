@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/lanes.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -59,13 +60,6 @@ OPSIN_INLINE void pack(const ConvGeometry& g, const Sizes& s, const int64_t* pix
   }
 }
 
-template <class T>
-OPSIN_INLINE T total(Vector<T> v) {
-  T sum = v[0];
-  for (int i = 1; i < lanes_of<T>; ++i) sum += v[i];
-  return sum;
-}
-
 /// Products of kFilters filters with what kImages images have under them.
 template <class S, int kFilters, int kImages>
 OPSIN_INLINE void dot(const S* filter, const Compute<S>* seen, int64_t n,
@@ -96,7 +90,7 @@ OPSIN_INLINE void dot(const S* filter, const Compute<S>* seen, int64_t n,
 #pragma GCC unroll 4
   for (int k = 0; k < kFilters; ++k) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kImages; ++i) sums[k][i] = total<T>(sum[k][i]);
+    for (int i = 0; i < kImages; ++i) sums[k][i] = sum_of_lanes<T>(sum[k][i]);
   }
 }
 

@@ -2,12 +2,10 @@
 // the map is linear in x: see deform_map.h.
 #include "deform_map.h"
 
-#include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
 #include <opsin/ops/deform_conv.h>
 #include <opsin/ops/reduce.h>
-#include <opsin/ops/view.h>
 
 #include "core/call.h"
 #include "core/registry.h"
@@ -57,7 +55,7 @@ struct DeformConv {
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& offset, const Tensor& weight,
                         const Tensor& bias, const Tensor& mask) {
     if (!p.is_empty()) return deform_map(p, x, offset, weight, bias, mask);
-    return zeros(p.y_sizes, x.dtype(), x.device());
+    return add_bias(zeros(p.y_sizes, x.dtype(), x.device()), bias);
   }
   static void save(Saver& saver, const Params&, const Tensor& x, const Tensor& offset, const Tensor& weight,
                    const Tensor&, const Tensor& mask, const Tensor&) {
@@ -254,11 +252,7 @@ Tensor deform_conv_transpose(const char* op, size_t axes, const Tensor& input, c
   }
   check_bias(op, bias, g.channels);
   add_offset(op, p, offset, mask);
-  const Tensor y = call<DeformConvTranspose>(p, input, offset, weight, mask);
-  if (!bias.defined()) return y;
-  Dims sizes(axes + 2, 1);
-  sizes[1] = g.channels;
-  return add(y, reshape(bias, sizes));
+  return add_bias(call<DeformConvTranspose>(p, input, offset, weight, mask), bias);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace opsin {
 namespace {
 
 constexpr int64_t kRowsOfTask = 16;
-constexpr int64_t kLeastChannels = 16;  ///< A cache line of float32.
+/// Of a task that spreads: fewer would look up every point more often.
+constexpr int64_t kLeastChannels = 32;
 
 int index_of(DType dtype) {
   return dtype == kFloat32 ? 0 : dtype == kFloat64 ? 1 : dtype == kFloat16 ? 2 : 3;
@@ -34,7 +35,7 @@ void spread(const DeformPart& p) {
   const int64_t of_image = g.out[0] * g.out[1] * g.out[2];
   const int64_t first_image = p.first / of_image, last_image = (p.first + p.rows - 1) / of_image;
   const int64_t images = last_image - first_image + 1;
-  const int64_t wanted = std::max<int64_t>(4 * cpu::num_threads() / images, 1);
+  const int64_t wanted = std::max<int64_t>(2 * cpu::num_threads() / images, 1);
   const int64_t each =
       std::max((g.channels / wanted + kLeastChannels - 1) / kLeastChannels * kLeastChannels, kLeastChannels);
   const int64_t parts = (g.channels + each - 1) / each;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/lanes.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -195,13 +196,6 @@ void spread(const DeformPart& p, int64_t begin, int64_t end, int64_t from, int64
                 });
 }
 
-template <class T>
-OPSIN_INLINE T total(Vector<T> v) {
-  T sum = v[0];
-  for (int i = 1; i < lanes_of<T>; ++i) sum += v[i];
-  return sum;
-}
-
 /// sums[j] += the products of column and x at corner j.
 template <class S, int kCount>
 OPSIN_INLINE void multiply(const S* const* from, int count, const S* column, int64_t n,
@@ -274,7 +268,7 @@ void products(const DeformPart& p, int64_t begin, int64_t end) {
                                     }
                                   });
                   T values[most_corners];
-                  for (int j = 0; j < point.count; ++j) values[j] = total<T>(sums[j]);
+                  for (int j = 0; j < point.count; ++j) values[j] = sum_of_lanes<T>(sums[j]);
                   write_gradients<S>(p, point, number, values);
                 });
 }

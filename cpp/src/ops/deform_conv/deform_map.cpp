@@ -8,6 +8,7 @@
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/creation.h>
+#include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
 #include "core/backend.h"
@@ -24,26 +25,29 @@ constexpr int64_t kLeastRows = 64;
 
 const void* read(const Tensor& t) { return t.defined() ? t.impl()->physical_data() : nullptr; }
 void* written(const Tensor& t) { return t.defined() ? t.impl()->mutable_physical_data() : nullptr; }
-const char* at(const void* data, int64_t elements, DType dtype) {
-  return static_cast<const char*>(data) + elements * static_cast<int64_t>(item_size(dtype));
-}
 
 Tensor empty_like_channels_last(const Tensor& t) {
   return empty_channels_last(t.sizes(), t.dtype(), t.device());
 }
 
-/// The operands of one map as kernels want them.
+/// The operands of one map as kernels want them, and its products. Where each channel has a filter of its
+/// own, a matrix product has nothing to gain: the columns lie as with one group and are multiplied one by
+/// one.
 struct Steps {
   const DeformParams& p;
-  DType dtype;
+  DType dtype, exact;
   Device device;
-  int64_t block_rows;
+  bool depthwise;
+  int64_t block_rows, width;  ///< The columns of a group have that width.
   Tensor offset, mask, columns;
 
   Steps(const DeformParams& params, const Tensor& any, const Tensor& offset_, const Tensor& mask_)
       : p(params),
         dtype(any.dtype()),
+        exact(deform_sum_type(dtype)),
         device(any.device()),
+        depthwise(p.geometry.groups > 1 && p.channels() == 1 && p.filters() == 1),
+        width(p.taps() * p.channels()),
         offset(to_channels_last(offset_)),
         mask(mask_.defined() ? to_channels_last(mask_) : Tensor()) {
     const int64_t of_row = p.taps() * p.geometry.channels * static_cast<int64_t>(item_size(dtype));
@@ -54,12 +58,14 @@ struct Steps {
 
   /// weight [K, C / groups, kernel...] as [groups, K / groups, taps, C / groups], the order of columns.
   Tensor packed(const Tensor& weight) const {
-    const Tensor grouped =
-        reshape(weight.detach(), Dims{p.geometry.groups, p.filters(), p.channels(), p.taps()});
+    const Tensor own = weight.detach();
+    if (depthwise)
+      return to(contiguous(permute(reshape(own, Dims{p.geometry.channels, p.taps()}), Dims{1, 0})), exact);
+    const Tensor grouped = reshape(own, Dims{p.geometry.groups, p.filters(), p.channels(), p.taps()});
     return contiguous(permute(grouped, Dims{0, 1, 3, 2}));
   }
   Tensor unpacked(const Tensor& weight) const {
-    return to(reshape(permute(weight, Dims{0, 1, 3, 2}), p.weight_sizes), dtype);
+    return to(reshape(permute(weight, depthwise ? Dims{1, 0} : Dims{0, 1, 3, 2}), p.weight_sizes), dtype);
   }
 
   template <class F>
@@ -67,6 +73,7 @@ struct Steps {
     for (int64_t first = 0; first < p.rows(); first += block_rows) {
       DeformPart part{};
       part.geometry = p.geometry;
+      if (depthwise) part.geometry.groups = 1;
       part.dtype = dtype;
       part.first = first;
       part.rows = std::min(block_rows, p.rows() - first);
@@ -81,13 +88,100 @@ struct Steps {
     slot.get(device, dtype)(part);
   }
 
-  /// A product for each group; what has no batch stride yet advances by a group.
-  void multiply(MatmulParams& q) const {
+  /// The rows of y that are those of the part.
+  char* rows_of(const Tensor& y, const DeformPart& part) const {
+    return const_cast<char*>(y.impl()->physical_data()) +
+           part.first * p.y_sizes[1] * static_cast<int64_t>(item_size(dtype));
+  }
+  /// The same as [rows, 1, C], and the columns as [rows, taps, C].
+  Tensor row_tensor(char* rows, const DeformPart& part) const {
+    return from_blob(rows, Dims{part.rows, 1, p.y_sizes[1]}, Dims{p.y_sizes[1], p.y_sizes[1], 1}, dtype,
+                     device);
+  }
+  Tensor column_tensor(const DeformPart& part) const {
+    const int64_t count = part.rows * p.taps() * p.geometry.channels;
+    return view(slice(columns, 0, 0, count), Dims{part.rows, p.taps(), p.geometry.channels});
+  }
+
+  /// rows = columns x weight + bias or null.
+  void multiply(const DeformPart& part, const Tensor& packed_weight, const void* bias, char* rows) const {
+    if (depthwise) {
+      copy_(row_tensor(rows, part), sum(mul(to(column_tensor(part), exact), packed_weight), Dims{1}, true));
+      return;
+    }
+    MatmulParams q;
+    q.m = part.rows;
+    q.n = p.filters();
+    q.k = width;
+    q.a = part.columns;
+    q.a_row = q.k;
+    q.a_col = 1;
+    q.a_batch = q.m * q.k;
+    q.b = read(packed_weight);
+    q.b_row = 1;
+    q.b_col = q.k;
+    q.b_batch = q.n * q.k;
+    q.c = rows;
+    q.c_row = p.y_sizes[1];
+    q.c_batch = q.n;
+    q.bias = bias;
+    run_groups(q);
+  }
+
+  /// columns = rows x the transpose of weight
+  void find_columns(const DeformPart& part, const Tensor& packed_weight, char* rows) const {
+    if (depthwise) {
+      copy_(column_tensor(part), mul(to(row_tensor(rows, part), exact), packed_weight));
+      return;
+    }
+    MatmulParams q;
+    q.m = part.rows;
+    q.n = width;
+    q.k = p.filters();
+    q.a = rows;
+    q.a_row = p.y_sizes[1];
+    q.a_col = 1;
+    q.a_batch = q.k;
+    q.b = read(packed_weight);
+    q.b_row = q.n;
+    q.b_col = 1;
+    q.b_batch = q.k * q.n;
+    q.c = part.columns;
+    q.c_row = q.n;
+    q.c_batch = q.m * q.n;
+    run_groups(q);
+  }
+
+  /// The transpose of rows x columns, in the order of packed(), in the type of sums.
+  Tensor find_weight(const DeformPart& part, char* rows) const {
+    if (depthwise) {
+      return sum(mul(to(column_tensor(part), exact), to(row_tensor(rows, part), exact)), Dims{0});
+    }
+    const Tensor y = empty({p.geometry.groups, p.filters(), p.taps(), p.channels()}, dtype, device);
+    MatmulParams q;
+    q.m = p.filters();
+    q.n = width;
+    q.k = part.rows;
+    q.a = rows;
+    q.a_row = 1;
+    q.a_col = p.y_sizes[1];
+    q.a_batch = q.m;
+    q.b = part.columns;
+    q.b_row = q.n;
+    q.b_col = 1;
+    q.b_batch = q.k * q.n;
+    q.c = written(y);
+    q.c_row = q.n;
+    q.c_batch = q.m * q.n;
+    run_groups(q);
+    return to(y, exact);
+  }
+
+ private:
+  void run_groups(MatmulParams& q) const {
     q.batch = p.geometry.groups;
     matmul_forward.get(device, dtype)(q);
   }
-  /// The columns of a part as operand b or c.
-  int64_t width() const { return p.taps() * p.channels(); }
 };
 
 }  // namespace
@@ -103,6 +197,13 @@ Tensor zeros_channels_last(IntSpan sizes, DType dtype, Device device) {
   return y;
 }
 
+Tensor add_bias(const Tensor& y, const Tensor& bias) {
+  if (!bias.defined()) return y;
+  Dims sizes(y.sizes().size(), 1);
+  sizes[1] = bias.sizes()[0];
+  return add(y, reshape(bias, sizes));
+}
+
 Tensor deform_map(const DeformParams& p, const Tensor& x, const Tensor& offset, const Tensor& weight,
                   const Tensor& bias, const Tensor& mask) {
   const Steps steps(p, x, offset, mask);
@@ -113,66 +214,27 @@ Tensor deform_map(const DeformParams& p, const Tensor& x, const Tensor& offset, 
   steps.for_blocks([&](DeformPart& part) {
     part.x = read(from);
     steps.run(deform_columns, part);
-    MatmulParams q;
-    q.m = part.rows;
-    q.n = p.filters();
-    q.k = steps.width();
-    q.a = part.columns;
-    q.a_row = q.k;
-    q.a_col = 1;
-    q.a_batch = q.m * q.k;
-    q.b = read(packed);
-    q.b_row = 1;
-    q.b_col = q.k;
-    q.b_batch = q.n * q.k;
-    q.c = const_cast<char*>(at(written(y), part.first * p.y_sizes[1], x.dtype()));
-    q.c_row = p.y_sizes[1];
-    q.c_batch = q.n;
-    q.bias = adds_bias ? read(b) : nullptr;
-    steps.multiply(q);
+    steps.multiply(part, packed, adds_bias ? read(b) : nullptr, steps.rows_of(y, part));
   });
-  if (!bias.defined() || adds_bias) return y;
-  Dims sizes(p.y_sizes.size(), 1);
-  sizes[1] = p.y_sizes[1];
-  return add(y, reshape(b, sizes));
+  return adds_bias ? y : add_bias(y, b);
 }
 
 DeformOperands deform_gradients(const DeformParams& p, const DeformOperands& operands, DeformNeeds needs) {
   DeformOperands result;
   const Tensor& x = operands.x;
-  const DType dtype = operands.y.dtype(), sums = deform_sum_type(dtype);
-  const Device device = operands.y.device();
   if (needs.y) result.y = deform_map(p, x, operands.offset, operands.weight, {}, operands.mask);
   if (!needs.x && !needs.offset && !needs.mask && !needs.weight) return result;
   const Steps steps(p, operands.y, operands.offset, operands.mask);
   const Tensor from = x.defined() ? to_channels_last(x) : x, y = to_channels_last(operands.y);
   const Tensor packed = needs.x || needs.offset || needs.mask ? steps.packed(operands.weight) : Tensor();
-  const Tensor grad_x = needs.x ? zeros_channels_last(p.x_sizes, sums, device) : Tensor();
+  const Tensor grad_x = needs.x ? zeros_channels_last(p.x_sizes, steps.exact, steps.device) : Tensor();
   if (needs.offset) result.offset = empty_like_channels_last(operands.offset);
   if (needs.mask) result.mask = empty_like_channels_last(operands.mask);
-  const Dims packed_sizes{p.geometry.groups, p.filters(), p.taps(), p.channels()};
   Tensor grad_weight;
   steps.for_blocks([&](DeformPart& part) {
     part.x = read(from);
-    const char* const y_rows = at(read(y), part.first * p.y_sizes[1], dtype);
-    if (packed.defined()) {
-      MatmulParams q;
-      q.m = part.rows;
-      q.n = steps.width();
-      q.k = p.filters();
-      q.a = y_rows;
-      q.a_row = p.y_sizes[1];
-      q.a_col = 1;
-      q.a_batch = q.k;
-      q.b = read(packed);
-      q.b_row = q.n;
-      q.b_col = 1;
-      q.b_batch = q.k * q.n;
-      q.c = part.columns;
-      q.c_row = q.n;
-      q.c_batch = q.m * q.n;
-      steps.multiply(q);
-    }
+    char* const rows = steps.rows_of(y, part);
+    if (packed.defined()) steps.find_columns(part, packed, rows);
     if (needs.x) {
       part.sums = written(grad_x);
       steps.run(deform_spread, part);
@@ -184,27 +246,11 @@ DeformOperands deform_gradients(const DeformParams& p, const DeformOperands& ope
     }
     if (needs.weight) {
       steps.run(deform_columns, part);
-      const Tensor of_block = empty(packed_sizes, dtype, device);
-      MatmulParams q;
-      q.m = p.filters();
-      q.n = steps.width();
-      q.k = part.rows;
-      q.a = y_rows;
-      q.a_row = 1;
-      q.a_col = p.y_sizes[1];
-      q.a_batch = q.m;
-      q.b = part.columns;
-      q.b_row = q.n;
-      q.b_col = 1;
-      q.b_batch = q.k * q.n;
-      q.c = written(of_block);
-      q.c_row = q.n;
-      q.c_batch = q.m * q.n;
-      steps.multiply(q);
-      grad_weight = grad_weight.defined() ? add_(grad_weight, to(of_block, sums)) : to(of_block, sums);
+      const Tensor of_block = steps.find_weight(part, rows);
+      grad_weight = grad_weight.defined() ? add_(grad_weight, of_block) : of_block;
     }
   });
-  if (needs.x) result.x = to(grad_x, dtype);
+  if (needs.x) result.x = to(grad_x, steps.dtype);
   if (needs.weight) result.weight = steps.unpacked(grad_weight);
   return result;
 }

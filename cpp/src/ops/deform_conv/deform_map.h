@@ -32,6 +32,8 @@ struct DeformNeeds {
 
 /// What numbers of `dtype` are added in.
 inline DType deform_sum_type(DType dtype) { return dtype == kFloat64 ? kFloat64 : kFloat32; }
+/// y [N, K, ...] plus bias [K] if it is defined.
+Tensor add_bias(const Tensor& y, const Tensor& bias);
 Tensor zeros_channels_last(IntSpan sizes, DType dtype, Device device);
 
 /// y = the columns of x times weight, plus bias [K] if it is defined. Not recorded.
