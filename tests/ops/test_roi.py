@@ -169,6 +169,7 @@ def align_cases() -> list[Call]:
         c(t(2, 3, 1, 1), const([[0, 0.1, 0.2, 0.6, 0.7]]), 1, aligned=True).but(id="one_pixel"),
         c(x, const(np.zeros((0, 5))), 2).but(id="no_boxes", numerical=False),
         c(t(2, 0, 4, 4), fixed(2), 2).but(id="no_channels", numerical=False),
+        c(t(0, 3, 4, 4), const(np.zeros((0, 5))), 2).but(id="no_images", numerical=False),
     ]
 
 

@@ -292,27 +292,30 @@ void spread_means(const RoiParams& p, const std::vector<Roi<T>>& found, const vo
   });
 }
 
-template <class T, class S>
-void spread_maxima(const RoiParams& p, const std::vector<Roi<T>>& found, const S* grad_y,
+template <class T>
+void spread_maxima(const RoiParams& p, const std::vector<Roi<T>>& found, const void* grad_y,
                    const int32_t* taken, T* grad_x) {
   const RoiGeometry& g = p.geometry;
   const auto lists = by_image(g, found);
   const int64_t part = 64, parts = (g.channels + part - 1) / part;
   cpu::parallel_for(g.images * parts, 1, [&](int64_t begin, int64_t end) {
     Grid<T> grid(g);
+    Rows<T> rows;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task % parts * part, last = std::min(first + part, g.channels);
+      const int64_t first = task % parts * part;
       for (const int64_t k : lists[index_of(task / parts)]) {
         const Roi<T>& region = found[index_of(k)];
         for_bins(g, [&](const int(&bin)[3], int64_t number) {
           grid.set(region, bin);
-          const int64_t row = (k * g.bins() + number) * g.channels, plane = plane_of(g, region, number);
-          for (int64_t c = first; c < last; ++c) {
-            if (taken[row + c] < 0) continue;
-            const T gradient = static_cast<T>(grad_y[row + c]);
-            grid.corners(taken[row + c], [&](int64_t pixel, T weight, const T*) {
-              grad_x[plane + pixel * g.channels + c] += weight * gradient;
-            });
+          const int64_t row = (k * g.bins() + number) * g.channels + first;
+          const int64_t plane = plane_of(g, region, number) + first;
+          for (int32_t i = 0; i < grid.size(); ++i) {
+            rows.clear();
+            grid.corners(
+                i, [&](int64_t pixel, T weight, const T*) { rows.add(plane + pixel * g.channels, weight); });
+            TapParams params = rows.params(g, static_cast<const char*>(grad_y) + row * item_of(p));
+            params.channels = std::min(part, g.channels - first);
+            table().spread_taken[index_of(p.dtype)](params, i, taken + row, grad_x);
           }
         });
       }
@@ -326,13 +329,9 @@ void backward_input(const RoiParams& p, const void* boxes, const void* grad_y, c
   const RoiGeometry& g = p.geometry;
   const auto found = regions<T>(p, boxes);
   auto* out = static_cast<T*>(grad_x);
-  std::fill_n(out, g.planes() * g.positions() * g.channels, T(0));
-  if (!g.maximum) return spread_means<T>(p, found, grad_y, out);
-  dispatch_floating(p.dtype, p.op, [&]<class S>() {
-    if constexpr (std::is_same_v<compute_t<S>, T>) {
-      spread_maxima<T, S>(p, found, static_cast<const S*>(grad_y), taken, out);
-    }
-  });
+  cpu::parallel_for(g.planes() * g.positions() * g.channels, 1 << 18,
+                    [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, T(0)); });
+  g.maximum ? spread_maxima(p, found, grad_y, taken, out) : spread_means(p, found, grad_y, out);
 }
 
 /// How the sum of the products of gradients and values follows the starts and extents of a region.

@@ -46,14 +46,15 @@ void gather(const TapParams& p, void* y) {
   });
 }
 
-template <class S>
-void spread(const TapParams& p, void* y) {
+template <class S, class Keep>
+OPSIN_FN void spread_where(const TapParams& p, void* y, Keep keep) {
   using T = Compute<S>;
   const auto* weights = static_cast<const T*>(p.weights);
   for_blocks(p.channels, [&]<class B>(int64_t c, B) __attribute__((always_inline)) {
     const S* x = static_cast<const S*>(p.x) + c;
     alignas(64) T g[B::length];
-    for (int j = 0; j < B::length; ++j) g[j] = static_cast<T>(x[j]);
+#pragma GCC ivdep
+    for (int j = 0; j < B::length; ++j) g[j] = keep(c + j) ? static_cast<T>(x[j]) : T(0);
     for (int64_t t = 0; t < p.taps; ++t) {
       T* out = static_cast<T*>(y) + p.at[t] + c;
       const T w = weights[t];
@@ -61,6 +62,14 @@ void spread(const TapParams& p, void* y) {
       for (int j = 0; j < B::length; ++j) out[j] += w * g[j];
     }
   });
+}
+template <class S>
+void spread(const TapParams& p, void* y) {
+  spread_where<S>(p, y, [](int64_t) { return true; });
+}
+template <class S>
+void spread_taken(const TapParams& p, int32_t number, const int32_t* taken, void* y) {
+  spread_where<S>(p, y, [&](int64_t c) __attribute__((always_inline)) { return taken[c] == number; });
 }
 
 template <class S>
@@ -117,6 +126,7 @@ constexpr TapTable make_table() {
     const int d = static_cast<int>(dtype);
     table.gather[d] = gather<S>;
     table.spread[d] = spread<S>;
+    table.spread_taken[d] = spread_taken<S>;
     table.products[d] = products<S>;
     table.largest[d] = largest<S>;
     table.narrow[d] = narrow<S>;

@@ -11,7 +11,7 @@
 namespace opsin::cpu {
 
 struct TapParams {
-  const void* x;      ///< Or the gradient of a row, for `spread`.
+  const void* x;      ///< Or the gradient of a row, for `spread` and `spread_taken`.
   const int64_t* at;  ///< [taps]
   const void* weights;
   int64_t taps, channels;
@@ -22,6 +22,8 @@ struct TapTable {
   void (*gather[kNumDTypes])(const TapParams&, void* y);
   /// y[at[t] + c] += weights[t] * x[c], y of the compute type
   void (*spread[kNumDTypes])(const TapParams&, void* y);
+  /// The same for the channels where taken[c] is `number`.
+  void (*spread_taken[kNumDTypes])(const TapParams&, int32_t number, const int32_t* taken, void* y);
   /// products[t] = sum over c of g[c] * x[at[t] + c]; no weights
   void (*products[kNumDTypes])(const TapParams&, const void* g, void* products);
   /// Where the sum of `gather` is above best[c] or NaN: it takes its place, and `number` that of taken[c].
