@@ -66,13 +66,73 @@ def match_detections(iou: ArrayLike, scores: ArrayLike, iou_threshold: float = 0
     return matches
 
 
-class _Found(NamedTuple):
-    """One class in one image: flags [A, T, D] of detections by falling score, and objects by area."""
+class _Group(NamedTuple):
+    """What one class has in one image; detections by falling score."""
 
-    scores: Floats
-    matched: NDArray[np.bool_]
-    ignored: NDArray[np.bool_]
-    positives: NDArray[np.int64]
+    scores: Floats  # [D]
+    far: NDArray[np.bool_]  # [A, D]: of another size than the area wants
+    reachable: NDArray[np.intp]  # [K]: the detections that lie near any object
+    iou: Floats  # [K, G]
+    crowd: NDArray[np.bool_]  # [G]
+    ignore: NDArray[np.bool_]  # [A, G]
+
+
+class _Found(NamedTuple):
+    """The detections of a group after matching, and how many objects count."""
+
+    scores: Floats  # [D]
+    matched: NDArray[np.bool_]  # [A, T, D]
+    ignored: NDArray[np.bool_]  # [A, T, D]
+    positives: NDArray[np.int64]  # [A]
+
+
+def _match_chunk(groups: Sequence[_Group], limits: Floats) -> list[_Found]:
+    """COCO's greedy matching in many groups side by side: first the best detection of each, and so on."""
+    counts = [group.iou.shape for group in groups]
+    steps, objects = (max(n) for n in zip(*counts, strict=True))
+    iou = np.full((len(groups), steps, objects), -1.0)
+    crowd = np.zeros((len(groups), objects), bool)
+    ignore = np.ones((len(groups), len(AREAS), objects), bool)
+    for p, group in enumerate(groups):
+        near, width = group.iou.shape
+        iou[p, :near, :width], crowd[p, :width], ignore[p, :, :width] = group.iou, group.crowd, group.ignore
+    shape = (len(groups), len(AREAS), len(limits))
+    matched, ignored = np.zeros((2, *shape, steps), bool)
+    taken = np.zeros((*shape, objects), bool)
+    # What counts goes before what is ignored.
+    bonus = np.where(ignore, 0.0, 2.0)[:, :, None]
+    for k in range(steps if objects else 0):
+        row = iou[:, k, None, None]
+        free = (row >= limits[:, None]) & (~taken | crowd[:, None, None])
+        # Of equally near objects the last is taken.
+        worth = np.where(free, row + bonus, -1.0)[..., ::-1]
+        best = objects - 1 - worth.argmax(axis=-1)
+        at = np.nonzero(worth.max(axis=-1) >= 0)
+        matched[(*at, k)] = True
+        ignored[(*at, k)] = ignore[at[0], at[1], best[at]]
+        taken[(*at, best[at])] = True
+    result: list[_Found] = []
+    for p, group in enumerate(groups):
+        flags = np.zeros((2, *shape[1:], len(group.scores)), bool)
+        near = len(group.reachable)
+        flags[0][..., group.reachable] = matched[p, ..., :near]
+        flags[1][..., group.reachable] = ignored[p, ..., :near]
+        flags[1] |= ~flags[0] & group.far[:, None]
+        result.append(_Found(group.scores, flags[0], flags[1], (~group.ignore).sum(axis=1)))
+    return result
+
+
+def _match(groups: Sequence[_Group], thresholds: Floats) -> list[_Found]:
+    """The groups in their order, matched in chunks of similar size and bounded memory."""
+    limits = np.minimum(thresholds, 1 - 1e-10)
+    order = sorted(range(len(groups)), key=lambda i: groups[i].iou.shape)
+    found: dict[int, _Found] = {}
+    while order:
+        largest = groups[order[-1]].iou.shape
+        size = max(1, 2_000_000 // (len(AREAS) * len(limits) * max(1, largest[1])))
+        chunk, order = order[-size:], order[:-size]
+        found.update(zip(chunk, _match_chunk([groups[i] for i in chunk], limits), strict=True))
+    return [found[i] for i in range(len(groups))]
 
 
 def _sizes(boxes: Floats) -> Floats:
@@ -135,7 +195,7 @@ class MeanAveragePrecision:
 
     def reset(self) -> None:
         """Forgets all images."""
-        self._found: dict[int, list[_Found]] = {}
+        self._groups: dict[int, list[_Group]] = {}
 
     def _item(self, item: Mapping[str, Any], needs_scores: bool) -> dict[str, NDArray[Any]]:
         op = "MeanAveragePrecision"
@@ -175,41 +235,26 @@ class MeanAveragePrecision:
                 f"{len(target)}"
             )
         for pred, truth in zip(preds, target, strict=True):
-            detected, objects = self._item(pred, True), self._item(truth, False)
-            for label in np.union1d(detected["labels"], objects["labels"]):
-                one = {k: v[detected["labels"] == label] for k, v in detected.items()}
-                two = {k: v[objects["labels"] == label] for k, v in objects.items()}
-                self._found.setdefault(int(label), []).append(self._match(one, two))
+            self._add(self._item(pred, True), self._item(truth, False))
 
-    def _match(self, detected: dict[str, NDArray[Any]], objects: dict[str, NDArray[Any]]) -> _Found:
-        order = np.argsort(-detected["scores"], kind="stable")[: self.max_detections[-1]]
-        detected = {k: v[order] for k, v in detected.items()}
-        crowd = objects["crowd"]
+    def _add(self, detected: dict[str, NDArray[Any]], objects: dict[str, NDArray[Any]]) -> None:
+        """Splits an image into its classes."""
         low, high = np.array(list(AREAS.values())).T[:, :, None]
-        outside = (objects["area"] < low) | (objects["area"] > high)
-        ignore = (outside | crowd)[:, None]  # [A, 1, G]
-        limits = np.minimum(self.iou_thresholds, 1 - 1e-10)
+        far, ignore = ((x["area"] < low) | (x["area"] > high) for x in (detected, objects))
+        crowd, scores = objects["crowd"], detected["scores"]
+        ignore |= crowd
         iou = _overlaps(detected["shapes"], objects["shapes"], crowd, self.iou_type == "segm")
-        shape = (len(AREAS), len(limits))
-        matched = np.zeros((*shape, len(order)), bool)
-        ignored = np.zeros_like(matched)
-        taken = np.zeros((*shape, len(crowd)), bool)
-        reachable = np.flatnonzero(iou.max(axis=1, initial=0) >= limits.min())
-        areas, steps = np.indices(shape)
-        for d in reachable:
-            near = np.flatnonzero(iou[d] >= limits.min())
-            free = (iou[d, near] >= limits[:, None]) & (~taken[:, :, near] | crowd[near])
-            # What counts goes before what is ignored; of equally near objects the last is taken.
-            worth = np.where(free, iou[d, near] + np.where(ignore[:, :, near], 0.0, 2.0), -1.0)
-            best = worth.shape[2] - 1 - worth[:, :, ::-1].argmax(axis=2)
-            hit = worth.max(axis=2) >= 0
-            best = near[best]
-            matched[:, :, d] = hit
-            ignored[:, :, d] = hit & ignore[:, 0][areas, best]
-            taken[areas[hit], steps[hit], best[hit]] = True
-        far = (detected["area"] < low) | (detected["area"] > high)
-        ignored |= ~matched & far[:, None]
-        return _Found(detected["scores"], matched, ignored, (~ignore[:, 0]).sum(axis=1))
+        least = min(float(self.iou_thresholds.min()), 1 - 1e-10)
+        order = np.argsort(-scores, kind="stable")
+        kinds = detected["labels"][order]
+        for label in {*kinds.tolist(), *objects["labels"].tolist()}:
+            mine = order[kinds == label][: self.max_detections[-1]]
+            theirs = np.flatnonzero(objects["labels"] == label)
+            own = iou[mine[:, None], theirs]
+            near = np.flatnonzero((own >= least).any(axis=1))
+            self._groups.setdefault(label, []).append(
+                _Group(scores[mine], far[:, mine], near, own[near], crowd[theirs], ignore[:, theirs])
+            )
 
     def _accumulate(self, found: list[_Found], most: int) -> tuple[Floats, Floats]:
         """Precision [A, T, 101] and recall [A, T] of a class; NaN for areas without objects."""
@@ -238,9 +283,11 @@ class MeanAveragePrecision:
         most. `classes` are the labels seen, `map_per_class` their average precisions. -1 where there is no
         object or no such threshold.
         """
-        classes = sorted(self._found)
+        classes = sorted(self._groups)
         most = self.max_detections[-1]
-        parts = [self._accumulate(self._found[c], most) for c in classes]
+        every = iter(_match([g for c in classes for g in self._groups[c]], self.iou_thresholds))
+        found = [[next(every) for _ in self._groups[c]] for c in classes]
+        parts = [self._accumulate(f, most) for f in found]
         empty = (len(AREAS), len(self.iou_thresholds))
         precision = np.array([p for p, _ in parts]).reshape(len(classes), *empty, len(RECALLS))
         recall = np.array([r for _, r in parts]).reshape(len(classes), *empty)
@@ -256,8 +303,7 @@ class MeanAveragePrecision:
         names = list(AREAS)
         result |= {f"map_{name}": mean(precision[:, names.index(name)]) for name in names[1:]}
         for few in self.max_detections[:-1]:
-            found = [self._accumulate(self._found[c], few)[1][0] for c in classes]
-            result[f"mar_{few}"] = mean(np.array(found))
+            result[f"mar_{few}"] = mean(np.array([self._accumulate(f, few)[1][0] for f in found]))
         result[f"mar_{most}"] = mean(recall[:, 0])
         result |= {f"mar_{name}": mean(recall[:, names.index(name)]) for name in names[1:]}
         result["classes"] = classes
