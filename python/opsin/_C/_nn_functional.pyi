@@ -324,6 +324,75 @@ def conv3d(
 ) -> Tensor:
     """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
+def conv_local1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, L] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    groups: _Int = 1,
+) -> Tensor:
+    """Unshared convolution of input [N, C, D, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
+
+def conv_local_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local1d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
+
+def conv_local_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local2d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
+
+def conv_local_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Int | _Ints = 1,
+    padding: _Int | _Ints = 0,
+    output_padding: _Int | _Ints = 0,
+    groups: _Int = 1,
+    dilation: _Int | _Ints = 1,
+) -> Tensor:
+    """The transpose of conv_local3d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
+
 @overload
 def conv_transpose1d(
     input: Tensor,
@@ -401,75 +470,6 @@ def conv_transpose3d(
     dilation: _Int | _Ints = 1,
 ) -> Tensor:
     """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
-
-def conv_local1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    groups: _Int = 1,
-) -> Tensor:
-    """Unshared convolution of input [N, C, L] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
-
-def conv_local2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    groups: _Int = 1,
-) -> Tensor:
-    """Unshared convolution of input [N, C, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
-
-def conv_local3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    groups: _Int = 1,
-) -> Tensor:
-    """Unshared convolution of input [N, C, D, H, W] with weight [out..., K, C / groups, kernel...], filters of their own for each position, and bias [K, out...] or [K]."""
-
-def conv_local_transpose1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    output_padding: _Int | _Ints = 0,
-    groups: _Int = 1,
-    dilation: _Int | _Ints = 1,
-) -> Tensor:
-    """The transpose of conv_local1d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
-
-def conv_local_transpose2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    output_padding: _Int | _Ints = 0,
-    groups: _Int = 1,
-    dilation: _Int | _Ints = 1,
-) -> Tensor:
-    """The transpose of conv_local2d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
-
-def conv_local_transpose3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Int | _Ints = 1,
-    padding: _Int | _Ints = 0,
-    output_padding: _Int | _Ints = 0,
-    groups: _Int = 1,
-    dilation: _Int | _Ints = 1,
-) -> Tensor:
-    """The transpose of conv_local3d in its input: weight [in..., K, C / groups, kernel...] for input [N, K, in...], bias [C, out...] or [C]."""
 
 def corner_pool(input: Tensor, direction: str) -> Tensor:
     """The largest value from each pixel down ('top'), up ('bottom'), to the right ('left') or to the left ('right')."""

@@ -6,90 +6,11 @@ from opsin._C import (
     Tensor,
     _bool,
     _Float,
+    _IndicesScores,
     _Int,
     _Ints,
+    _RowsColumns,
 )
-
-__all__ = ["ms_deform_attn", "ps_roi_align", "ps_roi_pool", "roi_align", "roi_pool"]
-
-def ms_deform_attn(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> Tensor:
-    """Multi-scale deformable attention: value [N, S, M, D] sampled at [N, Lq, M, L, P, 2] (x, y from 0 to 1) and summed with weights [N, Lq, M, L, P] to [N, Lq, M * D]."""
-
-@overload
-def ps_roi_align(
-    input: Tensor,
-    boxes: Tensor,
-    output_size: _Int | _Ints,
-    spatial_scale: _Float = 1.0,
-    sampling_ratio: _Int = -1,
-) -> Tensor:
-    """The mean of points sampled between pixels in each bin of boxes, each bin from channels of its own."""
-
-@overload
-def ps_roi_align(
-    input: Tensor,
-    boxes: Sequence[Tensor],
-    output_size: _Int | _Ints,
-    spatial_scale: _Float = 1.0,
-    sampling_ratio: _Int = -1,
-) -> Tensor:
-    """The mean of points sampled between pixels in each bin of boxes, each bin from channels of its own."""
-
-@overload
-def ps_roi_pool(
-    input: Tensor, boxes: Tensor, output_size: _Int | _Ints, spatial_scale: _Float = 1.0
-) -> Tensor:
-    """The mean of each bin of boxes that are rounded to pixels, each bin from channels of its own."""
-
-@overload
-def ps_roi_pool(
-    input: Tensor, boxes: Sequence[Tensor], output_size: _Int | _Ints, spatial_scale: _Float = 1.0
-) -> Tensor:
-    """The mean of each bin of boxes that are rounded to pixels, each bin from channels of its own."""
-
-@overload
-def roi_align(
-    input: Tensor,
-    boxes: Tensor,
-    output_size: _Int | _Ints,
-    spatial_scale: _Float = 1.0,
-    sampling_ratio: _Int = -1,
-    aligned: _bool = False,
-    *,
-    mode: str = "avg",
-) -> Tensor:
-    """The mean (or with mode='max' the largest) of points sampled between pixels in each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2); or a list of [L, 2 axes], one for each image. Gradients also for the boxes."""
-
-@overload
-def roi_align(
-    input: Tensor,
-    boxes: Sequence[Tensor],
-    output_size: _Int | _Ints,
-    spatial_scale: _Float = 1.0,
-    sampling_ratio: _Int = -1,
-    aligned: _bool = False,
-    *,
-    mode: str = "avg",
-) -> Tensor:
-    """The mean (or with mode='max' the largest) of points sampled between pixels in each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2); or a list of [L, 2 axes], one for each image. Gradients also for the boxes."""
-
-@overload
-def roi_pool(input: Tensor, boxes: Tensor, output_size: _Int | _Ints, spatial_scale: _Float = 1.0) -> Tensor:
-    """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
-
-@overload
-def roi_pool(
-    input: Tensor, boxes: Sequence[Tensor], output_size: _Int | _Ints, spatial_scale: _Float = 1.0
-) -> Tensor:
-    """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
-
-from opsin._C import _IndicesScores, _RowsColumns
 
 __all__ = [
     "batched_nms",
@@ -100,6 +21,12 @@ __all__ = [
     "clip_boxes_to_image",
     "complete_box_iou",
     "complete_box_iou_loss",
+    "deform_conv1d",
+    "deform_conv2d",
+    "deform_conv3d",
+    "deform_conv_transpose1d",
+    "deform_conv_transpose2d",
+    "deform_conv_transpose3d",
     "distance_box_iou",
     "distance_box_iou_loss",
     "generalized_box_iou",
@@ -107,11 +34,20 @@ __all__ = [
     "linear_sum_assignment",
     "mask_iou",
     "masks_to_boxes",
+    "ms_deform_attn",
+    "neighborhood_attention",
     "nms",
     "nms_rotated",
+    "ps_roi_align",
+    "ps_roi_pool",
     "remove_small_boxes",
+    "roi_align",
+    "roi_pool",
+    "rotary_embedding",
     "sigmoid_focal_loss",
     "soft_nms",
+    "window_partition",
+    "window_reverse",
 ]
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: _Float) -> Tensor:
@@ -139,64 +75,6 @@ def complete_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
 ) -> Tensor:
     """1 - complete IoU of boxes [..., 4] and their targets, pair by pair."""
-
-def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: _Float = 1e-07) -> Tensor:
-    """IoU - d^2 / (c^2 + eps) with the distance d of the centres and the diagonal c of both, [N, M]."""
-
-def distance_box_iou_loss(
-    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
-) -> Tensor:
-    """1 - distance IoU of boxes [..., 4] and their targets, pair by pair."""
-
-def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU - (C - union) / C with the box C around both, [N, M]."""
-
-def generalized_box_iou_loss(
-    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
-) -> Tensor:
-    """1 - generalized IoU of boxes [..., 4] and their targets, pair by pair."""
-
-def linear_sum_assignment(cost_matrix: Tensor, maximize: _bool = False) -> _RowsColumns:
-    """The one-to-one pairs of rows and columns of [N, M] with the least total cost, int64 [min(N, M)] each."""
-
-def mask_iou(masks1: Tensor, masks2: Tensor) -> Tensor:
-    """IoU of each of N masks with each of M, [N, M]."""
-
-def masks_to_boxes(masks: Tensor) -> Tensor:
-    """The boxes [N, 4] around the nonzero elements of masks [N, H, W]."""
-
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: _Float) -> Tensor:
-    """Positions of the boxes [N, 4] (or [N, 2], [N, 6]) that no box with a higher score overlaps by more than iou_threshold, by falling score."""
-
-def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: _Float, idxs: Tensor | None = None) -> Tensor:
-    """nms() of rotated boxes [N, 5], (cx, cy, w, h, degrees counter-clockwise); within classes, if given."""
-
-def remove_small_boxes(boxes: Tensor, min_size: _Float) -> Tensor:
-    """Positions of the boxes [N, 4] with all sides at least min_size."""
-
-def sigmoid_focal_loss(
-    inputs: Tensor, targets: Tensor, alpha: _Float = 0.25, gamma: _Float = 2, reduction: str = "none"
-) -> Tensor:
-    """-alpha_t (1 - p_t)^gamma log p_t with p = sigmoid(inputs), element by element."""
-
-def soft_nms(
-    boxes: Tensor,
-    scores: Tensor,
-    iou_threshold: _Float = 0.3,
-    sigma: _Float = 0.5,
-    min_score: _Float = 0.001,
-    method: str = "linear",
-) -> _IndicesScores:
-    """Boxes taken by falling score, each of which lowers the scores of those that it overlaps."""
-
-__all__ = [
-    "deform_conv1d",
-    "deform_conv2d",
-    "deform_conv3d",
-    "deform_conv_transpose1d",
-    "deform_conv_transpose2d",
-    "deform_conv_transpose3d",
-]
 
 def deform_conv1d(
     input: Tensor,
@@ -276,15 +154,139 @@ def deform_conv_transpose3d(
 ) -> Tensor:
     """The transpose of deform_conv3d in its input: spreads input [N, K, ...] over the pixels around the moved taps."""
 
-__all__ = ["neighborhood_attention", "rotary_embedding", "window_partition", "window_reverse"]
+def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: _Float = 1e-07) -> Tensor:
+    """IoU - d^2 / (c^2 + eps) with the distance d of the centres and the diagonal c of both, [N, M]."""
+
+def distance_box_iou_loss(
+    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
+) -> Tensor:
+    """1 - distance IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU - (C - union) / C with the box C around both, [N, M]."""
+
+def generalized_box_iou_loss(
+    boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
+) -> Tensor:
+    """1 - generalized IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def linear_sum_assignment(cost_matrix: Tensor, maximize: _bool = False) -> _RowsColumns:
+    """The one-to-one pairs of rows and columns of [N, M] with the least total cost, int64 [min(N, M)] each."""
+
+def mask_iou(masks1: Tensor, masks2: Tensor) -> Tensor:
+    """IoU of each of N masks with each of M, [N, M]."""
+
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """The boxes [N, 4] around the nonzero elements of masks [N, H, W]."""
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Multi-scale deformable attention: value [N, S, M, D] sampled at [N, Lq, M, L, P, 2] (x, y from 0 to 1) and summed with weights [N, Lq, M, L, P] to [N, Lq, M * D]."""
 
 def neighborhood_attention(
     query: Tensor, key: Tensor, value: Tensor, kernel_size: _Int | _Ints, *, scale: _Float | None = None
 ) -> Tensor:
     """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis."""
 
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: _Float) -> Tensor:
+    """Positions of the boxes [N, 4] (or [N, 2], [N, 6]) that no box with a higher score overlaps by more than iou_threshold, by falling score."""
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: _Float, idxs: Tensor | None = None) -> Tensor:
+    """nms() of rotated boxes [N, 5], (cx, cy, w, h, degrees counter-clockwise); within classes, if given."""
+
+@overload
+def ps_roi_align(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: _Int | _Ints,
+    spatial_scale: _Float = 1.0,
+    sampling_ratio: _Int = -1,
+) -> Tensor:
+    """The mean of points sampled between pixels in each bin of boxes, each bin from channels of its own."""
+
+@overload
+def ps_roi_align(
+    input: Tensor,
+    boxes: Sequence[Tensor],
+    output_size: _Int | _Ints,
+    spatial_scale: _Float = 1.0,
+    sampling_ratio: _Int = -1,
+) -> Tensor:
+    """The mean of points sampled between pixels in each bin of boxes, each bin from channels of its own."""
+
+@overload
+def ps_roi_pool(
+    input: Tensor, boxes: Tensor, output_size: _Int | _Ints, spatial_scale: _Float = 1.0
+) -> Tensor:
+    """The mean of each bin of boxes that are rounded to pixels, each bin from channels of its own."""
+
+@overload
+def ps_roi_pool(
+    input: Tensor, boxes: Sequence[Tensor], output_size: _Int | _Ints, spatial_scale: _Float = 1.0
+) -> Tensor:
+    """The mean of each bin of boxes that are rounded to pixels, each bin from channels of its own."""
+
+def remove_small_boxes(boxes: Tensor, min_size: _Float) -> Tensor:
+    """Positions of the boxes [N, 4] with all sides at least min_size."""
+
+@overload
+def roi_align(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: _Int | _Ints,
+    spatial_scale: _Float = 1.0,
+    sampling_ratio: _Int = -1,
+    aligned: _bool = False,
+    *,
+    mode: str = "avg",
+) -> Tensor:
+    """The mean (or with mode='max' the largest) of points sampled between pixels in each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2); or a list of [L, 2 axes], one for each image. Gradients also for the boxes."""
+
+@overload
+def roi_align(
+    input: Tensor,
+    boxes: Sequence[Tensor],
+    output_size: _Int | _Ints,
+    spatial_scale: _Float = 1.0,
+    sampling_ratio: _Int = -1,
+    aligned: _bool = False,
+    *,
+    mode: str = "avg",
+) -> Tensor:
+    """The mean (or with mode='max' the largest) of points sampled between pixels in each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2); or a list of [L, 2 axes], one for each image. Gradients also for the boxes."""
+
+@overload
+def roi_pool(input: Tensor, boxes: Tensor, output_size: _Int | _Ints, spatial_scale: _Float = 1.0) -> Tensor:
+    """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
+
+@overload
+def roi_pool(
+    input: Tensor, boxes: Sequence[Tensor], output_size: _Int | _Ints, spatial_scale: _Float = 1.0
+) -> Tensor:
+    """The largest value of each bin of boxes [K, 1 + 2 axes] (image, x1, y1, x2, y2) that are rounded to pixels; or a list of [L, 2 axes], one for each image."""
+
 def rotary_embedding(input: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns the pairs (x[i], x[i + D / 2]) of input [..., L, D] by angles with these cosines and sines."""
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: _Float = 0.25, gamma: _Float = 2, reduction: str = "none"
+) -> Tensor:
+    """-alpha_t (1 - p_t)^gamma log p_t with p = sigmoid(inputs), element by element."""
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: _Float = 0.3,
+    sigma: _Float = 0.5,
+    min_score: _Float = 0.001,
+    method: str = "linear",
+) -> _IndicesScores:
+    """Boxes taken by falling score, each of which lowers the scores of those that it overlaps."""
 
 def window_partition(input: Tensor, window_size: _Int | _Ints) -> Tensor:
     """Windows [N * windows, window_size..., C] of input [N, spatial..., C], in row-major order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
@@ -153,7 +154,7 @@ def _in_sequence(model: Module) -> Iterator[tuple[str, str]]:
         if not isinstance(container, Sequential):
             continue
         children = list(container._modules.items())
-        for (name, layer), (after, bn) in zip(children, children[1:], strict=False):
+        for (name, layer), (after, bn) in itertools.pairwise(children):
             if _is_layer(layer) and _is_norm(bn):
                 start = f"{prefix}." if prefix else ""
                 yield start + name, start + after
