@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import opsin
+from tests.opcases import map_nested
 from tests.opcheck import FLOAT, Call, Err, Op, c, make_tests, t
 
 torch = pytest.importorskip("torch")
@@ -26,6 +28,25 @@ def per_axis(value: Any, n: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
 
 
+def under_autocast(function: Any) -> Any:
+    """`function` with the rule that PyTorch has for its convolutions: all in the dtype of the region."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        dtype = torch.get_autocast_dtype("cpu")
+        tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
+        if any(v.dtype == torch.float64 for v in tensors):
+            raise RuntimeError("float64 is not cast")
+        cast = functools.partial(map_nested, lambda v: v.to(dtype) if isinstance(v, torch.Tensor) else v)
+        with torch.autocast("cpu", enabled=False):
+            return function(*map(cast, args), **{k: cast(v) for k, v in kwargs.items()})
+
+    return call
+
+
+@under_autocast
 def conv(
     x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
@@ -54,6 +75,7 @@ def conv(
     return y if batched else y[0]
 
 
+@under_autocast
 def conv_transpose(
     y: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import opsin
 from opsin.ops import DeformConv2d
 from tests.device import fetch, place
+from tests.opcases import map_nested
 from tests.opcheck import FLOAT, Call, Err, Op, c, make_tests, t
 
 torch = pytest.importorskip("torch")
@@ -62,6 +64,24 @@ def columns(x: Any, offset: Any, mask: Any, kernel: Any, stride: Any, padding: A
     return total.reshape(len(x), x.shape[1], taps, math.prod(out))
 
 
+def under_autocast(function: Any) -> Any:
+    """`function` with torchvision's rule: all in float32, the result in the dtype of the first argument."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
+        if any(v.dtype == torch.float64 for v in tensors):
+            raise RuntimeError("float64 is not cast")
+        cast = functools.partial(map_nested, lambda v: v.float() if isinstance(v, torch.Tensor) else v)
+        with torch.autocast("cpu", enabled=False):
+            return function(*map(cast, args), **{k: cast(v) for k, v in kwargs.items()}).to(args[0].dtype)
+
+    return call
+
+
+@under_autocast
 def conv(
     x: Any, offset: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     mask: Any = None,
@@ -75,6 +95,7 @@ def conv(
     return y if bias is None else y + bias.reshape(-1, *(1,) * n)
 
 
+@under_autocast
 def conv_transpose(
     y: Any, offset: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1, mask: Any = None,
