@@ -2,15 +2,20 @@
 #include "overlap_kernels.h"
 #include "prepared_device.h"
 
-#include "cuda/block.h"
-#include "cuda/scratch.h"
-
 namespace opsin {
 
 namespace cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    prepare_kernel(Overlap kind, int rank, int width, const T* coordinates, int64_t n, T* columns) {
+  for (int64_t i = thread_rank(); i < n; i += thread_count()) {
+    boxes::prepare(kind, rank, coordinates + i * width, columns + i * kBoxColumns, 1);
+  }
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -34,6 +39,18 @@ void run(const OverlapParams& p) {
 }
 
 }  // namespace
+
+template <class T>
+Scratch<T> prepare_boxes(Overlap kind, int rank, const T* coordinates, int64_t n) {
+  Scratch<T> columns(n * kBoxColumns);
+  OPSIN_LAUNCH(prepare_kernel<T>, grid_for(n, kThreads), kThreads, 0, kind, rank, coordinates_of(kind, rank),
+               coordinates, n, columns.data());
+  return columns;
+}
+
+template Scratch<float> prepare_boxes(Overlap, int, const float*, int64_t);
+template Scratch<double> prepare_boxes(Overlap, int, const double*, int64_t);
+
 }  // namespace cuda
 
 void register_overlap_cuda();

@@ -8,22 +8,12 @@
 
 namespace opsin::cuda {
 
+/// [n, kBoxColumns] of boxes [n, coordinates_of(kind, rank)], both on the device; float and double.
 template <class T>
-__global__ void __launch_bounds__(256)
-    prepare_kernel(Overlap kind, int rank, int width, const T* coordinates, int64_t n, T* columns) {
-  for (int64_t i = thread_rank(); i < n; i += thread_count()) {
-    boxes::prepare(kind, rank, coordinates + i * width, columns + i * kBoxColumns, 1);
-  }
-}
+Scratch<T> prepare_boxes(Overlap kind, int rank, const T* coordinates, int64_t n);
 
-/// [n, kBoxColumns] of boxes [n, coordinates_of(kind, rank)].
-template <class T>
-Scratch<T> prepare_boxes(Overlap kind, int rank, const T* coordinates, int64_t n) {
-  Scratch<T> columns(n * kBoxColumns);
-  OPSIN_LAUNCH(prepare_kernel<T>, grid_for(n, 256), 256, 0, kind, rank, coordinates_of(kind, rank),
-               coordinates, n, columns.data());
-  return columns;
-}
+extern template Scratch<float> prepare_boxes(Overlap, int, const float*, int64_t);
+extern template Scratch<double> prepare_boxes(Overlap, int, const double*, int64_t);
 
 template <class T>
 __device__ __forceinline__ void load_box(T (&to)[kBoxColumns], const T* columns, int64_t i) {

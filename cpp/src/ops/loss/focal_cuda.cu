@@ -13,18 +13,26 @@ Focal<T> focal_of(const void* params) {
   return {static_cast<T>(args.alpha), static_cast<T>(args.gamma)};
 }
 
+// Functors are unrolled, and these are long.
+template <class T>
+__host__ __device__ OPSIN_NOINLINE T value_of(Focal<T> focal, T x, T t) {
+  return focal.value(x, t, focal.gamma == T(2));
+}
+template <class T>
+__host__ __device__ OPSIN_NOINLINE T slope_of(Focal<T> focal, T dy, T x, T t) {
+  return focal.slope(dy, x, t, focal.gamma == T(2));
+}
+
 template <class T>
 struct Value {
   Focal<T> focal;
-  __host__ __device__ T operator()(T x, T t) const { return focal.value(x, t, focal.gamma == T(2)); }
+  __host__ __device__ T operator()(T x, T t) const { return value_of(focal, x, t); }
 };
 
 template <class T>
 struct Slope {
   Focal<T> focal;
-  __host__ __device__ T operator()(T dy, T x, T t) const {
-    return focal.slope(dy, x, t, focal.gamma == T(2));
-  }
+  __host__ __device__ T operator()(T dy, T x, T t) const { return slope_of(focal, dy, x, t); }
 };
 
 template <class T>

@@ -4,9 +4,7 @@
 #include "nms_kernels.h"
 
 #include "../boxes/prepared_device.h"
-#include "cuda/block.h"
 #include "cuda/scan.h"
-#include "cuda/scratch.h"
 
 namespace opsin {
 
@@ -18,9 +16,8 @@ constexpr unsigned kThreads = 128;
 constexpr unsigned kChunk = kWarpThreads * 32, kWords = kWarpThreads;
 constexpr unsigned kSlices = 64;  ///< Of the boxes that stay.
 
-template <class T>
 struct Chunk {
-  const T* boxes;         ///< [n, kBoxColumns]
+  const void* boxes;      ///< [n, kBoxColumns]
   const int64_t* groups;  ///< Null for a single class.
   bool* keep;
   uint32_t* kept;     ///< Positions of the boxes that stay.
@@ -29,27 +26,34 @@ struct Chunk {
   uint32_t* matrix;   ///< [kChunk, kWords] bits.
   int64_t begin;
   unsigned size;
-  Overlap kind;
+  bool rotated;
   int rank;
-  T threshold;
+  double threshold;
 
+  template <class T>
+  __device__ void load(T (&box)[kBoxColumns], int64_t i) const {
+    load_box(box, static_cast<const T*>(boxes), i);
+  }
+  template <class T>
   __device__ bool suppresses(const T (&a)[kBoxColumns], int64_t i, const T (&b)[kBoxColumns],
                              int64_t j) const {
     if (groups && groups[i] != groups[j]) return false;
-    return boxes::overlap(kind, rank, a, b, T(0)) > threshold;
+    const T overlap = rotated ? boxes::overlap(Overlap::kRotated, 2, a, b, T(0))
+                              : boxes::overlap(Overlap::kIou, rank, a, b, T(0));
+    return overlap > static_cast<T>(threshold);
   }
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) try_kept(Chunk<T> c) {
+__global__ void __launch_bounds__(kThreads) try_kept(Chunk c) {
   const unsigned i = blockIdx.x * kThreads + threadIdx.x;
   const int64_t at = c.begin + (i < c.size ? i : 0);
   T box[kBoxColumns], other[kBoxColumns];
-  load_box(box, c.boxes, at);
+  c.load(box, at);
   bool hit = false;
   for (unsigned k = blockIdx.y; k < *c.count && !hit; k += kSlices) {
     const int64_t by = c.kept[k];
-    load_box(other, c.boxes, by);
+    c.load(other, by);
     hit = c.suppresses(other, by, box, at);
   }
   const unsigned bits = __ballot_sync(kAllLanes, hit && i < c.size);
@@ -58,16 +62,16 @@ __global__ void __launch_bounds__(kThreads) try_kept(Chunk<T> c) {
 
 /// One thread for each word of the matrix.
 template <class T>
-__global__ void __launch_bounds__(kThreads) try_chunk(Chunk<T> c) {
+__global__ void __launch_bounds__(kThreads) try_chunk(Chunk c) {
   const unsigned e = blockIdx.x * kThreads + threadIdx.x, i = e / kWords, first = e % kWords * 32;
   const unsigned last = c.size - first < 32 ? c.size : first + 32;
   if (i >= c.size) return;
   uint32_t bits = 0;
   if ((c.removed[i / 32] >> i % 32 & 1) == 0) {
     T box[kBoxColumns], other[kBoxColumns];
-    load_box(box, c.boxes, c.begin + i);
+    c.load(box, c.begin + i);
     for (unsigned j = first > i ? first : i + 1; j < last && first < c.size; ++j) {
-      load_box(other, c.boxes, c.begin + j);
+      c.load(other, c.begin + j);
       if (c.suppresses(box, c.begin + i, other, c.begin + j)) bits |= 1u << (j - first);
     }
   }
@@ -75,8 +79,7 @@ __global__ void __launch_bounds__(kThreads) try_chunk(Chunk<T> c) {
 }
 
 /// A single warp, whose lanes have the bits of 32 boxes each.
-template <class T>
-__global__ void __launch_bounds__(kWarpThreads) walk(Chunk<T> c) {
+__global__ void __launch_bounds__(kWarpThreads) walk(Chunk c) {
   const unsigned lane = threadIdx.x;
   uint32_t removed = c.removed[lane];
   c.removed[lane] = 0;
@@ -116,24 +119,15 @@ void run(const NmsParams& p) {
   uint32_t* const matrix = memory.data();
   uint32_t* const removed = matrix + kChunk * kWords;
   clear(removed, (kWords + 1) * sizeof(uint32_t));
-  Chunk<T> c{boxes.data(),
-             p.groups,
-             p.keep,
-             removed + kWords + 1,
-             removed + kWords,
-             removed,
-             matrix,
-             0,
-             0,
-             p.kind,
-             p.rank,
-             rounded_down<T>(p.threshold)};
+  const auto threshold = static_cast<double>(rounded_down<T>(p.threshold));
+  Chunk c{boxes.data(), p.groups, p.keep, removed + kWords + 1,        removed + kWords, removed,
+          matrix,       0,        0,      p.kind == Overlap::kRotated, p.rank,           threshold};
   for (; c.begin < p.n; c.begin += kChunk) {
     c.size = static_cast<unsigned>(std::min<int64_t>(kChunk, p.n - c.begin));
     const dim3 tries((c.size - 1) / kThreads + 1, kSlices);
     if (c.begin > 0) OPSIN_LAUNCH(try_kept<T>, tries, kThreads, 0, c);
     OPSIN_LAUNCH(try_chunk<T>, (c.size * kWords - 1) / kThreads + 1, kThreads, 0, c);
-    OPSIN_LAUNCH(walk<T>, 1, kWarpThreads, 0, c);
+    OPSIN_LAUNCH(walk, 1, kWarpThreads, 0, c);
   }
 }
 
