@@ -5,9 +5,15 @@ from opsin._C import Tensor, _Float, _Int, _Ints
 __all__ = ["neighborhood_attention", "rotary_embedding", "window_partition", "window_reverse"]
 
 def neighborhood_attention(
-    query: Tensor, key: Tensor, value: Tensor, kernel_size: _Int | _Ints, *, scale: _Float | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kernel_size: _Int | _Ints,
+    *,
+    dilation: _Int | _Ints = 1,
+    scale: _Float | None = None,
 ) -> Tensor:
-    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis."""
+    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, dilation apart."""
 
 def rotary_embedding(input: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns the pairs (x[i], x[i + D / 2]) of input [..., L, D] by angles with these cosines and sines."""
