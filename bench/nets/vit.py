@@ -1,4 +1,4 @@
-"""ViT-S/16 (Dosovitskiy et al. 2021; width 384, 12 blocks of 6 heads), attention by products and softmax."""
+"""ViT-S/16 (Dosovitskiy et al. 2021; width 384, 12 blocks of 6 heads)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.heads = heads
         self.inputs = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
@@ -19,8 +19,7 @@ class Attention(nn.Module):
         batch, tokens, width = x.shape
         parts = self.inputs(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        scores = (query * self.scale) @ key.transpose(-2, -1)
-        mixed = F.softmax(scores, dim=-1) @ value
+        mixed = F.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 

@@ -99,26 +99,30 @@ def reverse(windows, size):
     return x.reshape(x.shape[0], *sizes, x.shape[-1])
 
 
-def neighbourhood(query, key, value, kernel, scale=None):
+def neighbourhood(query, key, value, kernel, dilation=1, scale=None):
     """Position by position."""
     spatial = query.shape[1:-2]
     kernel = kernel * len(spatial) if len(kernel) == 1 else kernel
+    steps = [dilation] * len(spatial) if isinstance(dilation, int) else dilation
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     rows = []
     for at in itertools.product(*map(range, spatial)):
-        first = [min(max(i - k // 2, 0), n - k) for i, k, n in zip(at, kernel, spatial, strict=True)]
-        near = (slice(None), *(slice(f, f + k) for f, k in zip(first, kernel, strict=True)))
-        keys, values = key[near].flatten(1, -3), value[near].flatten(1, -3)
-        weights = torch.softmax(torch.einsum("nhd,nkhd->nhk", query[(slice(None), *at)], keys) * scale, -1)
-        rows.append(torch.einsum("nhk,nkhd->nhd", weights, values))
+        near: tuple[slice, ...] = (slice(None),)
+        for i, k, n, s in zip(at, kernel, spatial, steps, strict=True):
+            # Among the positions that are a multiple of the step away.
+            first = min(max(i // s - k // 2, 0), len(range(i % s, n, s)) - k) * s + i % s
+            near += (slice(first, first + k * s, s),)
+        keys, values = (x[near].flatten(1, -3).transpose(1, 2) for x in (key, value))
+        scores = query[(slice(None), *at)].unsqueeze(-2) @ keys.transpose(-2, -1)
+        rows.append((torch.softmax(scores * scale, -1) @ values).squeeze(-2))
     return torch.stack(rows, 1).unflatten(1, tuple(spatial))
 
 
 def rotate(x, cos, sin):
-    """As a product with matrices of 2 x 2."""
-    pairs = torch.stack(x.chunk(2, -1), -1).unsqueeze(-1)
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    return torch.cat((turn @ pairs).squeeze(-1).unbind(-1), -1)
+    """Pair by pair."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    first, second = x.unflatten(-1, (2, -1)).unbind(-2)
+    return torch.stack([first * cos - second * sin, second * cos + first * sin], -2).flatten(-2)
 
 
 def square(*shape: int):
@@ -169,6 +173,8 @@ OPS = [
             c(*square(1, 3, 4, 5, 1, 2), [3]).but(gradgrad=False),
             c(*square(2, 3, 1, 4), [1]),
             c(*square(0, 5, 5, 2, 3), [3]),
+            c(*square(1, 11, 1, 2), [3], dilation=3).but(gradgrad=False),
+            c(*square(1, 7, 6, 1, 2), [3], dilation=[2, 1]).but(gradgrad=False),
         ],
         peer=neighbourhood,
         tol=8,
@@ -178,6 +184,7 @@ OPS = [
         errors=[
             Err(c(*square(1, 5, 1, 2), [2]), RuntimeError, r"odd kernel_size.*got \[2\]", peer=False),
             Err(c(*square(1, 5, 1, 2), [7]), RuntimeError, r"at most the size.*\[1, 5, 1, 2\]", peer=False),
+            Err(c(*square(1, 5, 1, 2), [3], dilation=2), RuntimeError, r"\[3\] and \[2\]", peer=False),
             Err(
                 c(t(1, 5, 1, 2), t(1, 4, 1, 2), t(1, 4, 1, 2), [3]), RuntimeError, "of one shape", peer=False
             ),

@@ -189,9 +189,15 @@ def ms_deform_attn(
     """Multi-scale deformable attention: value [N, S, M, D] sampled at [N, Lq, M, L, P, 2] (x, y from 0 to 1) and summed with weights [N, Lq, M, L, P] to [N, Lq, M * D]."""
 
 def neighborhood_attention(
-    query: Tensor, key: Tensor, value: Tensor, kernel_size: _Int | _Ints, *, scale: _Float | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kernel_size: _Int | _Ints,
+    *,
+    dilation: _Int | _Ints = 1,
+    scale: _Float | None = None,
 ) -> Tensor:
-    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis."""
+    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, dilation apart."""
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: _Float) -> Tensor:
     """Positions of the boxes [N, 4] (or [N, 2], [N, 6]) that no box with a higher score overlaps by more than iou_threshold, by falling score."""

@@ -195,10 +195,10 @@ def _projected(input: Tensor, qkv: Linear, heads: int) -> Tensor:
 
 
 class _NeighborhoodAttention(Module):
-    """Attention of each position to the `kernel_size` nearest per axis, in place of a convolution.
+    """Attention of each position to the `kernel_size` nearest per axis, `dilation` apart.
 
-    Input [N, spatial..., dim], channels last; parameters `qkv` and `proj`, as in ViT. Source: Hassani et al.,
-    "Neighborhood attention transformer", 2023.
+    In place of a convolution. Input [N, spatial..., dim], channels last; parameters `qkv` and `proj`. Source:
+    Hassani et al., "Neighborhood attention transformer", 2023.
     """
 
     _rank: int
@@ -208,6 +208,7 @@ class _NeighborhoodAttention(Module):
         dim: int,
         num_heads: int,
         kernel_size: Any,
+        dilation: Any = 1,
         qkv_bias: bool = True,
         proj_bias: bool = True,
         device: Any = None,
@@ -219,16 +220,21 @@ class _NeighborhoodAttention(Module):
         self.num_heads = integer(layer, "num_heads", num_heads, 1)
         _check_heads(layer, self.dim, self.num_heads)
         self.kernel_size = integers(layer, "kernel_size", kernel_size, self._rank, 1)
+        self.dilation = integers(layer, "dilation", dilation, self._rank, 1)
         self.qkv = Linear(self.dim, 3 * self.dim, bias=qkv_bias, device=device, dtype=dtype)
         self.proj = Linear(self.dim, self.dim, bias=proj_bias, device=device, dtype=dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         _check_rank(self, input, self._rank + 2, "[N, spatial..., C]")
         query, key, value = _projected(input, self.qkv, self.num_heads).unbind(0)
-        return self.proj(neighborhood_attention(query, key, value, self.kernel_size).flatten(-2))
+        mixed = neighborhood_attention(query, key, value, self.kernel_size, dilation=self.dilation)
+        return self.proj(mixed.flatten(-2))
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, num_heads={self.num_heads}, kernel_size={self.kernel_size}"
+        return (
+            f"{self.dim}, num_heads={self.num_heads}, kernel_size={self.kernel_size}, "
+            f"dilation={self.dilation}"
+        )
 
 
 class NeighborhoodAttention1d(_NeighborhoodAttention):

@@ -26,7 +26,7 @@ OPSIN_API Tensor scaled_dot_product_attention(const Tensor& query, const Tensor&
                                               std::optional<double> scale = std::nullopt,
                                               bool enable_gqa = false);
 
-/// Attention within windows and neighbourhoods of grids of 1, 2 or 3 dimensions, channels last.
+// Windows and neighbourhoods of grids of 1, 2 or 3 dimensions, channels last, and rotary positions.
 
 /// Cuts `input` `[N, spatial..., C]` into windows of `window_size`, one per axis or one for all:
 /// `[N * windows, window_size..., C]`, the windows of an image in row-major order. ShapeError unless each
@@ -36,13 +36,15 @@ OPSIN_API Tensor window_partition(const Tensor& input, IntSpan window_size);
 OPSIN_API Tensor window_reverse(const Tensor& windows, IntSpan size);
 
 /// Each position attends to the `kernel_size` positions per axis nearest to it, itself in the middle, but at
-/// the borders: `query`, `key`, `value` `[N, spatial..., heads, D]`, 1 to 3 axes; gives the shape of `value`.
-/// `scale` is 1 / sqrt(D) by default. It runs over blocks of queries and the block of keys around each, so
-/// memory grows with the number of positions times kernel_size, not with its square. ShapeError unless
-/// kernel_size is odd and at most the size of its axis. Sources: Ramachandran et al., "Stand-alone
-/// self-attention in vision models", 2019; Hassani et al., "Neighborhood attention transformer", 2023.
+/// the borders; only every `dilation`-th position counts (1 if empty). `query`, `key`, `value` `[N,
+/// spatial..., heads, D]`, 1 to 3 axes; gives the shape of `value`. `scale` is 1 / sqrt(D) by default. It
+/// runs over blocks of queries and the block of keys around each, so memory grows with the number of
+/// positions times kernel_size, not with its square. ShapeError unless kernel_size is odd and, times
+/// dilation, at most the size of its axis. Sources: Ramachandran et al., "Stand-alone self-attention in
+/// vision models", 2019; Hassani et al., "Neighborhood attention transformer", 2023.
 OPSIN_API Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tensor& value,
-                                        IntSpan kernel_size, std::optional<double> scale = std::nullopt);
+                                        IntSpan kernel_size, IntSpan dilation = {},
+                                        std::optional<double> scale = std::nullopt);
 
 /// Turns the pairs (x[i], x[i + D / 2]) of `input` `[..., L, D]` by the angles whose cosines and sines are
 /// `cos` and `sin`, `[L, D / 2]` or what broadcasts to `[..., L, D / 2]`. ShapeError for an odd D. Source: Su

@@ -31,6 +31,20 @@ struct Head {
   int64_t batch, head, kv_head;
 };
 
+/// Takes the last of its sizes off the index of a block, which has 32 bits as have its sizes: divisions of 64
+/// bits take much code.
+struct Places {
+  unsigned rest;
+  __device__ int64_t next(int64_t size) {
+    const unsigned n = static_cast<unsigned>(size), place = rest % n;
+    rest /= n;
+    return place;
+  }
+};
+__device__ __forceinline__ unsigned quotient(int64_t a, int64_t b) {
+  return static_cast<unsigned>(a) / static_cast<unsigned>(b);
+}
+
 /// A matrix of a head: bytes and strides in elements.
 struct Matrix {
   const char* data;
@@ -134,7 +148,8 @@ OPSIN_NOINLINE __device__ T masked(const AttentionParams& p, const Head& h, int6
   if (query >= p.queries || key >= p.keys || (p.causal && key > query)) return lowest;
   T score = product * static_cast<T>(p.scale);
   if (p.mask_kind != AttentionMask::kNone) {
-    const int64_t at = h.batch / p.mask_inner * p.mask.batch + h.batch % p.mask_inner * p.mask_inner_stride +
+    const int64_t outer = quotient(h.batch, p.mask_inner);
+    const int64_t at = outer * p.mask.batch + (h.batch - outer * p.mask_inner) * p.mask_inner_stride +
                        h.head * p.mask.head + query * p.mask.row + key * p.mask.col;
     if (p.mask_kind == AttentionMask::kSeen) {
       if (!static_cast<const bool*>(p.mask.data)[at]) return lowest;
@@ -168,12 +183,10 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const AttentionParams p) {
   __shared__ Shared<T> shared;
   const int64_t parts = (p.value_depth + kWide - 1) / kWide, tiles = (p.queries + kTile - 1) / kTile;
-  int64_t block = blockIdx.x;
-  const int64_t column = block % (parts > 0 ? parts : 1) * kWide;
-  block /= parts > 0 ? parts : 1;
-  const int64_t first = block % tiles * kTile;
-  block /= tiles;
-  const Head h{block / p.heads, block % p.heads, block % p.heads / (p.heads / p.kv_heads)};
+  Places places{blockIdx.x};
+  const int64_t column = places.next(parts > 0 ? parts : 1) * kWide, first = places.next(tiles) * kTile,
+                head = places.next(p.heads);
+  const Head h{places.rest, head, quotient(head, quotient(p.heads, p.kv_heads))};
   const Matrix query(p.query, h.batch, h.head, p.queries, p.depth, p.dtype),
       key(p.key, h.batch, h.kv_head, p.keys, p.depth, p.dtype),
       value(p.value, h.batch, h.kv_head, p.keys, p.value_depth, p.dtype);
@@ -267,18 +280,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t rows = of_query ? p.queries : p.keys, columns = of_value ? p.value_depth : p.depth;
   const int64_t others = of_query ? p.keys : p.queries, heads = of_query ? p.heads : p.kv_heads;
   const int64_t parts = (columns + kWide - 1) / kWide, tiles = (rows + kTile - 1) / kTile;
-  const int64_t group = p.heads / p.kv_heads;
-  int64_t block = blockIdx.x;
-  const int64_t column = block % parts * kWide;
-  block /= parts;
-  const int64_t first = block % tiles * kTile;
-  block /= tiles;
-  const int64_t batch = block / heads, own_head = block % heads;
+  const int64_t group = quotient(p.heads, p.kv_heads);
+  Places places{blockIdx.x};
+  const int64_t column = places.next(parts) * kWide, first = places.next(tiles) * kTile,
+                own_head = places.next(heads), batch = places.rest;
   const PhiloxSeed random = resolve(p.random);
   T sums[kSums][kColumns] = {};
   const int64_t begin = of_query ? own_head : own_head * group, end = of_query ? begin + 1 : begin + group;
   for (int64_t head = begin; head < end; ++head) {
-    const Head h{batch, head, head / group};
+    const Head h{batch, head, quotient(head, group)};
     const Matrix other = of_query   ? Matrix(p.key, batch, h.kv_head, others, columns, p.dtype)
                          : of_value ? Matrix(p.grad_out, batch, head, others, columns, p.dtype)
                                     : Matrix(p.query, batch, head, others, columns, p.dtype);
@@ -308,23 +318,21 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(const AttentionBackwardP
   const bool one_row = p.mask_sizes[3] == 1, one_column = p.mask_sizes[4] == 1;
   const int64_t row_tiles = (p.mask_sizes[3] + kTile - 1) / kTile,
                 column_tiles = (p.mask_sizes[4] + kTile - 1) / kTile;
-  int64_t block = blockIdx.x;
-  const int64_t key = block % column_tiles * kTile;
-  block /= column_tiles;
-  const int64_t query = block % row_tiles * kTile;
-  block /= row_tiles;
-  const int64_t own_head = block % p.mask_sizes[2], matrix = block / p.mask_sizes[2];
-  const int64_t inner = matrix % p.mask_sizes[1], outer = matrix / p.mask_sizes[1];
+  Places places{blockIdx.x};
+  const int64_t key = places.next(column_tiles) * kTile, query = places.next(row_tiles) * kTile,
+                own_head = places.next(p.mask_sizes[2]), matrix = places.rest,
+                inner = places.next(p.mask_sizes[1]), outer = places.rest;
   const PhiloxSeed random = resolve(p.random);
   __shared__ T sums[kTile][kTile];
   OPSIN_NO_UNROLL
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kTile; i += kThreads)
     sums[i / kTile][i % kTile] = 0;
   for (int64_t b = 0; b < p.batch; ++b) {
-    if (p.mask_sizes[0] > 1 && b / p.mask_inner != outer) continue;
-    if (p.mask_sizes[1] > 1 && b % p.mask_inner != inner) continue;
+    const int64_t of_outer = quotient(b, p.mask_inner), of_inner = b - of_outer * p.mask_inner;
+    if (p.mask_sizes[0] > 1 && of_outer != outer) continue;
+    if (p.mask_sizes[1] > 1 && of_inner != inner) continue;
     for (int64_t head = own_head; head < (p.mask_sizes[2] == 1 ? p.heads : own_head + 1); ++head) {
-      const Head h{b, head, head / (p.heads / p.kv_heads)};
+      const Head h{b, head, quotient(head, quotient(p.heads, p.kv_heads))};
       for (int64_t q = query; q < (one_row ? p.queries : query + 1); q += kTile) {
         for (int64_t k = key; k < (one_column ? p.keys : key + 1); k += kTile) {
           for_slopes(p, random, h, q, k, shared, [&](int i, int j, T, T slope) { sums[i][j] += slope; });

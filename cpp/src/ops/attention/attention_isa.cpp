@@ -12,6 +12,15 @@ namespace {
 template <class T>
 constexpr T kInfinity = std::numeric_limits<T>::infinity();
 
+/// exp(x) for what is no larger than a few roundings above 0: -inf and all that has no normal number gives 0,
+/// because products with subnormal results take a hundred times as long. NaN stays.
+template <class T>
+OPSIN_FN T weight_of(T x) {
+  constexpr T kLeast = sizeof(T) == 8 ? T(-708) : T(-87);
+  const T power = math::exp_bounded(x < kLeast ? kLeast : x);
+  return x < kLeast ? T(0) : power;
+}
+
 template <class T>
 void softmax(const AttentionSoftmax& p) {
   const int64_t n = p.queries, row = p.row;
@@ -39,14 +48,14 @@ void softmax(const AttentionSoftmax& p) {
   // A query that saw nothing yet has exponentials of -inf - 0.
 #pragma GCC ivdep
   for (int64_t j = 0; j < n; ++j) {
-    factor[j] = math::exp(factor[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+    factor[j] = weight_of(factor[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
     sum[j] *= factor[j];
   }
   for (k = 0; k < p.keys; ++k) {
     T* x = scores + k * row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < n; ++j) {
-      x[j] = math::exp(x[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+      x[j] = weight_of(x[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
       sum[j] += x[j];
     }
   }
@@ -62,7 +71,7 @@ void slope(const AttentionSlope& p) {
     T* g = static_cast<T*>(p.grads) + k * p.row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < p.queries; ++j) {
-      x[j] = math::exp(x[j] - log_sum[j]);
+      x[j] = weight_of(x[j] - log_sum[j]);
       g[j] = x[j] * (g[j] - delta[j]) * scale;
     }
   }
@@ -110,7 +119,13 @@ void exclude(const AttentionMaskTile& p) {
     }
     return;
   }
-  for_masked<T, bool>(p, [](T& score, const bool* seen) { score = *seen ? score : -kInfinity<T>; });
+  // By bits, so that no score waits for a branch.
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  constexpr Bits kLowest = __builtin_bit_cast(Bits, -kInfinity<T>);
+  for_masked<T, uint8_t>(p, [](T& score, const uint8_t* seen) {
+    const Bits kept = Bits{0} - Bits{*seen != 0};
+    score = __builtin_bit_cast(T, (__builtin_bit_cast(Bits, score) & kept) | (kLowest & ~kept));
+  });
 }
 
 template <class S>

@@ -23,9 +23,7 @@ Dims per_axis(const Tensor& x, int64_t others, IntSpan sizes, const char* op, co
               str(x.sizes()));
   OPSIN_CHECK(ShapeError, sizes.size() == 1 || static_cast<int64_t>(sizes.size()) == axes, op, ": expected ",
               what, " to be one integer or ", axes, ", got ", str(sizes));
-  Dims all(static_cast<size_t>(axes), sizes[0]);
-  if (sizes.size() > 1) all = Dims(sizes);
-  return all;
+  return sizes.size() > 1 ? Dims(sizes) : Dims(static_cast<size_t>(axes), sizes[0]);
 }
 
 /// How the positions of an axis are cut into blocks of queries, and which keys each block reads.
@@ -100,6 +98,57 @@ Tensor seen_by_blocks(const std::vector<Axis>& axes) {
   return unsqueeze(all, 1);
 }
 
+/// For neighbours that are beside each other.
+Tensor attend_near(const Tensor& query, const Tensor& key, const Tensor& value, const Dims& kernel,
+                   std::optional<double> scale) {
+  std::vector<Axis> axes;
+  Dims whole{query.sizes()[0]};
+  for (size_t d = 0; d < kernel.size(); ++d) {
+    axes.emplace_back(query.sizes()[d + 1], kernel[d], query.device());
+  }
+  Tensor out =
+      scaled_dot_product_attention(gather_blocks(query, axes, true), gather_blocks(key, axes, false),
+                                   gather_blocks(value, axes, false), seen_by_blocks(axes), 0, false, scale);
+  // Back from [N, blocks, heads, positions, D], without the positions beyond the end of an axis.
+  Dims order{0};
+  for (const Axis& axis : axes) whole.push_back(axis.blocks);
+  whole.push_back(query.size(-2));
+  for (size_t d = 0; d < axes.size(); ++d) {
+    whole.push_back(axes[d].block);
+    order.push_back(static_cast<int64_t>(d) + 1);
+    order.push_back(static_cast<int64_t>(axes.size() + d) + 2);
+  }
+  whole.push_back(value.size(-1));
+  order.push_back(static_cast<int64_t>(axes.size()) + 1);
+  order.push_back(static_cast<int64_t>(whole.size()) - 1);
+  Dims joined{query.sizes()[0]};
+  for (const Axis& axis : axes) joined.push_back(axis.blocks * axis.block);
+  joined.push_back(query.size(-2));
+  joined.push_back(value.size(-1));
+  out = reshape(permute(reshape(out, whole), order), joined);
+  for (size_t d = 0; d < axes.size(); ++d)
+    out = narrow(out, static_cast<int64_t>(d) + 1, 0, query.sizes()[d + 1]);
+  return out;
+}
+
+/// Every steps[d]-th position of an axis is a grid of its own, from `axis` on.
+Tensor attend_apart(const Tensor& query, const Tensor& key, const Tensor& value, const Dims& kernel,
+                    const Dims& steps, std::optional<double> scale, size_t axis) {
+  if (axis == kernel.size()) return attend_near(query, key, value, kernel, scale);
+  const int64_t step = steps[axis], dim = static_cast<int64_t>(axis) + 1, size = query.size(dim);
+  if (step == 1) return attend_apart(query, key, value, kernel, steps, scale, axis + 1);
+  TensorList parts;
+  const Tensor place = empty({size}, kInt64);
+  int64_t* to_place = place.mutable_data<int64_t>();
+  int64_t count = 0;
+  for (int64_t first = 0; first < step; ++first) {
+    const auto part = [&](const Tensor& x) { return slice(x, dim, first, size, step); };
+    parts.push_back(attend_apart(part(query), part(key), part(value), kernel, steps, scale, axis + 1));
+    for (int64_t i = first; i < size; i += step) to_place[i] = count++;
+  }
+  return index_select(cat(parts, dim), dim, to(place, query.device()));
+}
+
 }  // namespace
 
 Tensor window_partition(const Tensor& input, IntSpan window_size) {
@@ -155,46 +204,23 @@ Tensor window_reverse(const Tensor& windows, IntSpan size) {
 }
 
 Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tensor& value,
-                              IntSpan kernel_size, std::optional<double> scale) {
+                              IntSpan kernel_size, IntSpan dilation, std::optional<double> scale) {
   const char* op = "neighborhood_attention";
-  const Dims kernel = per_axis(query, 3, kernel_size, op, "kernel_size");
+  const Dims kernel = per_axis(query, 3, kernel_size, op, "kernel_size"),
+             steps = dilation.empty() ? Dims(kernel.size(), 1) : per_axis(query, 3, dilation, op, "dilation");
   OPSIN_CHECK(ShapeError,
               query.sizes() == key.sizes() && key.dim() == value.dim() &&
                   std::equal(key.sizes().begin(), key.sizes().end() - 1, value.sizes().begin()),
               op, ": expected query, key and value [N, spatial..., heads, D] of one shape, got ",
               str(query.sizes()), ", ", str(key.sizes()), " and ", str(value.sizes()));
-  std::vector<Axis> axes;
-  Dims whole{query.sizes()[0]};
   for (size_t d = 0; d < kernel.size(); ++d) {
-    const int64_t size = query.sizes()[d + 1];
-    OPSIN_CHECK(ShapeError, kernel[d] % 2 == 1 && kernel[d] <= size, op,
-                ": expected odd kernel_size of at most the size of the axis, got ", str(kernel), " for ",
-                str(query.sizes()));
-    axes.emplace_back(size, kernel[d], query.device());
+    OPSIN_CHECK(
+        ShapeError,
+        kernel[d] > 0 && kernel[d] % 2 == 1 && steps[d] > 0 && kernel[d] * steps[d] <= query.sizes()[d + 1],
+        op, ": expected odd kernel_size, times dilation at most the size of its axis, got ", str(kernel),
+        " and ", str(steps), " for ", str(query.sizes()));
   }
-  Tensor out =
-      scaled_dot_product_attention(gather_blocks(query, axes, true), gather_blocks(key, axes, false),
-                                   gather_blocks(value, axes, false), seen_by_blocks(axes), 0, false, scale);
-  // Back from [N, blocks, heads, positions, D], without the positions beyond the end of an axis.
-  Dims order{0};
-  for (const Axis& axis : axes) whole.push_back(axis.blocks);
-  whole.push_back(query.size(-2));
-  for (size_t d = 0; d < axes.size(); ++d) {
-    whole.push_back(axes[d].block);
-    order.push_back(static_cast<int64_t>(d) + 1);
-    order.push_back(static_cast<int64_t>(axes.size() + d) + 2);
-  }
-  whole.push_back(value.size(-1));
-  order.push_back(static_cast<int64_t>(axes.size()) + 1);
-  order.push_back(static_cast<int64_t>(whole.size()) - 1);
-  Dims joined{query.sizes()[0]};
-  for (const Axis& axis : axes) joined.push_back(axis.blocks * axis.block);
-  joined.push_back(query.size(-2));
-  joined.push_back(value.size(-1));
-  out = reshape(permute(reshape(out, whole), order), joined);
-  for (size_t d = 0; d < axes.size(); ++d)
-    out = narrow(out, static_cast<int64_t>(d) + 1, 0, query.sizes()[d + 1]);
-  return out;
+  return attend_apart(query, key, value, kernel, steps, scale, 0);
 }
 
 Tensor rotary_embedding(const Tensor& input, const Tensor& cos, const Tensor& sin) {
@@ -219,9 +245,10 @@ void register_windows(Registry& registry) {
       "ops.window_reverse(Tensor windows, int[1] size) -> Tensor",
       "The input [N, size..., C] of which window_partition() made windows [N * windows, window_size..., C].");
   registry.add<&neighborhood_attention>(
-      "ops.neighborhood_attention(Tensor query, Tensor key, Tensor value, int[1] kernel_size, *, float? "
-      "scale=None) -> Tensor",
-      "Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis.");
+      "ops.neighborhood_attention(Tensor query, Tensor key, Tensor value, int[1] kernel_size, *, "
+      "int[1] dilation=1, float? scale=None) -> Tensor",
+      "Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, "
+      "dilation apart.");
   registry.add<&rotary_embedding>(
       "ops.rotary_embedding(Tensor input, Tensor cos, Tensor sin) -> Tensor",
       "Turns the pairs (x[i], x[i + D / 2]) of input [..., L, D] by angles with these cosines and sines.");
