@@ -93,6 +93,10 @@ def test_linear(bias: bool) -> None:
     for bn in (nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False)):
         _shake(bn).eval()
         assert opsin.allclose(fuse_linear_bn_eval(linear, bn)(x), bn(linear(x)), rtol=1e-4, atol=1e-5)
+    # One channel, whose values are all outputs.
+    single = _shake(nn.BatchNorm1d(1)).eval()
+    z = opsin.randn(5, 1, 3)
+    assert opsin.allclose(fuse_linear_bn_eval(linear, single)(z), single(linear(z)), rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_folded() -> None:
@@ -104,6 +108,8 @@ def test_what_cannot_be_folded() -> None:
         fuse_conv_bn_eval(conv, nn.BatchNorm2d(3, track_running_stats=False).eval())
     with pytest.raises(AssertionError, match="3 channels.*got 4"):
         fuse_conv_bn_eval(conv, nn.BatchNorm2d(4).eval())
+    with pytest.raises(AssertionError, match="3 channels.*got 1"):
+        fuse_conv_bn_eval(conv, nn.BatchNorm2d(1).eval())
     with pytest.raises(AssertionError, match="4 channels.*got 3"):
         fuse_linear_bn_eval(nn.Linear(2, 4).eval(), nn.BatchNorm1d(3).eval())
 

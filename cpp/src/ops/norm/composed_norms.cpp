@@ -2,6 +2,7 @@
 #include "parts.h"
 
 #include <opsin/ops/binary.h>
+#include <opsin/ops/copy.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pool.h>
 #include <opsin/ops/reduce.h>
@@ -16,12 +17,13 @@ Tensor local_response_norm(const Tensor& input, int64_t size, double alpha, doub
               " dimensions)");
   OPSIN_CHECK(ValueError, size > 0, "local_response_norm: expected size to be positive, got ", size);
   if (input.numel() == 0) return input;
-  // Windows of channels: with this padding, output c begins at channel c - size / 2. An even size has one too
-  // many.
+  // Windows of channels, as pooling has them of places. With this padding, output c begins at channel
+  // c - size / 2, and an even size has one too many.
   const int64_t channels = input.size(1);
-  const Tensor flat = reshape(square(input), Dims{input.size(0), 1, channels, -1});
-  const Tensor means = avg_pool2d(flat, Dims{size, 1}, Dims{1, 1}, Dims{size / 2, 0});
-  const Tensor around = reshape(size % 2 == 0 ? narrow(means, 2, 0, channels) : means, input.sizes());
+  const Tensor flat = transpose(reshape(square(input), Dims{input.size(0), channels, -1}), 1, 2);
+  const Tensor all = avg_pool1d(flat, Dims{size}, Dims{1}, Dims{size / 2});
+  const Tensor means = size % 2 == 0 ? narrow(all, 2, 0, channels) : all;
+  const Tensor around = reshape(contiguous(transpose(means, 1, 2)), input.sizes());
   return input / pow(around * Scalar(alpha) + Scalar(k), wrap_number(beta));
 }
 

@@ -106,20 +106,20 @@ struct Norm {
     const Var zero(0.0), one(1.0);
     const Var x(ctx.saved(0)), y(reshape(ctx.saved(1), p.kept_sizes)),
         grad(reshape(ctx.grad(), p.kept_sizes));
-    const Var sign = math::select(x > zero, one, math::select(x < zero, Var(-1.0), zero));
+    const auto sign = [&] { return math::select(x > zero, one, math::select(x < zero, Var(-1.0), zero)); };
     if (p.p == 1) {
-      ctx.set(0, (grad * sign).tensor);
+      ctx.set(0, (grad * sign()).tensor);
     } else if (p.p == 2) {
       ctx.set(0, (x * math::select(y == zero, zero, grad / math::select(y == zero, one, y))).tensor);
     } else if (std::isinf(p.p)) {
       const Var chosen(to((math::abs(x) == y).tensor, x.tensor.dtype()));
       const Var count(sum(chosen.tensor, p.dims, true));
-      ctx.set(0, (grad * sign * chosen / count).tensor);
+      ctx.set(0, (grad * sign() * chosen / count).tensor);
     } else {
       const Var none = x == zero || y == zero;
       // Where there is no gradient the logarithm sees a 1, so that second derivatives stay finite.
       const Var ratio = math::select(none, one, math::abs(x) / math::select(y == zero, one, y));
-      ctx.set(0, (grad * math::select(none, zero, sign * math::exp(math::log(ratio) * Var(p.p - 1)))).tensor);
+      ctx.set(0, (grad * math::select(none, zero, sign() * math::exp(math::log(ratio) * Var(p.p - 1)))).tensor);
     }
   }
 };

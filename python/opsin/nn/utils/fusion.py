@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 from opsin import rsqrt
@@ -89,10 +89,10 @@ def fuse_linear_bn_weights(
 ) -> tuple[Parameter, Parameter]:
     """Weight [out, in] and bias [out] of a linear layer with the normalization after it."""
     scale, shift = _affine(bn_rm, bn_rv, bn_eps, bn_w, bn_b)
-    return _parameters(linear_w, linear_b, scale.unsqueeze(-1), scale, shift)
+    return _parameters(linear_w, linear_b, scale.unsqueeze(-1), scale, shift.expand(linear_w.shape[0]))
 
 
-def _check(name: str, layer: Module, bn: Any, features: int) -> None:
+def _check(name: str, layer: Module, bn: Any, *features: int) -> None:
     if layer.training or (isinstance(bn, _BatchNorm) and bn.training):
         raise AssertionError(f"{name}: Fusion only for eval! (call eval() on both modules)")
     if bn.running_mean is None or bn.running_var is None:
@@ -100,9 +100,9 @@ def _check(name: str, layer: Module, bn: Any, features: int) -> None:
             f"{name}: bn.running_mean and bn.running_var must not be None (track_running_stats=True has them)"
         )
     size = bn.running_mean.numel()
-    if size not in (features, 1):
+    if size not in features:
         raise AssertionError(
-            f"{name}: expected a normalization of {features} channels, as the layer's outputs, got {size}"
+            f"{name}: expected a normalization of {features[0]} channels, as the layer's outputs, got {size}"
         )
 
 
@@ -131,7 +131,7 @@ def fuse_linear_bn_eval(linear: M, bn: Module) -> M:
     AssertionError in training, without running statistics or for another number of features.
     """
     layer: Any = linear
-    _check("fuse_linear_bn_eval", linear, bn, layer.out_features)
+    _check("fuse_linear_bn_eval", linear, bn, layer.out_features, 1)
     fused: Any = copy.deepcopy(linear)
     fused.weight, fused.bias = fuse_linear_bn_weights(fused.weight, fused.bias, *_statistics(bn))
     return fused
@@ -154,7 +154,7 @@ def _in_sequence(model: Module) -> Iterator[tuple[str, str]]:
         if not isinstance(container, Sequential):
             continue
         children = list(container._modules.items())
-        for (name, layer), (after, bn) in itertools.pairwise(children):
+        for (name, layer), (after, bn) in pairwise(children):
             if _is_layer(layer) and _is_norm(bn):
                 start = f"{prefix}." if prefix else ""
                 yield start + name, start + after
