@@ -9,6 +9,7 @@
 #include <opsin/error.h>
 
 #include "cpu/kernels/conv_table.h"
+#include "cpu/kernels/pool_planar_table.h"
 #include "cpu/kernels/pool_table.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
@@ -65,6 +66,23 @@ class Windows {
       axis.first = first_[a].data();
       axis.last = last_[a].data();
     }
+  }
+
+  /// Finds the whole windows of the last axis.
+  void find_whole(int64_t stride, bool apart = false) {
+    const auto& axis = windows_.axis[2];
+    const auto whole = [&](int64_t o) {
+      return axis.end[o] - axis.begin[o] == (axis.kernel - 1) * axis.step + 1;
+    };
+    int64_t low = 0;
+    while (low < axis.out && !whole(low)) ++low;
+    int64_t high = low;
+    while (high < axis.out && whole(high) && axis.begin[high] == axis.begin[low] + (high - low) * stride)
+      ++high;
+    windows_.stride = stride;
+    windows_.low = low;
+    windows_.high = high;
+    windows_.apart = apart;
   }
 
   void set_divisor(int64_t divisor) { windows_.divisor = divisor; }
@@ -188,7 +206,73 @@ PoolPart part_of(const Windows& windows, const void* in, void* out, PoolPosition
 // What the windows of a row of outputs cost per channel.
 int64_t row_work(const PoolGeometry& g) { return g.out[2] * volume(g.kernel); }
 
+PoolGeometry planes_of(const PoolGeometry& g) {
+  PoolGeometry planes = g;
+  planes.batch = g.batch * g.channels;
+  planes.channels = 1;
+  return planes;
+}
+
+int64_t planar_stride(const PoolGeometry& g) {
+  return g.adaptive ? g.in[2] / std::max<int64_t>(1, g.out[2]) : g.stride[2];
+}
+
 }  // namespace
+
+bool pools_planes(const PoolGeometry& g, DType dtype) {
+  if (dtype != kFloat32 || volume(g.in) > INT32_MAX || volume(g.kernel) == 1) return false;
+  for (int a = 0; a < 3 && g.adaptive; ++a) {
+    if (g.out[a] <= 0 || g.in[a] % g.out[a] != 0) return false;
+  }
+  // Shorter rows are done faster by the channel.
+  return g.out[2] >= 24 || (g.channels <= 4 && g.out[2] >= 8);
+}
+
+void max_pool_planes(const PoolGeometry& geometry, const void* x, void* y, PoolPositions positions) {
+  const PoolGeometry g = planes_of(geometry);
+  Windows windows(g);
+  fill_max(windows, g);
+  windows.find_whole(planar_stride(g));
+  for_parts(g, rows_of(g.out), 1, (row_work(g) + 3) / 4, part_of(windows, x, y, positions),
+            OPSIN_ISA_SELECT(pool_planar_table).max);
+}
+
+void max_pool_planes_backward(const PoolGeometry& geometry, const void* grad_y, PoolPositions positions,
+                              void* grad_x) {
+  const PoolGeometry g = planes_of(geometry);
+  Windows windows(g);
+  fill_max(windows, g);
+  bool apart = true;
+  for (int a = 0; a < 3 && !g.adaptive; ++a) apart &= g.stride[a] >= g.kernel[a] && g.dilation[a] == 1;
+  windows.find_whole(planar_stride(g), apart);
+  for_parts(g, 1, 1, volume(g.in), part_of(windows, grad_y, grad_x, positions),
+            OPSIN_ISA_SELECT(pool_planar_table).max_backward);
+}
+
+void max_pool_planes_gather(const PoolGeometry& geometry, const void* x, PoolPositions positions, void* y) {
+  max_pool_gather(planes_of(geometry), kFloat32, x, positions, y);
+}
+
+void avg_pool_planes(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor_override,
+                     const void* x, void* y) {
+  const PoolGeometry g = planes_of(geometry);
+  Windows windows(g);
+  fill_avg(windows, g, count_include_pad, divisor_override);
+  windows.find_whole(planar_stride(g));
+  for_parts(g, rows_of(g.out), 1, (row_work(g) + 3) / 4, part_of(windows, x, y),
+            OPSIN_ISA_SELECT(pool_planar_table).avg);
+}
+
+void avg_pool_planes_backward(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor_override,
+                              const void* grad_y, void* grad_x) {
+  const PoolGeometry g = planes_of(geometry);
+  Windows windows(g);
+  fill_avg(windows, g, count_include_pad, divisor_override);
+  windows.invert();
+  windows.find_whole(planar_stride(g));
+  for_parts(g, rows_of(g.in), 1, g.in[2], part_of(windows, grad_y, grad_x),
+            OPSIN_ISA_SELECT(pool_planar_table).avg_backward);
+}
 
 void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y, PoolPositions positions) {
   Windows windows(g);

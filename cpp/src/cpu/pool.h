@@ -56,4 +56,19 @@ void avg_pool_forward(const PoolGeometry& geometry, DType dtype, bool count_incl
 void avg_pool_backward(const PoolGeometry& geometry, DType dtype, bool count_include_pad,
                        int64_t divisor_override, const void* grad_y, void* grad_x);
 
+// The same of float32 images that lie row by row: x and grad_x [N, C, D, H, W], y, grad_y and positions [N,
+// C, OD, OH, OW]. Results have the bits of those above, but for avg_pool_planes_backward, which adds in
+// another order.
+
+/// Whether these are the faster ones for data of that layout; if not, they are not to be used.
+bool pools_planes(const PoolGeometry& geometry, DType dtype);
+void max_pool_planes(const PoolGeometry& geometry, const void* x, void* y, PoolPositions positions);
+void max_pool_planes_backward(const PoolGeometry& geometry, const void* grad_y, PoolPositions positions,
+                              void* grad_x);
+void max_pool_planes_gather(const PoolGeometry& geometry, const void* x, PoolPositions positions, void* y);
+void avg_pool_planes(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor_override,
+                     const void* x, void* y);
+void avg_pool_planes_backward(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor_override,
+                              const void* grad_y, void* grad_x);
+
 }  // namespace opsin::cpu

@@ -187,11 +187,48 @@ OPSIN_INLINE void avg_block(const PoolPart& a, const Position& at, int64_t chann
   write(static_cast<S*>(a.out) + out * w.channels + channel, sum, count);
 }
 
+// As avg_block, in explicit vectors.
+template <class S, int vectors>
+OPSIN_INLINE void avg_vectors(const PoolPart& a, const Position& at, int64_t channel) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
+  const PoolWindows& w = *a.windows;
+  const int64_t height = w.axis[1].in, width = w.axis[2].in;
+  const int64_t o0 = at.index[0], o1 = at.index[1], o2 = at.index[2];
+  const int64_t begin = w.axis[2].begin[o2], end = w.axis[2].end[o2];
+  const S* image =
+      static_cast<const S*>(a.in) + a.image * w.axis[0].in * height * width * w.channels + channel;
+  Vector<T> sum[vectors] = {};
+  T buffer[vectors * lanes];
+  bool empty = true;
+  for (int64_t i0 = w.axis[0].begin[o0]; i0 < w.axis[0].end[o0]; ++i0) {
+    for (int64_t i1 = w.axis[1].begin[o1]; i1 < w.axis[1].end[o1]; ++i1) {
+      const S* line = image + ((i0 * height + i1) * width + begin) * w.channels;
+      for (int64_t i2 = begin; i2 < end; ++i2, line += w.channels) {
+        const T* x = read(line, vectors * lanes, buffer);
+        for (int v = 0; v < vectors; ++v) sum[v] += load(x + v * lanes);
+        empty = false;
+      }
+    }
+  }
+  if (!empty) {
+    const Vector<T> divisor = broadcast(static_cast<T>(divisor_of(w, o0, o1, o2)));
+    for (int v = 0; v < vectors; ++v) sum[v] /= divisor;
+  }
+  for (int v = 0; v < vectors; ++v) store(buffer + v * lanes, sum[v]);
+  const int64_t out = ((a.image * w.axis[0].out + o0) * w.axis[1].out + o1) * w.axis[2].out + o2;
+  write(static_cast<S*>(a.out) + out * w.channels + channel, buffer, vectors * lanes);
+}
+
 template <class S>
 void avg_part(const PoolPart& a) {
+  constexpr int lanes = lanes_of<Compute<S>>;
   const PoolWindows& w = *a.windows;
   for_pixels(a.row, w.axis[1].out, w.axis[2].out, [&](const Position& at) OPSIN_INLINED {
-    for_blocks(a, [&](int64_t c, int64_t count) OPSIN_INLINED { avg_block<S>(a, at, c, count); });
+    int64_t c = a.first;
+    for (; c + 4 * lanes <= a.last; c += 4 * lanes) avg_vectors<S, 4>(a, at, c);
+    for (; c + lanes <= a.last; c += lanes) avg_vectors<S, 1>(a, at, c);
+    if (c < a.last) avg_block<S>(a, at, c, a.last - c);
   });
 }
 

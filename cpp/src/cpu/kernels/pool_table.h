@@ -25,6 +25,10 @@ struct PoolWindows {
   PoolAxis axis[3];
   int64_t channels;
   int64_t divisor;  ///< 0: the product of the lengths
+  /// Of planar pooling: how far apart windows of the last axis are, and which of them, [low, high), are
+  /// whole.
+  int64_t stride, low, high;
+  bool apart;  ///< No two windows of any axis have a pixel in common, and theirs are neighbours.
 };
 
 /// Work on channels [first, last), not more than kPoolChannels, of one row of pixels (along the last axis),

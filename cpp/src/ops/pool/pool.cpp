@@ -26,9 +26,20 @@ constinit KernelSlot<void (*)(const PoolParams&, DType, const void*, void*)> avg
 
 namespace {
 
+/// `x` in the layout of the pooling, and a new tensor in it.
+Tensor laid(const PoolParams& p, const Tensor& x) {
+  return p.row_major ? contiguous(x) : to_channels_last(x);
+}
+Tensor make(const PoolParams& p, IntSpan sizes, DType dtype, Device device) {
+  return p.row_major ? empty(sizes, dtype, device) : empty_channels_last(sizes, dtype, device);
+}
+const void* data_of(const PoolParams& p, const Tensor& x) {
+  return p.row_major ? x.impl()->data() : x.impl()->physical_data();
+}
+
 /// int64 holds indices, uint8 holds taps.
-PoolPositions positions(const Tensor& where) {
-  auto* data = where.impl()->mutable_physical_data();
+PoolPositions positions(const PoolParams& p, const Tensor& where) {
+  auto* data = p.row_major ? where.impl()->mutable_data() : where.impl()->mutable_physical_data();
   if (where.dtype() == kInt64) return {.indices = reinterpret_cast<int64_t*>(data)};
   return {.taps = reinterpret_cast<uint8_t*>(data)};
 }
@@ -39,11 +50,10 @@ struct MaxPoolBackward {
   using Params = PoolParams;
   static Tensor forward(const Params& p, const Tensor& grad_y, const Tensor& indices) {
     if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
-    const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
-    const Tensor from = to_channels_last(grad_y), where = to_channels_last(indices);
-    max_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
-                                                           positions(where),
-                                                           grad_x.impl()->mutable_physical_data());
+    const Tensor grad_x = make(p, p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor from = laid(p, grad_y), where = laid(p, indices);
+    max_pool_backward.get(grad_y.device(), grad_y.dtype())(
+        p, grad_y.dtype(), data_of(p, from), positions(p, where), grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
   static void save(Saver& saver, const Params&, const Tensor&, const Tensor& indices, const Tensor&) {
@@ -57,10 +67,10 @@ struct MaxPoolGather {
   static constexpr const char* kName = "max_pool_gather";
   using Params = PoolParams;
   static Tensor forward(const Params& p, const Tensor& x, const Tensor& indices) {
-    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+    const Tensor y = make(p, p.y_sizes, x.dtype(), x.device());
     if (y.numel() == 0) return y;
-    const Tensor from = to_channels_last(x), where = to_channels_last(indices);
-    max_pool_gather.get(x.device(), x.dtype())(p, x.dtype(), from.impl()->physical_data(), positions(where),
+    const Tensor from = laid(p, x), where = laid(p, indices);
+    max_pool_gather.get(x.device(), x.dtype())(p, x.dtype(), data_of(p, from), positions(p, where),
                                                y.impl()->mutable_physical_data());
     return y;
   }
@@ -82,13 +92,13 @@ struct MaxPool {
     std::optional<DType> positions;
   };
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x) {
-    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
-    const Tensor where = p.positions ? empty_channels_last(p.y_sizes, *p.positions, x.device()) : Tensor();
+    const Tensor y = make(p, p.y_sizes, x.dtype(), x.device());
+    const Tensor where = p.positions ? make(p, p.y_sizes, *p.positions, x.device()) : Tensor();
     const auto kernel = max_pool_forward.get(x.device(), x.dtype());
     if (y.numel() == 0) return {y, where};
-    const Tensor from = to_channels_last(x);
-    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->mutable_physical_data(),
-           p.positions ? positions(where) : PoolPositions{});
+    const Tensor from = laid(p, x);
+    kernel(p, x.dtype(), data_of(p, from), y.impl()->mutable_physical_data(),
+           p.positions ? positions(p, where) : PoolPositions{});
     return {y, where};
   }
   static void save(Saver& saver, const Params&, const Tensor&, const std::array<Tensor, 2>& outputs) {
@@ -105,7 +115,7 @@ struct AvgPool {
   static constexpr const char* kName = "avg_pool";
   using Params = PoolParams;
   static Tensor forward(const Params& p, const Tensor& x) {
-    const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
+    const Tensor y = make(p, p.y_sizes, x.dtype(), x.device());
     const auto kernel = avg_pool_forward.get(x.device(), x.dtype());
     if (y.numel() == 0) return y;
     if (p.geometry.adaptive && y.numel() == p.geometry.batch * p.geometry.channels &&
@@ -115,8 +125,8 @@ struct AvgPool {
       for (int64_t d = 2; d < x.dim(); ++d) axes.push_back(d);
       return mean(x.detach(), axes, true);
     }
-    const Tensor from = to_channels_last(x);
-    kernel(p, x.dtype(), from.impl()->physical_data(), y.impl()->mutable_physical_data());
+    const Tensor from = laid(p, x);
+    kernel(p, x.dtype(), data_of(p, from), y.impl()->mutable_physical_data());
     return y;
   }
   static void backward(Backward& ctx, const Params& p) { ctx.set(0, average_backward(p, ctx.grad())); }
@@ -127,9 +137,9 @@ struct AvgPoolBackward {
   using Params = PoolParams;
   static Tensor forward(const Params& p, const Tensor& grad_y) {
     if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
-    const Tensor grad_x = empty_channels_last(p.x_sizes, grad_y.dtype(), grad_y.device());
-    const Tensor from = to_channels_last(grad_y);
-    avg_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), from.impl()->physical_data(),
+    const Tensor grad_x = make(p, p.x_sizes, grad_y.dtype(), grad_y.device());
+    const Tensor from = laid(p, grad_y);
+    avg_pool_backward.get(grad_y.device(), grad_y.dtype())(p, grad_y.dtype(), data_of(p, from),
                                                            grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
@@ -212,12 +222,21 @@ PoolParams adaptive_params(const char* op, size_t axes, const Tensor& input, Int
   return p;
 }
 
+/// `p` with the layout that `x` is best pooled in: its own, unless a pixel has fewer channels than a vector.
+template <class P>
+P with_layout(P p, const Tensor& x) {
+  const TensorImpl* impl = x.impl();
+  p.row_major = x.device().is_cpu() && cpu::pools_planes(p.geometry, x.dtype()) &&
+                (p.geometry.channels <= 4 || (impl->contiguous && !impl->is_hidden()));
+  return p;
+}
+
 Tensor run_avg(const PoolParams& p, size_t axes, const Tensor& input) {
   if (axes == 3 && autocast::is_on(DeviceType::kCPU, input)) {
     return autocast::call<autocast::kFull>(run_avg, p, axes, input);
   }
-  if (input.dim() == static_cast<int64_t>(axes) + 2) return call<AvgPool>(p, input);
-  return squeeze(call<AvgPool>(p, unsqueeze(input, 0)), Dims{0});
+  if (input.dim() == static_cast<int64_t>(axes) + 2) return call<AvgPool>(with_layout(p, input), input);
+  return squeeze(call<AvgPool>(with_layout(p, input), unsqueeze(input, 0)), Dims{0});
 }
 
 std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& input, bool wants_indices) {
@@ -225,7 +244,7 @@ std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& in
     return autocast::call<autocast::kFull>(run_max, p, axes, input, wants_indices);
   }
   const bool unbatched = input.dim() == static_cast<int64_t>(axes) + 1;
-  MaxPool::Params params{p, std::nullopt};
+  MaxPool::Params params{with_layout(p, input), std::nullopt};
   if (wants_indices) {
     params.positions = kInt64;
   } else if (GradMode::is_enabled() && input.requires_grad()) {

@@ -16,6 +16,8 @@ struct PoolParams {
   Dims x_sizes, y_sizes;
   bool count_include_pad = true;
   int64_t divisor_override = 0;
+  /// Tensors lie row by row, not channels last: on the CPU, where cpu::pools_planes() says so.
+  bool row_major = false;
 };
 
 /// params, dtype, x, y, positions (either form, or none)
