@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         nn,
+        ops,
         optim,
         profiler,
         recipes,
@@ -95,6 +96,7 @@ __all__ = [
     "nn",
     "no_grad",
     "numel",
+    "ops",
     "optim",
     "pi",
     "profiler",
@@ -114,8 +116,8 @@ __all__ = [
 
 _SUBMODULES = frozenset(
     (
-        *("amp", "autograd", "backends", "cuda", "data", "linalg", "metrics", "models", "nn", "optim"),
-        *("profiler", "recipes", "serialization", "train", "transforms", "utils"),
+        *("amp", "autograd", "backends", "cuda", "data", "linalg", "metrics", "models", "nn", "ops"),
+        *("optim", "profiler", "recipes", "serialization", "train", "transforms", "utils"),
     )
 )
 _LAZY_FUNCTIONS = {

@@ -9,7 +9,9 @@
 #include <opsin/ops/creation.h>
 #include <opsin/ops/einsum.h>
 #include <opsin/ops/embedding.h>
+#include <opsin/ops/grid_sample.h>
 #include <opsin/ops/index.h>
+#include <opsin/ops/interpolate.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/matmul.h>
 #include <opsin/ops/norm.h>
