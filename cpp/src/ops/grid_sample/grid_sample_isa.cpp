@@ -9,6 +9,9 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 
 namespace {
 
+// For lambdas, whose loops need constants.
+#define OPSIN_INLINED __attribute__((always_inline))
+
 constexpr int kTile = 64;
 constexpr int kMostTaps = 16;
 
@@ -36,29 +39,28 @@ OPSIN_INLINE void fill_axes(const GridCall& a, int64_t begin, int count, AxisTil
     for (int i = 0; i < count; ++i) at[i] = widen(grid[i * a.rank + 2 - axis]);
     const int size = a.size[axis], order = a.order[axis];
     const bool align = a.align_corners;
-    grid::dispatch(a.mode, a.padding,
-                   [&]<grid::Mode kMode, grid::Padding kPadding>() __attribute__((always_inline)) {
-                     constexpr int taps = grid::taps_per_axis(kMode);
+    grid::dispatch(a.mode, a.padding, [&]<grid::Mode kMode, grid::Padding kPadding>() OPSIN_INLINED {
+      constexpr int taps = grid::taps_per_axis(kMode);
 #pragma GCC ivdep
-                     for (int i = 0; i < count; ++i) {
-                       int32_t index[4];
-                       T weight[4];
-                       grid::find_taps(kMode, kPadding, at[i], size, align, order, index, weight);
-                       for (int k = 0; k < taps; ++k) {
-                         tile.index[axis][k][i] = index[k];
-                         tile.weight[axis][k][i] = weight[k];
-                       }
-                     }
-                     if constexpr (kSlopes) {
+      for (int i = 0; i < count; ++i) {
+        int32_t index[4];
+        T weight[4];
+        grid::find_taps(kMode, kPadding, at[i], size, align, order, index, weight);
+        for (int k = 0; k < taps; ++k) {
+          tile.index[axis][k][i] = index[k];
+          tile.weight[axis][k][i] = weight[k];
+        }
+      }
+      if constexpr (kSlopes) {
 #pragma GCC ivdep
-                       for (int i = 0; i < count; ++i) {
-                         int32_t index[4];
-                         T weight[4];
-                         grid::find_taps(kMode, kPadding, at[i], size, align, order + 1, index, weight);
-                         for (int k = 0; k < taps; ++k) tile.slope[axis][k][i] = weight[k];
-                       }
-                     }
-                   });
+        for (int i = 0; i < count; ++i) {
+          int32_t index[4];
+          T weight[4];
+          grid::find_taps(kMode, kPadding, at[i], size, align, order + 1, index, weight);
+          for (int k = 0; k < taps; ++k) tile.slope[axis][k][i] = weight[k];
+        }
+      }
+    });
   }
 }
 
@@ -78,7 +80,7 @@ OPSIN_INLINE int for_taps(const GridCall& a, F&& body) {
 template <class T>
 OPSIN_INLINE void join_axes(const GridCall& a, const AxisTile<T>& axes, int count, Tile<T>& tile) {
   tile.count = count;
-  tile.taps = for_taps(a, [&](int t, int k0, int k1, int k2) __attribute__((always_inline)) {
+  tile.taps = for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
     const int32_t *i0 = axes.index[0][k0], *i1 = axes.index[1][k1], *i2 = axes.index[2][k2];
     const T *w0 = axes.weight[0][k0], *w1 = axes.weight[1][k1], *w2 = axes.weight[2][k2];
     int32_t* pixel = tile.pixel[t];
@@ -125,11 +127,21 @@ OPSIN_INLINE void mix(S* y, const S* const* from, const T* w, int taps, int64_t 
   }
 }
 
-/// The values of image channels at the taps, 0 where there is no pixel.
-template <class S>
-OPSIN_INLINE Compute<S> at_tap(const S* plane, int32_t pixel, int64_t step) {
-  const Compute<S> value = widen(plane[(pixel < 0 ? 0 : pixel) * step]);
-  return pixel < 0 ? 0 : value;
+/// to[i] += factor[i] * the value of a channel at pixel[i], where there is one.
+template <class S, class T>
+OPSIN_INLINE void add_tap(T* to, const S* plane, const int32_t* pixel, int64_t step, const T* factor,
+                          int count) {
+  if (step == 1) {
+#pragma GCC ivdep
+    for (int i = 0; i < count; ++i) {
+      const T value = widen(plane[pixel[i] < 0 ? 0 : pixel[i]]);
+      to[i] += pixel[i] < 0 ? T(0) : factor[i] * value;
+    }
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    if (pixel[i] >= 0) to[i] += factor[i] * widen(plane[pixel[i] * step]);
+  }
 }
 
 template <class S>
@@ -139,47 +151,43 @@ void forward(const GridCall& a) {
   const S* image = static_cast<const S*>(a.image);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
-  const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>&)
-                        __attribute__((always_inline)) {
-                          if (a.channel_step == 1 && channels >= 8) {
-                            for (int i = 0; i < tile.count; ++i) {
-                              const S* from[kMostTaps];
-                              T weight[kMostTaps];
-                              int held = 0;
-                              for (int t = 0; t < tile.taps; ++t) {
-                                if (tile.pixel[t][i] < 0) continue;
-                                from[held] = image + tile.pixel[t][i] * a.pixel_step + a.c0;
-                                weight[held++] = tile.weight[t][i];
-                              }
-                              S* y = out + (first + i) * a.point_step + a.c0;
-                              if (held == 4) {
-                                mix<4>(y, from, weight, held, channels);
-                              } else {
-                                mix<0>(y, from, weight, held, channels);
-                              }
-                            }
-                            return;
-                          }
-                          for (int64_t c = a.c0; c < a.c1; ++c) {
-                            const S* plane = image + c * a.channel_step;
-                            alignas(64) T sum[kTile];
-                            for (int i = 0; i < tile.count; ++i) sum[i] = 0;
-                            for (int t = 0; t < tile.taps; ++t) {
-#pragma GCC ivdep
-                              for (int i = 0; i < tile.count; ++i) {
-                                sum[i] += tile.weight[t][i] * at_tap(plane, tile.pixel[t][i], a.pixel_step);
-                              }
-                            }
-                            S* y = out + first * a.point_step + c * a.value_step;
-                            if (a.point_step == 1) {
-                              for (int i = 0; i < tile.count; i += lanes) {
-                                store_some(y + i, load_some<T>(sum + i, tile.count - i), tile.count - i);
-                              }
-                            } else {
-                              for (int i = 0; i < tile.count; ++i) narrow(sum[i], y + i * a.point_step);
-                            }
-                          }
-                        };
+  const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>&) OPSIN_INLINED {
+    if (a.channel_step == 1 && channels >= 8) {
+      for (int i = 0; i < tile.count; ++i) {
+        const S* from[kMostTaps];
+        T weight[kMostTaps];
+        int held = 0;
+        for (int t = 0; t < tile.taps; ++t) {
+          if (tile.pixel[t][i] < 0) continue;
+          from[held] = image + tile.pixel[t][i] * a.pixel_step + a.c0;
+          weight[held++] = tile.weight[t][i];
+        }
+        S* y = out + (first + i) * a.point_step + a.c0;
+        if (held == 4) {
+          mix<4>(y, from, weight, held, channels);
+        } else {
+          mix<0>(y, from, weight, held, channels);
+        }
+      }
+      return;
+    }
+    for (int64_t c = a.c0; c < a.c1; ++c) {
+      const S* plane = image + c * a.channel_step;
+      alignas(64) T sum[kTile];
+      for (int i = 0; i < tile.count; ++i) sum[i] = 0;
+      for (int t = 0; t < tile.taps; ++t) {
+        add_tap(sum, plane, tile.pixel[t], a.pixel_step, tile.weight[t], tile.count);
+      }
+      S* y = out + first * a.point_step + c * a.value_step;
+      if (a.point_step == 1) {
+        for (int i = 0; i < tile.count; i += lanes) {
+          store_some(y + i, load_some<T>(sum + i, tile.count - i), tile.count - i);
+        }
+      } else {
+        for (int i = 0; i < tile.count; ++i) narrow(sum[i], y + i * a.point_step);
+      }
+    }
+  };
   for_tiles<false, S>(a, body);
 }
 
@@ -190,8 +198,7 @@ void scatter(const GridCall& a) {
   const S* values = static_cast<const S*>(a.values);
   T* out = static_cast<T*>(a.out);
   const int64_t channels = a.c1 - a.c0;
-  const auto body = [&](int64_t first, const Tile<T>& tile,
-                        const AxisTile<T>&) __attribute__((always_inline)) {
+  const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>&) OPSIN_INLINED {
     if (a.channel_step == 1 && channels >= 8) {
       for (int i = 0; i < tile.count; ++i) {
         const S* from = values + (first + i) * a.point_step + a.c0;
@@ -231,8 +238,7 @@ void slopes(const GridCall& a) {
   const S* values = static_cast<const S*>(a.values);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
-  const auto body = [&](int64_t first, const Tile<T>& tile,
-                        const AxisTile<T>& axes) __attribute__((always_inline)) {
+  const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>& axes) OPSIN_INLINED {
     T product[kMostTaps][kTile];
     for (int t = 0; t < tile.taps; ++t) {
       for (int i = 0; i < tile.count; ++i) product[t][i] = 0;
@@ -256,17 +262,16 @@ void slopes(const GridCall& a) {
       for (int64_t c = a.c0; c < a.c1; ++c) {
         const S* plane = image + c * a.channel_step;
         const S* g = values + first * a.point_step + c * a.value_step;
+        alignas(64) T value[kTile];
+        for (int i = 0; i < tile.count; ++i) value[i] = widen(g[i * a.point_step]);
         for (int t = 0; t < tile.taps; ++t) {
-#pragma GCC ivdep
-          for (int i = 0; i < tile.count; ++i) {
-            product[t][i] += widen(g[i * a.point_step]) * at_tap(plane, tile.pixel[t][i], a.pixel_step);
-          }
+          add_tap(product[t], plane, tile.pixel[t], a.pixel_step, value, tile.count);
         }
       }
     }
     for (int axis = 3 - a.rank; axis < 3; ++axis) {
       T sum[kTile] = {};
-      for_taps(a, [&](int t, int k0, int k1, int k2) __attribute__((always_inline)) {
+      for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
         const T* w[3] = {axes.weight[0][k0], axes.weight[1][k1], axes.weight[2][k2]};
         w[axis] = axes.slope[axis][axis == 0 ? k0 : axis == 1 ? k1 : k2];
         for (int i = 0; i < tile.count; ++i) {

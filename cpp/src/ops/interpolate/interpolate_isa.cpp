@@ -8,6 +8,9 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 
 namespace {
 
+// For lambdas.
+#define OPSIN_INLINED __attribute__((always_inline))
+
 constexpr int kBatch = 4;
 
 /// to[i] = (to[i] if `add`) + the sum of w[k] * from[k][i], k < kRows.
@@ -50,7 +53,7 @@ OPSIN_INLINE const T* merged(const ResampleRows& a, const ResamplePart& part, co
   T weight[kBatch];
   int held = 0;
   bool add = false;
-  const auto flush = [&]() __attribute__((always_inline)) {
+  const auto flush = [&]() OPSIN_INLINED {
     if (width == a.inner) {
       merge(buffer, from, weight, held, row, add);
     } else {
