@@ -86,6 +86,15 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("Softmax", (1,), {}, (3, 4)),
     ("LogSoftmax", (-1,), {}, (3, 4)),
     ("Dropout", (0.0,), {}, (3, 4)),
+    ("Upsample", (), {"scale_factor": 2}, (2, 3, 4)),
+    ("Upsample", ((5, 7),), {"mode": "bilinear"}, (2, 3, 4, 5)),
+    ("Upsample", (), {"scale_factor": (1.5, 2), "mode": "bicubic", "align_corners": True}, (2, 3, 4, 5)),
+    ("Upsample", (), {"scale_factor": 1.7, "recompute_scale_factor": True}, (1, 2, 3, 4, 5)),
+    ("UpsamplingNearest2d", (), {"scale_factor": 3}, (2, 3, 4, 5)),
+    ("UpsamplingBilinear2d", (7,), {}, (2, 3, 4, 5)),
+    ("PixelShuffle", (2,), {}, (2, 8, 3, 2)),
+    ("PixelUnshuffle", (2,), {}, (2, 2, 4, 6)),
+    ("ChannelShuffle", (2,), {}, (2, 6, 3, 2)),
 ]
 
 

@@ -15,7 +15,9 @@
 #include <opsin/ops/einsum.h>
 #include <opsin/ops/embedding.h>
 #include <opsin/ops/fractional_pool.h>
+#include <opsin/ops/grid_sample.h>
 #include <opsin/ops/index.h>
+#include <opsin/ops/interpolate.h>
 #include <opsin/ops/loss.h>
 #include <opsin/ops/lp_pool.h>
 #include <opsin/ops/matmul.h>

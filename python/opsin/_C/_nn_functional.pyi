@@ -12,12 +12,14 @@ from opsin._C import (
 )
 
 __all__ = [
+    "_interpolate",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -26,6 +28,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -50,6 +53,7 @@ __all__ = [
     "gelu",
     "glu",
     "group_norm",
+    "grid_sample",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -79,6 +83,8 @@ __all__ = [
     "normalize",
     "one_hot",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",
@@ -99,6 +105,19 @@ __all__ = [
     "threshold",
     "unfold",
 ]
+
+def _interpolate(
+    input: Tensor,
+    size: _Ints | None,
+    first: _Float | None,
+    second: _Float | None,
+    third: _Float | None,
+    mode: str,
+    align_corners: _bool | None,
+    recompute_scale_factor: _bool,
+    antialias: _bool,
+) -> Tensor:
+    """What interpolate() calls, with one scale factor for all spatial axes or one for each."""
 
 def adaptive_avg_pool1d(input: Tensor, output_size: _Int | Sequence[_Int | None]) -> Tensor:
     """The mean of windows chosen so that the output has the given size; None keeps a size."""
@@ -162,6 +181,9 @@ def adaptive_max_pool3d(
     input: Tensor, output_size: _Int | Sequence[_Int | None], return_indices: _bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The largest value of windows chosen so that the output has the given size; None keeps a size."""
+
+def affine_grid(theta: Tensor, size: _Ints, align_corners: _bool | None = None) -> Tensor:
+    """The grid for grid_sample() of affine maps [N, 2, 3] or [N, 3, 4] and an output of `size`."""
 
 def avg_pool1d(
     input: Tensor,
@@ -233,6 +255,9 @@ def binary_cross_entropy_with_logits(
 
 def celu(input: Tensor, alpha: _Float = 1.0, inplace: _bool = False) -> Tensor:
     """x for x > 0, else alpha * (e^(x / alpha) - 1)."""
+
+def channel_shuffle(input: Tensor, groups: _Int) -> Tensor:
+    """Channels taken from each of `groups` groups in turn."""
 
 @overload
 def conv1d(
@@ -536,6 +561,14 @@ def group_norm(
     eps: _Float = 1e-05,
 ) -> Tensor:
     """Normalizes groups of channels of each sample of [N, C, spatial...]."""
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: _bool | None = None,
+) -> Tensor:
+    """`input` at the points of `grid`, whose last dimension is (x, y) or (x, y, z) from -1 to 1. mode: 'bilinear', 'nearest' or 'bicubic'; padding_mode: 'zeros', 'border' or 'reflection'. NaN counts as -1."""
 
 def hardshrink(input: Tensor, lambd: _Float = 0.5) -> Tensor:
     """x, but 0 within [-lambd, lambd]."""
@@ -814,6 +847,12 @@ def one_hot(tensor: Tensor, num_classes: _Int = -1) -> Tensor:
 
 def pad(input: Tensor, pad: _Ints, mode: str = "constant", value: _Float | None = None) -> Tensor:
     """Pads with (before, after) pairs from the last dimension backwards; negative numbers crop. mode: 'constant', 'reflect', 'replicate' or 'circular'."""
+
+def pixel_shuffle(input: Tensor, upscale_factor: _Int) -> Tensor:
+    """[..., C r^2, H, W] -> [..., C, H r, W r] with r = upscale_factor."""
+
+def pixel_unshuffle(input: Tensor, downscale_factor: _Int) -> Tensor:
+    """[..., C, H r, W r] -> [..., C r^2, H, W] with r = downscale_factor."""
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x for x > 0, else weight * x; weight [] or [1] or [C] for input [N, C, ...]."""

@@ -116,6 +116,14 @@ from opsin.nn._transformer import (
     TransformerEncoderLayer,
 )
 from opsin.nn._unfold import Fold, Unfold
+from opsin.nn._upsample import (
+    ChannelShuffle,
+    PixelShuffle,
+    PixelUnshuffle,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
 from opsin.nn.module import Module
 from opsin.nn.parameter import Buffer, Parameter
 
@@ -146,6 +154,7 @@ __all__ = [
     "ConditionalInstanceNorm1d",
     "ConditionalInstanceNorm2d",
     "ConditionalInstanceNorm3d",
+    "ChannelShuffle",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -230,6 +239,8 @@ __all__ = [
     "ParameterDict",
     "ParameterList",
     "RMSNorm",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "ReLU",
     "ScaledWSConv1d",
     "ScaledWSConv2d",
@@ -251,6 +262,9 @@ __all__ = [
     "TransformerEncoderLayer",
     "Unflatten",
     "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "functional",
     "init",
     "parameter",

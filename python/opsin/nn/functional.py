@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opsin._C._nn_functional import *  # noqa: F403
 from opsin._left_out import explain as _explain
 from opsin.nn._fractional import fractional_max_pool1d, fractional_max_pool2d, fractional_max_pool3d  # noqa: F401
+from opsin.nn._interpolate import interpolate as interpolate
 
 if not TYPE_CHECKING:
 

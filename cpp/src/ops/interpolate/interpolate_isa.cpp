@@ -1,0 +1,170 @@
+// Resampling loops, compiled once per instruction set. A row of the output is made in two steps: the rows of
+// the input that it needs are merged, then that row is resampled along itself.
+#include "interpolate_table.h"
+
+#include "cpu/kernels/gemm_vector.h"
+
+namespace opsin::cpu::OPSIN_ISA_NS {
+
+namespace {
+
+// For lambdas.
+#define OPSIN_INLINED __attribute__((always_inline))
+
+constexpr int kBatch = 4;
+
+/// to[i] = (to[i] if `add`) + the sum of w[k] * from[k][i], k < kRows.
+template <int kRows, class S, class T>
+OPSIN_INLINE void merge_some(T* to, const S* const* from, const T* w, int64_t n, bool add) {
+  constexpr int lanes = lanes_of<T>;
+  Vector<T> weight[kRows];
+#pragma GCC unroll 4
+  for (int k = 0; k < kRows; ++k) weight[k] = broadcast(w[k]);
+  for (int64_t i = 0; i < n; i += lanes) {
+    Vector<T> sum = add ? load_some<T>(to + i, n - i) : Vector<T>{};
+#pragma GCC unroll 4
+    for (int k = 0; k < kRows; ++k) sum = fma(weight[k], load_some<T>(from[k] + i, n - i), sum);
+    store_some(to + i, sum, n - i);
+  }
+}
+template <class S, class T>
+OPSIN_INLINE void merge(T* to, const S* const* from, const T* w, int rows, int64_t n, bool add) {
+  if (rows == 4) {
+    merge_some<4>(to, from, w, n, add);
+  } else if (rows == 3) {
+    merge_some<3>(to, from, w, n, add);
+  } else if (rows == 2) {
+    merge_some<2>(to, from, w, n, add);
+  } else {
+    merge_some<1>(to, from, w, n, add);
+  }
+}
+
+/// The rows of x that output row (o0, o1) needs, merged: in the buffer, or where they are if it is one.
+template <class S, class T>
+OPSIN_INLINE const T* merged(const ResampleRows& a, const ResamplePart& part, const S* image, int64_t o0,
+                             int64_t o1, int64_t& step) {
+  const ResampleAxis &u = a.axis[0], &v = a.axis[1];
+  const int64_t width = part.c1 - part.c0, pixels = a.axis[2].in, row = pixels * a.inner;
+  const T* wu = static_cast<const T*>(u.weights) + o0 * u.most;
+  const T* wv = static_cast<const T*>(v.weights) + o1 * v.most;
+  T* buffer = static_cast<T*>(part.buffer);
+  const S* from[kBatch];
+  T weight[kBatch];
+  int held = 0;
+  bool add = false;
+  const auto flush = [&]() OPSIN_INLINED {
+    if (width == a.inner) {
+      merge(buffer, from, weight, held, row, add);
+    } else {
+      for (int64_t p = 0; p < pixels; ++p) {
+        merge(buffer + p * width, from, weight, held, width, add);
+        for (int k = 0; k < held; ++k) from[k] += a.inner;
+      }
+    }
+    add = true;
+    held = 0;
+  };
+  for (int64_t i = 0; i < u.count[o0]; ++i) {
+    for (int64_t j = 0; j < v.count[o1]; ++j) {
+      from[held] = image + ((u.first[o0] + i) * v.in + v.first[o1] + j) * row + part.c0;
+      weight[held] = wu[i] * wv[j];
+      if constexpr (__is_same(S, T)) {
+        if (a.places == nullptr && u.count[o0] * v.count[o1] == 1 && weight[0] == T(1)) {
+          step = a.inner;
+          return from[0];
+        }
+      }
+      if (++held == kBatch) flush();
+    }
+  }
+  if (held > 0) flush();
+  step = width;
+  if (!add) {
+    for (int64_t i = 0; i < pixels * width; ++i) buffer[i] = 0;
+  }
+  return buffer;
+}
+
+/// y[c] = the sum of w[k] * x[k * step + c].
+template <class S, class T>
+OPSIN_INLINE void pixel(S* y, const T* x, const T* w, int64_t taps, int64_t step, int64_t width) {
+  constexpr int lanes = lanes_of<T>;
+  int64_t c = 0;
+  for (; c + 4 * lanes <= width; c += 4 * lanes) {
+    Vector<T> sum[4] = {};
+    for (int64_t k = 0; k < taps; ++k) {
+      const Vector<T> weight = broadcast(w[k]);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[i] = fma(weight, load(x + k * step + c + i * lanes), sum[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) store_some(y + c + i * lanes, sum[i], lanes);
+  }
+  for (; c < width; c += lanes) {
+    Vector<T> sum = {};
+    for (int64_t k = 0; k < taps; ++k) {
+      sum = fma(broadcast(w[k]), load_some<T>(x + k * step + c, width - c), sum);
+    }
+    store_some(y + c, sum, width - c);
+  }
+}
+
+template <class S, class T>
+OPSIN_INLINE void gathered(const ResampleRows& a, S* y, const T* x) {
+  constexpr int64_t kBlock = 512;
+  constexpr int lanes = lanes_of<T>;
+  const int64_t n = a.axis[2].out * a.inner, taps = a.axis[2].most;
+  alignas(64) T sum[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t m = n - begin < kBlock ? n - begin : kBlock;
+    const int32_t* place = a.places + begin;
+    const T* weight = static_cast<const T*>(a.weights) + begin;
+    if (taps == 2) {
+#pragma GCC ivdep
+      for (int64_t j = 0; j < m; ++j) sum[j] = weight[j] * x[place[j]] + weight[n + j] * x[place[n + j]];
+    } else {
+#pragma GCC ivdep
+      for (int64_t j = 0; j < m; ++j) sum[j] = weight[j] * x[place[j]];
+      for (int64_t k = 1; k < taps; ++k) {
+        const int32_t* at = place + k * n;
+        const T* w = weight + k * n;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < m; ++j) sum[j] += w[j] * x[at[j]];
+      }
+    }
+    for (int64_t j = 0; j < m; j += lanes) store_some(y + begin + j, load_some<T>(sum + j, m - j), m - j);
+  }
+}
+
+template <class S>
+void run(const ResampleRows& a, const ResamplePart& part) {
+  using T = Compute<S>;
+  const int64_t rows = a.axis[0].out * a.axis[1].out, width = part.c1 - part.c0;
+  const ResampleAxis& last = a.axis[2];
+  const int64_t image = a.axis[0].in * a.axis[1].in * last.in * a.inner;
+  for (int64_t i = part.begin; i < part.end; ++i) {
+    const int64_t o0 = i % rows / a.axis[1].out, o1 = i % a.axis[1].out;
+    int64_t step = 0;
+    const S* from = static_cast<const S*>(a.x) + i / rows * image;
+    const T* row = merged<S, T>(a, part, from, o0, o1, step);
+    S* y = static_cast<S*>(a.y) + i * last.out * a.inner + part.c0;
+    if (a.places != nullptr) {
+      static_cast<T*>(part.buffer)[last.in * a.inner] = 0;
+      gathered(a, y, row);
+      continue;
+    }
+    for (int64_t o = 0; o < last.out; ++o) {
+      pixel(y + o * a.inner, row + last.first[o] * step, static_cast<const T*>(last.weights) + o * last.most,
+            last.count[o], step, width);
+    }
+  }
+}
+
+constexpr ResampleTable kTable{run<float>, run<double>, run<Float16>, run<BFloat16>};
+
+}  // namespace
+
+const ResampleTable& resample_table() { return kTable; }
+
+}  // namespace opsin::cpu::OPSIN_ISA_NS
