@@ -52,8 +52,8 @@ __all__ = [
     "fold",
     "gelu",
     "glu",
-    "group_norm",
     "grid_sample",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -553,14 +553,6 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 def glu(input: Tensor, dim: _Int = -1) -> Tensor:
     """The first half along dim times the sigmoid of the second."""
 
-def group_norm(
-    input: Tensor,
-    num_groups: _Int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: _Float = 1e-05,
-) -> Tensor:
-    """Normalizes groups of channels of each sample of [N, C, spatial...]."""
 def grid_sample(
     input: Tensor,
     grid: Tensor,
@@ -569,6 +561,15 @@ def grid_sample(
     align_corners: _bool | None = None,
 ) -> Tensor:
     """`input` at the points of `grid`, whose last dimension is (x, y) or (x, y, z) from -1 to 1. mode: 'bilinear', 'nearest' or 'bicubic'; padding_mode: 'zeros', 'border' or 'reflection'. NaN counts as -1."""
+
+def group_norm(
+    input: Tensor,
+    num_groups: _Int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: _Float = 1e-05,
+) -> Tensor:
+    """Normalizes groups of channels of each sample of [N, C, spatial...]."""
 
 def hardshrink(input: Tensor, lambd: _Float = 0.5) -> Tensor:
     """x, but 0 within [-lambd, lambd]."""

@@ -21,6 +21,7 @@ __all__ = [
     "clip_boxes_to_image",
     "complete_box_iou",
     "complete_box_iou_loss",
+    "crop_and_resize",
     "deform_conv1d",
     "deform_conv2d",
     "deform_conv3d",
@@ -46,6 +47,9 @@ __all__ = [
     "rotary_embedding",
     "sigmoid_focal_loss",
     "soft_nms",
+    "vertex_align",
+    "warp_affine",
+    "warp_perspective",
     "window_partition",
     "window_reverse",
 ]
@@ -75,6 +79,16 @@ def complete_box_iou_loss(
     boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: _Float = 1e-07
 ) -> Tensor:
     """1 - complete IoU of boxes [..., 4] and their targets, pair by pair."""
+
+def crop_and_resize(
+    input: Tensor,
+    boxes: Sequence[Tensor],
+    size: _Int | _Ints,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: _bool = False,
+) -> Tensor:
+    """Boxes (x1, y1, x2, y2), [K, 4] for each image of [N, C, H, W], resized to `size` -> [sum of K, C, h, w]."""
 
 def deform_conv1d(
     input: Tensor,
@@ -294,27 +308,6 @@ def soft_nms(
 ) -> _IndicesScores:
     """Boxes taken by falling score, each of which lowers the scores of those that it overlaps."""
 
-def window_partition(input: Tensor, window_size: _Int | _Ints) -> Tensor:
-    """Windows [N * windows, window_size..., C] of input [N, spatial..., C], in row-major order."""
-
-def window_reverse(windows: Tensor, size: _Int | _Ints) -> Tensor:
-    """The input [N, size..., C] of which window_partition() made windows [N * windows, window_size..., C]."""
-    _Int,
-    _Ints,
-)
-
-__all__ = ["crop_and_resize", "vertex_align", "warp_affine", "warp_perspective"]
-
-def crop_and_resize(
-    input: Tensor,
-    boxes: Sequence[Tensor],
-    size: _Int | _Ints,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    align_corners: _bool = False,
-) -> Tensor:
-    """Boxes (x1, y1, x2, y2), [K, 4] for each image of [N, C, H, W], resized to `size` -> [sum of K, C, h, w]."""
-
 def vertex_align(
     features: Tensor,
     points: Tensor,
@@ -343,3 +336,9 @@ def warp_perspective(
     align_corners: _bool = True,
 ) -> Tensor:
     """Images [N, C, H, W] moved by homographies [N, 3, 3] from input pixels to those of an output of `size`."""
+
+def window_partition(input: Tensor, window_size: _Int | _Ints) -> Tensor:
+    """Windows [N * windows, window_size..., C] of input [N, spatial..., C], in row-major order."""
+
+def window_reverse(windows: Tensor, size: _Int | _Ints) -> Tensor:
+    """The input [N, size..., C] of which window_partition() made windows [N * windows, window_size..., C]."""
