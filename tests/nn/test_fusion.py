@@ -104,13 +104,13 @@ def test_what_cannot_be_folded() -> None:
     with pytest.raises(AssertionError, match="Fusion only for eval"):
         fuse_conv_bn_eval(conv, bn.eval())
     conv.eval()
-    with pytest.raises(AssertionError, match="running_mean and bn.running_var must not be None"):
+    with pytest.raises(AssertionError, match=r"running_mean and bn.running_var must not be None"):
         fuse_conv_bn_eval(conv, nn.BatchNorm2d(3, track_running_stats=False).eval())
-    with pytest.raises(AssertionError, match="3 channels.*got 4"):
+    with pytest.raises(AssertionError, match=r"3 channels.*got 4"):
         fuse_conv_bn_eval(conv, nn.BatchNorm2d(4).eval())
-    with pytest.raises(AssertionError, match="3 channels.*got 1"):
+    with pytest.raises(AssertionError, match=r"3 channels.*got 1"):
         fuse_conv_bn_eval(conv, nn.BatchNorm2d(1).eval())
-    with pytest.raises(AssertionError, match="4 channels.*got 3"):
+    with pytest.raises(AssertionError, match=r"4 channels.*got 3"):
         fuse_linear_bn_eval(nn.Linear(2, 4).eval(), nn.BatchNorm1d(3).eval())
 
 

@@ -107,11 +107,11 @@ def test_errors() -> None:
             return 3
 
     layer = nn.Linear(2, 3)
-    with pytest.raises(ValueError, match="does not have a parameter, a buffer.*'wait'"):
+    with pytest.raises(ValueError, match=r"does not have a parameter, a buffer.*'wait'"):
         parametrize.register_parametrization(layer, "wait", Double())
-    with pytest.raises(ValueError, match="may not change the shape"):
+    with pytest.raises(ValueError, match=r"may not change the shape"):
         parametrize.register_parametrization(layer, "weight", Flat())
-    with pytest.raises(ValueError, match="must return a tensor. Got NoneType"):
+    with pytest.raises(ValueError, match=r"must return a tensor. Got NoneType"):
         parametrize.register_parametrization(layer, "weight", Nothing())
     with pytest.raises(ValueError, match="Got int"):
         parametrize.register_parametrization(layer, "weight", Text())

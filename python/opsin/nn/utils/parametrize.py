@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from opsin._C import Tensor
 from opsin.autograd.grad_mode import no_grad
@@ -25,8 +25,8 @@ M = TypeVar("M", bound=Module)
 
 
 class _Cache:
-    depth = 0
-    values: dict[tuple[int, str], Tensor] = {}
+    depth: ClassVar[int] = 0
+    values: ClassVar[dict[tuple[int, str], Tensor]] = {}
 
 
 @contextmanager
