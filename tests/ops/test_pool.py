@@ -58,8 +58,26 @@ def vectors(n: int, distinct: bool) -> list[Call]:
     return [call.but(id=f"vectors_{i}", numerical=False) for i, call in enumerate(cases)]
 
 
+def rows(n: int, distinct: bool) -> list[Call]:
+    """Long rows, which the CPU reads a vector of neighbours at a time."""
+    x = t(2, 5, *{1: (61,), 2: (5, 62), 3: (3, 4, 61)}[n], distinct=distinct)
+    few = t(1, 3, *{1: (120,), 2: (4, 120), 3: (3, 3, 120)}[n], distinct=distinct)
+    cases = [
+        c(x, 2),
+        c(x, 2, 2, 1),
+        c(x, 3, 2, 1),
+        c(x, 3, 1, 1),
+        c(x, 2, 1),
+        c(x, 2, 2, ceil_mode=True),
+        c(few, 3, 2, ceil_mode=True),
+        c(few, 2, 3),
+    ]
+    return [call.but(id=f"rows_{i}", numerical=False) for i, call in enumerate(cases)]
+
+
 def max_pool(n: int) -> Op:
     x = t(2, 3, *SIZES[n], distinct=True)
+    wide = t(2, 3, *{1: (50,), 2: (4, 50), 3: (4, 3, 50)}[n], distinct=True)
     nan = np.arange(16.0).reshape(1, 1, *(16,) if n == 1 else (4, 4) if n == 2 else (2, 2, 4))
     nan.reshape(-1)[5] = np.nan
     return Op(
@@ -72,6 +90,9 @@ def max_pool(n: int) -> Op:
             n,
             True,
             *vectors(n, True),
+            *rows(n, True),
+            c(wide, 2, 1, 0, 2).but(id="rows_dilated", numerical=False),
+            c(wide, 3, 2, 1, return_indices=True).but(id="rows_indices", numerical=False),
             c(
                 t(1, 2, *{1: (300,), 2: (17, 18), 3: (7, 7, 8)}[n], distinct=True), {1: 257, 2: 17, 3: 7}[n]
             ).but(id="large_window", numerical=False),
@@ -89,6 +110,7 @@ def max_pool(n: int) -> Op:
 
 def avg_pool(n: int) -> Op:
     x = t(2, 3, *SIZES[n])
+    wide = t(2, 3, *{1: (50,), 2: (4, 50), 3: (4, 3, 50)}[n])
     return Op(
         f"{F}avg_pool{n}d",
         tol=4,
@@ -100,6 +122,8 @@ def avg_pool(n: int) -> Op:
             n,
             False,
             *vectors(n, False),
+            *rows(n, False),
+            c(wide, 3, 2, 1, True, False).but(id="rows_exclude_pad", numerical=False),
             c(x, 3, 2, 1, count_include_pad=False),
             c(x, 3, 2, 1, True, False).but(id="ceil_exclude_pad"),
             *(
@@ -126,6 +150,7 @@ def adaptive(n: int) -> Op:
             c(x, 2),
             c(x, (3, 2, 4)[:n]),
             c(x, SIZES[n]).but(id="same_size"),
+            c(t(2, 3, *(4, 2, 48)[3 - n :]), (2, 1, 24)[3 - n :]).but(id="rows", numerical=False),
             c(x, (11, 13, 7)[:n]).but(id="larger"),
             *partly,
             c(t(3, *SIZES[n]), 2).but(id="unbatched"),
@@ -166,6 +191,10 @@ WINDOWS = [
     ((2, 2, 1), {}, (5, 6)),
     ((3, 1, 1), {}, (5, 4)),
     (((3, 2), (2, 1), 1), {}, (6, 5)),
+    ((2, 2, 0), {}, (4, 81)),
+    ((3, 2, 1), {}, (5, 82)),
+    ((3, 1, 1), {"ceil_mode": True}, (3, 40)),
+    ((2, 2, 1), {"dilation": 2}, (5, 80)),
     ((2, 1, 2), {"dilation": 3}, (6, 1)),  # Most windows step over all that there is.
 ]
 
@@ -229,6 +258,16 @@ def test_windows_agree_with_a_written_out_loop(n: int) -> None:
             windows = windows[(slice(None), slice(None), *(slice(None, None, stride),) * n, 0, 0)]
             want = pick(windows.astype(np.float64), axis=tuple(range(n + 2, 2 * n + 2)))
             assert np.allclose(got.numpy(), want, rtol=1e-6, atol=0)
+
+
+@pytest.mark.feature("PL01", "PL02")
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 2, 2)])
+def test_both_layouts_give_the_same_bits(name: str, window: tuple[int, int, int]) -> None:
+    pool = getattr(opsin.nn.functional, name)
+    x = opsin.tensor(np.random.default_rng(0).standard_normal((2, 5, 7, 70)).astype(np.float32))
+    hidden = opsin.nn.functional.conv2d(x, opsin.eye(5).reshape(5, 5, 1, 1))
+    assert np.array_equal(pool(x, *window).numpy(), pool(hidden, *window).numpy())
 
 
 @pytest.mark.feature("PL02")
