@@ -132,8 +132,28 @@ template <class S, class T>
 OPSIN_INLINE void add_tap(T* to, const S* plane, const int32_t* pixel, int64_t step, const T* factor,
                           int count) {
   if (step == 1) {
+    int i = 0;
+    if constexpr (__is_same(S, float)) {
+      // Compilers take gathers for dear.
+#if defined(__AVX512F__)
+      for (; i + 16 <= count; i += 16) {
+        const __m512i at = _mm512_loadu_si512(pixel + i);
+        const __mmask16 there = _mm512_cmpge_epi32_mask(at, _mm512_setzero_si512());
+        const __m512 value = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, at, plane, 4);
+        store(to + i, fma(load(factor + i), Float(value), load(to + i)));
+      }
+#elif defined(__AVX2__)
+      for (; i + 8 <= count; i += 8) {
+        const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixel + i));
+        const __m256i there = _mm256_cmpgt_epi32(at, _mm256_set1_epi32(-1));
+        const __m256 value =
+            _mm256_mask_i32gather_ps(_mm256_setzero_ps(), plane, at, _mm256_castsi256_ps(there), 4);
+        store(to + i, fma(load(factor + i), Float(value), load(to + i)));
+      }
+#endif
+    }
 #pragma GCC ivdep
-    for (int i = 0; i < count; ++i) {
+    for (; i < count; ++i) {
       const T value = widen(plane[pixel[i] < 0 ? 0 : pixel[i]]);
       to[i] += pixel[i] < 0 ? T(0) : factor[i] * value;
     }
