@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -33,14 +34,13 @@ def on_fake_gpu(value: Any) -> Any:
 
 def wanted(op: Any, args: Any, kwargs: Any, dtype: str) -> list[str] | None:
     """What PyTorch's autocast gives; None where it has no kernel, or needs values that are not there."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
+    fake_tensor = importlib.import_module("torch._subclasses.fake_tensor")
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     # torch.autocast() turns itself off where there is no GPU.
     torch.set_autocast_enabled("cuda", True)
     torch.set_autocast_dtype("cuda", getattr(torch, dtype))
     try:
-        with FakeTensorMode():
+        with fake_tensor.FakeTensorMode():
             fakes = on_fake_gpu(list(args)), {k: on_fake_gpu(v) for k, v in kwargs.items()}
             return dtypes_of(op.torch_fn(), *fakes)
     except Exception:

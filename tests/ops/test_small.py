@@ -88,3 +88,11 @@ def test_multinomial_follows_the_weights() -> None:
 def test_memory_format_and_device_queries() -> None:
     x = opsin.ones(2, 3, 4, 5)
     assert x.cpu() is x and x.is_contiguous() and not x.is_contiguous(memory_format=opsin.channels_last)
+
+
+def test_gradient_of_a_power_keeps_the_digits_of_its_exponent() -> None:
+    x = opsin.tensor([0.7, 2.0], dtype=opsin.float64, requires_grad=True)
+    (x ** (1 / 3)).sum().backward()
+    assert x.grad is not None
+    expected = np.array([0.7, 2.0]) ** (1 / 3 - 1) / 3
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=4 * 2.0**-53)

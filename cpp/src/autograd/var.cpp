@@ -6,7 +6,13 @@
 namespace opsin {
 
 Var operator+(const Var& a, const Var& b) { return Var(add(a.tensor, b.tensor)); }
-Var operator-(const Var& a, const Var& b) { return Var(sub(a.tensor, b.tensor)); }
+Var operator-(const Var& a, const Var& b) {
+  // Numbers stay one: a tensor made of two would be rounded to the default dtype.
+  if (a.tensor.impl()->wrapped_number && b.tensor.impl()->wrapped_number) {
+    return Var(a.tensor.scalar().to<double>() - b.tensor.scalar().to<double>());
+  }
+  return Var(sub(a.tensor, b.tensor));
+}
 Var operator*(const Var& a, const Var& b) { return Var(mul(a.tensor, b.tensor)); }
 Var operator/(const Var& a, const Var& b) { return Var(div(a.tensor, b.tensor)); }
 Var operator-(const Var& a) { return Var(neg(a.tensor)); }
