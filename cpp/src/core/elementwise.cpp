@@ -205,7 +205,14 @@ void Elementwise::build_strided() {
     grid.shape.push_back(shape[d]);
     for (int i = 0; i < count_; ++i) grid.strides[i].push_back(strides[i][d]);
   }
-  if (grid.shape.size() > 1) return;
+  if (grid.shape.size() > 1) {
+    // Starting a row costs more than a few elements: pixels rather than their three colours.
+    if (device_.is_cpu() && grid.shape[0] < 8 && grid.shape[1] >= 4 * grid.shape[0]) {
+      std::swap(grid.shape[0], grid.shape[1]);
+      for (int i = 0; i < count_; ++i) std::swap(grid.strides[i][0], grid.strides[i][1]);
+    }
+    return;
+  }
   // One row after all.
   for (int i = 0; i < count_; ++i) strides_[i] = grid.shape.empty() ? 0 : grid.strides[i][0];
   grid_.reset();
