@@ -8,6 +8,7 @@
 #include <opsin/ops/view.h>
 
 #include "../reduce/along.h"
+#include "autograd/autocast.h"
 #include "core/call.h"
 #include "core/registry.h"
 
@@ -54,6 +55,9 @@ struct FractionalMaxPool {
 
 std::array<Tensor, 2> run(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size,
                           IntSpan output_size, const Tensor& random_samples) {
+  if (autocast::is_on(DeviceType::kCPU, input)) {
+    return autocast::call<autocast::kFull>(run, op, axes, input, kernel_size, output_size, random_samples);
+  }
   const auto rank = static_cast<int64_t>(axes);
   const bool unbatched = input.dim() == rank + 1;
   OPSIN_CHECK(ShapeError, unbatched || input.dim() == rank + 2, op, ": expected input of ", rank + 1,

@@ -4,6 +4,7 @@
 #include <opsin/ops/view.h>
 
 #include "../index/rows.h"
+#include "autograd/autocast.h"
 #include "core/registry.h"
 
 namespace opsin {
@@ -44,6 +45,10 @@ Dims sizes_of_output(const char* op, size_t axes, IntSpan sizes, IntSpan kernel_
 
 Tensor unpool(const char* op, size_t axes, const Tensor& input, const Tensor& indices, IntSpan kernel_size,
               IntSpan stride, IntSpan padding, std::optional<IntSpan> output_size) {
+  if (autocast::is_on(DeviceType::kCPU, input)) {
+    return autocast::call<autocast::kFull>(unpool, op, axes, input, indices, kernel_size, stride, padding,
+                                           output_size);
+  }
   const auto rank = static_cast<int64_t>(axes);
   OPSIN_CHECK(ShapeError, input.dim() == rank + 1 || input.dim() == rank + 2, op, ": expected input of ",
               rank + 1, " (unbatched) or ", rank + 2, " dimensions, got ", str(input.sizes()));

@@ -12,6 +12,7 @@
 #include <opsin/ops/unary.h>
 #include <opsin/ops/view.h>
 
+#include "autograd/autocast.h"
 #include "core/call.h"
 #include "core/registry.h"
 #include "ops/roi/corners.h"
@@ -193,6 +194,15 @@ Tensor as_indices(const Tensor& t, const char* what) {
 
 Tensor ms_deform_attn(const Tensor& value, const Tensor& spatial_shapes, const Tensor& level_start_index,
                       const Tensor& sampling_locations, const Tensor& attention_weights) {
+  // As grid_sample().
+  if (autocast::is_on(DeviceType::kCPU, value)) {
+    return autocast::call<autocast::kFull>(ms_deform_attn, value, spatial_shapes, level_start_index,
+                                           sampling_locations, attention_weights);
+  }
+  if (autocast::is_on(DeviceType::kCUDA, value)) {
+    return autocast::call<autocast::kWidest>(ms_deform_attn, value, spatial_shapes, level_start_index,
+                                             sampling_locations, attention_weights);
+  }
   OPSIN_CHECK(ShapeError, value.dim() == 4, "ms_deform_attn: expected value [N, S, M, D], got ",
               str(value.sizes()));
   OPSIN_CHECK(ShapeError, value.size(1) < 1 << 29,

@@ -9,9 +9,15 @@
 #include <opsin/ops/unary.h>
 #include <opsin/ops/view.h>
 
+#include "autograd/autocast.h"
+
 namespace opsin {
 
 Tensor local_response_norm(const Tensor& input, int64_t size, double alpha, double beta, double k) {
+  // PyTorch averages in three dimensions.
+  if (input.dim() > 3 && autocast::is_on(DeviceType::kCPU, input)) {
+    return autocast::call<autocast::kFull>(local_response_norm, input, size, alpha, beta, k);
+  }
   OPSIN_CHECK(ShapeError, input.dim() >= 3,
               "local_response_norm: Expected 3D or higher dimensionality input (got ", input.dim(),
               " dimensions)");
