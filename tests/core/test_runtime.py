@@ -234,6 +234,7 @@ def test_a_forked_child_can_compute() -> None:
 def test_memory_statistics() -> None:
     opsin.empty_cache()
     before = opsin.memory_stats()["allocated"]
+    reserved = opsin.memory_stats()["reserved"]  # Threads of other tests may hold a few blocks.
     x = opsin.zeros(1 << 20)
     assert opsin.memory_stats()["allocated"] - before >= 4 << 20
     assert opsin.memory_stats()["peak_allocated"] >= opsin.memory_stats()["allocated"]
@@ -242,7 +243,7 @@ def test_memory_statistics() -> None:
     assert opsin.memory_stats()["reserved"] >= opsin.memory_stats()["allocated"]
     opsin.empty_cache()
     stats = opsin.memory_stats()
-    assert stats["reserved"] <= before + (4 << 20)
+    assert stats["reserved"] <= reserved
 
 
 def test_views_keep_memory_alive_and_release_it() -> None:

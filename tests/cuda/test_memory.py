@@ -96,3 +96,16 @@ def test_memory_of_another_stream_is_not_used_too_early() -> None:
     y = opsin.empty(MB, device="cuda")
     assert y.data_ptr() != at or device.EMULATED
     assert cuda.memory_summary().strip()
+
+
+@pytest.mark.demand("A9")
+def test_suppression_needs_memory_for_boxes_not_for_pairs() -> None:
+    low = opsin.rand(20_000, 2, device="cuda") * 2000
+    boxes = opsin.cat([low, low + 5], 1)
+    scores = opsin.rand(20_000, device="cuda")
+    cuda.synchronize()
+    cuda.reset_peak_memory_stats()
+    before = cuda.memory_allocated()
+    opsin.ops.nms(boxes, scores, 0.5)
+    # A matrix of bits would take 50 MB.
+    assert cuda.max_memory_allocated() - before < 5e6

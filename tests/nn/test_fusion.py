@@ -76,7 +76,6 @@ def test_weights_of_transposed_convolutions(groups: int) -> None:
     torch.testing.assert_close(conv(x), want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not hasattr(nn, "ConvTranspose2d"), reason="comes with its own family")
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_convolution(groups: int) -> None:
     layer: Any = nn
