@@ -71,7 +71,11 @@ OPSIN_INLINE void fill_axes(const GridCall& a, int64_t begin, int count, AxisTil
   const S* grid = static_cast<const S*>(a.grid) + begin * a.rank;
   for (int axis = 3 - a.rank; axis < 3; ++axis) {
     alignas(64) T at[kTile];
-    for (int i = 0; i < count; ++i) at[i] = widen(grid[i * a.rank + 2 - axis]);
+    if (a.rank == 2) {
+      for (int i = 0; i < count; ++i) at[i] = widen(grid[i * 2 + 2 - axis]);
+    } else {
+      for (int i = 0; i < count; ++i) at[i] = widen(grid[i * 3 + 2 - axis]);
+    }
     for (int i = count; i < kTile; ++i) at[i] = 0;
     const int size = a.size[axis], order = a.order[axis];
     fill_axis(a, at, size, order, tile.index[axis], tile.weight[axis]);
@@ -170,21 +174,52 @@ OPSIN_INLINE Vector<Compute<S>> pick(const S* plane, const int32_t* at, int64_t 
   }(std::make_integer_sequence<int, lanes_of<T>>{});
 }
 
-/// The values of one channel that tap t of points [i, i + lanes) reads, 0 where there is none.
+/// Asks for the pixels of a tile in all channels at once, where loads would wait for one after the other.
+/// Every eighth point and two taps tell about all.
 template <class S, class T>
-OPSIN_INLINE Vector<T> read_tap(const GridCall& a, const S* plane, const Tile<T>& tile, int t, int i) {
-  using Index = typename VectorOf<T>::Index;
-  const int32_t* at = tile.tap[t].safe + i;
-  const Vector<T> value = a.pixel_step == 1 ? pick(plane, at, 1) : pick(plane, at, a.pixel_step);
+OPSIN_INLINE void prefetch(const GridCall& a, const S* image, const Tile<T>& tile) {
+  for (int64_t c = a.c0; c < a.c1; ++c) {
+    const S* plane = image + c * a.channel_step;
+    for (int i = 0; i < tile.count; i += 8) {
+      __builtin_prefetch(plane + tile.tap[0].safe[i] * a.pixel_step);
+      __builtin_prefetch(plane + tile.tap[tile.taps - 1].safe[i] * a.pixel_step);
+    }
+  }
+}
+
+/// The values of one channel that a tap of points [i, i + lanes) reads, 0 where there is none.
+template <bool kDense, class S, class Tap>
+OPSIN_INLINE Vector<Compute<S>> read_tap(const S* plane, int64_t step, const Tap& tap, int i) {
+  using Index = typename VectorOf<Compute<S>>::Index;
   Index there;
-  __builtin_memcpy(&there, tile.tap[t].there + i, sizeof there);
-  return __builtin_bit_cast(Vector<T>, __builtin_bit_cast(Index, value) & there);
+  __builtin_memcpy(&there, tap.there + i, sizeof there);
+  const auto value = __builtin_bit_cast(Index, pick(plane, tap.safe + i, kDense ? 1 : step));
+  return __builtin_bit_cast(Vector<Compute<S>>, value & there);
+}
+
+/// The samples of one channel.
+template <int kTaps, bool kDense, class S, class T>
+OPSIN_INLINE void sample(const GridCall& a, const S* plane, const Tile<T>& tile, S* y) {
+  constexpr int lanes = lanes_of<T>;
+  const int count = tile.count, taps = kTaps > 0 ? kTaps : tile.taps;
+  const int64_t step = a.pixel_step, stride = a.point_step;
+  for (int i = 0; i < count; i += lanes) {
+    Vector<T> sum = {};
+#pragma GCC unroll 4
+    for (int t = 0; t < taps; ++t) {
+      sum = fma(load(tile.tap[t].weight + i), read_tap<kDense>(plane, step, tile.tap[t], i), sum);
+    }
+    if (kDense) {
+      store_some(y + i, sum, count - i);
+    } else {
+      for (int l = 0; l < lanes && i + l < count; ++l) narrow(sum[l], y + (i + l) * stride);
+    }
+  }
 }
 
 template <class S>
 void forward(const GridCall& a) {
   using T = Compute<S>;
-  constexpr int lanes = lanes_of<T>;
   const S* image = static_cast<const S*>(a.image);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
@@ -208,19 +243,16 @@ void forward(const GridCall& a) {
       }
       return;
     }
+    prefetch(a, image, tile);
     for (int64_t c = a.c0; c < a.c1; ++c) {
       const S* plane = image + c * a.channel_step;
       S* y = out + first * a.point_step + c * a.value_step;
-      for (int i = 0; i < tile.count; i += lanes) {
-        Vector<T> sum = {};
-        for (int t = 0; t < tile.taps; ++t) {
-          sum = fma(load(tile.tap[t].weight + i), read_tap(a, plane, tile, t, i), sum);
-        }
-        if (a.point_step == 1) {
-          store_some(y + i, sum, tile.count - i);
-        } else {
-          for (int l = 0; l < lanes && i + l < tile.count; ++l) narrow(sum[l], y + (i + l) * a.point_step);
-        }
+      if (a.point_step != 1) {
+        sample<0, false>(a, plane, tile, y);
+      } else if (tile.taps == 4) {
+        sample<4, true>(a, plane, tile, y);
+      } else {
+        sample<0, true>(a, plane, tile, y);
       }
     }
   };
@@ -295,16 +327,26 @@ void slopes(const GridCall& a) {
         }
       }
     } else {
+      prefetch(a, image, tile);
       for (int64_t c = a.c0; c < a.c1; ++c) {
         const S* plane = image + c * a.channel_step;
         const S* g = values + first * a.point_step + c * a.value_step;
         alignas(64) T value[kTile] = {};
         for (int i = 0; i < tile.count; ++i) value[i] = widen(g[i * a.point_step]);
-        for (int t = 0; t < tile.taps; ++t) {
-          for (int i = 0; i < tile.count; i += lanes) {
-            const Vector<T> sum = c == a.c0 ? Vector<T>{} : load(product[t] + i);
-            store(product[t] + i, fma(load(value + i), read_tap(a, plane, tile, t, i), sum));
+        const auto add = [&]<bool kDense>() OPSIN_INLINED {
+          for (int t = 0; t < tile.taps; ++t) {
+            T* sums = product[t];
+            for (int i = 0; i < tile.count; i += lanes) {
+              const Vector<T> sum = c == a.c0 ? Vector<T>{} : load(sums + i);
+              store(sums + i,
+                    fma(load(value + i), read_tap<kDense>(plane, a.pixel_step, tile.tap[t], i), sum));
+            }
           }
+        };
+        if (a.pixel_step == 1) {
+          add.template operator()<true>();
+        } else {
+          add.template operator()<false>();
         }
       }
     }

@@ -80,7 +80,7 @@ OPSIN_FN void find_taps(Mode mode, Padding padding, T g, int size, bool align, i
       x = reflected(x, size, align, sign);
       slope *= sign;
     }
-    slope = x > T(0) && x < length - 1 ? slope : T(0);
+    slope = (x > T(0)) & (x < length - 1) ? slope : T(0);
     x = bounded<T>(x, T(0), length - 1);
   } else if (padding == Padding::kReflection) {
     x = bounded<T>(x, -T(1 << 30), T(1 << 30));
