@@ -197,6 +197,17 @@ OPSIN_INLINE Vector<Compute<S>> read_tap(const S* plane, int64_t step, const Tap
   return __builtin_bit_cast(Vector<Compute<S>>, value & there);
 }
 
+/// The values of one channel at the points of a tile, zeros after them.
+template <class S, class T>
+OPSIN_INLINE void load_values(const S* from, int64_t stride, int count, T (&value)[kTile]) {
+  constexpr int lanes = lanes_of<T>;
+  if (stride == 1) {
+    for (int i = 0; i < count; i += lanes) store(value + i, load_some<T>(from + i, count - i));
+  } else {
+    for (int i = 0; i < kTile; ++i) value[i] = i < count ? widen(from[i * stride]) : T(0);
+  }
+}
+
 /// The samples of one channel.
 template <int kTaps, bool kDense, class S, class T>
 OPSIN_INLINE void sample(const GridCall& a, const S* plane, const Tile<T>& tile, S* y) {
@@ -283,11 +294,12 @@ void scatter(const GridCall& a) {
       }
       return;
     }
+    prefetch(a, out, tile);
     for (int64_t c = a.c0; c < a.c1; ++c) {
       T* plane = out + c * a.channel_step;
       const S* from = values + first * a.point_step + c * a.value_step;
       alignas(64) T value[kTile];
-      for (int i = 0; i < tile.count; ++i) value[i] = widen(from[i * a.point_step]);
+      load_values(from, a.point_step, tile.count, value);
       // Neighbouring points share pixels, so taps are outside: a sum would wait for the one just stored.
       for (int t = 0; t < tile.taps; ++t) {
         for (int i = 0; i < tile.count; ++i) {
@@ -331,8 +343,8 @@ void slopes(const GridCall& a) {
       for (int64_t c = a.c0; c < a.c1; ++c) {
         const S* plane = image + c * a.channel_step;
         const S* g = values + first * a.point_step + c * a.value_step;
-        alignas(64) T value[kTile] = {};
-        for (int i = 0; i < tile.count; ++i) value[i] = widen(g[i * a.point_step]);
+        alignas(64) T value[kTile];
+        load_values(g, a.point_step, tile.count, value);
         const auto add = [&]<bool kDense>() OPSIN_INLINED {
           for (int t = 0; t < tile.taps; ++t) {
             T* sums = product[t];
@@ -351,16 +363,18 @@ void slopes(const GridCall& a) {
       }
     }
     for (int axis = 3 - a.rank; axis < 3; ++axis) {
-      T sum[kTile] = {};
-      for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
-        const T* w[3] = {axes.weight[0][k0], axes.weight[1][k1], axes.weight[2][k2]};
-        w[axis] = axes.slope[axis][axis == 0 ? k0 : axis == 1 ? k1 : k2];
-        for (int i = 0; i < tile.count; ++i) {
-          const T weight = w[1][i] * w[2][i];
-          sum[i] += product[t][i] * (a.rank == 3 ? weight * w[0][i] : weight);
+      for (int i = 0; i < tile.count; i += lanes) {
+        Vector<T> sum = {};
+        for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
+          const T* w[3] = {axes.weight[0][k0], axes.weight[1][k1], axes.weight[2][k2]};
+          w[axis] = axes.slope[axis][axis == 0 ? k0 : axis == 1 ? k1 : k2];
+          const Vector<T> weight = load(w[1] + i) * load(w[2] + i);
+          sum = fma(load(product[t] + i), a.rank == 3 ? weight * load(w[0] + i) : weight, sum);
+        });
+        for (int l = 0; l < lanes && i + l < tile.count; ++l) {
+          narrow(sum[l], out + (first + i + l) * a.rank + 2 - axis);
         }
-      });
-      for (int i = 0; i < tile.count; ++i) narrow(sum[i], out + (first + i) * a.rank + 2 - axis);
+      }
     }
   };
   for_tiles<true, S>(a, body);

@@ -35,9 +35,9 @@ OPSIN_FN T reflected(T x, int size, bool align, T& sign) {
   const T away = x - low, distance = away < T(0) ? -away : away;
   const T flips = span > T(0) ? std::floor(distance / span) : T(0);
   const T rest = distance - flips * span;
-  const bool odd = flips - T(2) * std::floor(flips / T(2)) != T(0);
-  sign = (away < T(0)) != odd ? T(-1) : T(1);
-  return span > T(0) ? low + (odd ? span - rest : rest) : T(0);
+  const T odd = flips - T(2) * std::floor(flips / T(2));
+  sign = (away < T(0) ? T(-1) : T(1)) * (T(1) - T(2) * odd);
+  return span > T(0) ? low + (odd != T(0) ? span - rest : rest) : T(0);
 }
 
 /// The derivatives of R. Keys' cubic kernel with a = -0.75, by order: its part for |x| < 1 and that beyond.
