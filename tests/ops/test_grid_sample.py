@@ -56,6 +56,10 @@ def sampling(mode: str, rank: int) -> Op:
         c(t(1, 20, *image[2:]), grid(1, *(1, 1, 2)[3 - rank :], rank), mode, "border", False).but(
             id="few_points", numerical=False, dtypes=PLAIN
         ),
+        # Points as the lanes of vectors: more than one tile, and a part of one.
+        c(t(1, 3, *image[2:]), grid(1, *(1, 7, 11)[3 - rank :], rank), mode, "zeros", False).but(
+            id="tiles", numerical=False
+        ),
         c(t(1, 2, *(1,) * rank), grid(1, *(1, 2, 2)[3 - rank :], rank), mode, "reflection", True).but(
             id="of_one", dtypes=PLAIN
         ),

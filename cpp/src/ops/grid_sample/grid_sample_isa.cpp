@@ -23,44 +23,63 @@ struct AxisTile {
   T slope[3][4][kTile];  ///< The weights differentiated once more.
 };
 
-/// The taps of a tile: pixels, -1 for none, and weights.
+/// The taps of a tile: pixels, -1 for none, and weights. For vectors of points `safe` is a pixel everywhere
+/// and `there` has the bits of those that count.
 template <class T>
 struct Tile {
+  using Lane = typename VectorOf<T>::Lane;
+  struct Tap {
+    int32_t pixel[kTile], safe[kTile];
+    Lane there[kTile];
+    T weight[kTile];
+  };
   int count, taps;
-  int32_t pixel[kMostTaps][kTile];
-  T weight[kMostTaps][kTile];
+  alignas(64) Tap tap[kMostTaps];
 };
+
+/// The taps of all points of a tile, whose loops so have constant lengths, along one axis.
+template <class T>
+[[gnu::noinline]] void fill_axis(const GridCall& a, const T* at, int size, int order,
+                                 int32_t (*index_of)[kTile], T (*weight_of)[kTile]) {
+  const bool align = a.align_corners;
+  grid::dispatch(a.mode, a.padding, [=]<grid::Mode kMode, grid::Padding kPadding>() OPSIN_INLINED {
+    const auto fill = [=](int times) OPSIN_INLINED {
+#pragma GCC ivdep
+      for (int i = 0; i < kTile; ++i) {
+        int32_t index[4];
+        T weight[4];
+        grid::find_taps(kMode, kPadding, at[i], size, align, times, index, weight);
+        for (int k = 0; k < grid::taps_per_axis(kMode); ++k) {
+          index_of[k][i] = index[k];
+          weight_of[k][i] = weight[k];
+        }
+      }
+    };
+    // Vectors of points need the order as a constant.
+    if (order == 0) {
+      fill(0);
+    } else if (order == 1) {
+      fill(1);
+    } else {
+      fill(order);
+    }
+  });
+}
 
 template <bool kSlopes, class S, class T>
 OPSIN_INLINE void fill_axes(const GridCall& a, int64_t begin, int count, AxisTile<T>& tile) {
   const S* grid = static_cast<const S*>(a.grid) + begin * a.rank;
   for (int axis = 3 - a.rank; axis < 3; ++axis) {
     alignas(64) T at[kTile];
-    for (int i = 0; i < count; ++i) at[i] = widen(grid[i * a.rank + 2 - axis]);
+    if (a.rank == 2) {
+      for (int i = 0; i < count; ++i) at[i] = widen(grid[i * 2 + 2 - axis]);
+    } else {
+      for (int i = 0; i < count; ++i) at[i] = widen(grid[i * 3 + 2 - axis]);
+    }
+    for (int i = count; i < kTile; ++i) at[i] = 0;
     const int size = a.size[axis], order = a.order[axis];
-    const bool align = a.align_corners;
-    grid::dispatch(a.mode, a.padding, [&]<grid::Mode kMode, grid::Padding kPadding>() OPSIN_INLINED {
-      constexpr int taps = grid::taps_per_axis(kMode);
-#pragma GCC ivdep
-      for (int i = 0; i < count; ++i) {
-        int32_t index[4];
-        T weight[4];
-        grid::find_taps(kMode, kPadding, at[i], size, align, order, index, weight);
-        for (int k = 0; k < taps; ++k) {
-          tile.index[axis][k][i] = index[k];
-          tile.weight[axis][k][i] = weight[k];
-        }
-      }
-      if constexpr (kSlopes) {
-#pragma GCC ivdep
-        for (int i = 0; i < count; ++i) {
-          int32_t index[4];
-          T weight[4];
-          grid::find_taps(kMode, kPadding, at[i], size, align, order + 1, index, weight);
-          for (int k = 0; k < taps; ++k) tile.slope[axis][k][i] = weight[k];
-        }
-      }
-    });
+    fill_axis(a, at, size, order, tile.index[axis], tile.weight[axis]);
+    if (kSlopes) fill_axis(a, at, size, order + 1, tile.index[axis], tile.slope[axis]);
   }
 }
 
@@ -78,22 +97,31 @@ OPSIN_INLINE int for_taps(const GridCall& a, F&& body) {
 }
 
 template <class T>
-OPSIN_INLINE void join_axes(const GridCall& a, const AxisTile<T>& axes, int count, Tile<T>& tile) {
-  tile.count = count;
+[[gnu::noinline]] void join_axes(const GridCall& a, const AxisTile<T>& axes, Tile<T>& tile) {
+  const int height = a.size[1], width = a.size[2];
   tile.taps = for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
     const int32_t *i0 = axes.index[0][k0], *i1 = axes.index[1][k1], *i2 = axes.index[2][k2];
     const T *w0 = axes.weight[0][k0], *w1 = axes.weight[1][k1], *w2 = axes.weight[2][k2];
-    int32_t* pixel = tile.pixel[t];
-    T* weight = tile.weight[t];
+    auto& tap = tile.tap[t];
+    const auto put = [&tap](int i, bool none, int32_t at, T factor) OPSIN_INLINED {
+      tap.pixel[i] = none ? -1 : at;
+      tap.safe[i] = none ? 0 : at;
+      tap.there[i] = none ? 0 : -1;
+      tap.weight[i] = factor;
+    };
+    // Products of what is not there are computed too: unsigned, which may overflow.
+    const auto u = [](int32_t x) OPSIN_INLINED { return static_cast<uint32_t>(x); };
     if (a.rank == 2) {
-      for (int i = 0; i < count; ++i) {
-        pixel[i] = (i1[i] | i2[i]) < 0 ? -1 : i1[i] * a.size[2] + i2[i];
-        weight[i] = w1[i] * w2[i];
+#pragma GCC ivdep
+      for (int i = 0; i < kTile; ++i) {
+        put(i, (i1[i] | i2[i]) < 0, static_cast<int32_t>(u(i1[i]) * u(width) + u(i2[i])), w1[i] * w2[i]);
       }
     } else {
-      for (int i = 0; i < count; ++i) {
-        pixel[i] = (i0[i] | i1[i] | i2[i]) < 0 ? -1 : (i0[i] * a.size[1] + i1[i]) * a.size[2] + i2[i];
-        weight[i] = w0[i] * w1[i] * w2[i];
+#pragma GCC ivdep
+      for (int i = 0; i < kTile; ++i) {
+        const uint32_t row = u(i0[i]) * u(height) + u(i1[i]);
+        put(i, (i0[i] | i1[i] | i2[i]) < 0, static_cast<int32_t>(row * u(width) + u(i2[i])),
+            w0[i] * w1[i] * w2[i]);
       }
     }
   });
@@ -108,7 +136,8 @@ OPSIN_INLINE void for_tiles(const GridCall& a, F&& body) {
   for (int64_t p = a.begin; p < a.end; p += kTile) {
     const int count = static_cast<int>(a.end - p < kTile ? a.end - p : kTile);
     fill_axes<kSlopes, S>(a, p, count, axes);
-    join_axes(a, axes, count, tile);
+    join_axes(a, axes, tile);
+    tile.count = count;
     body(p, tile, axes);
   }
 }
@@ -127,47 +156,81 @@ OPSIN_INLINE void mix(S* y, const S* const* from, const T* w, int taps, int64_t 
   }
 }
 
-/// to[i] += factor[i] * the value of a channel at pixel[i], where there is one.
+using Bits = uint16_t __attribute__((vector_size(vector_bytes / 2)));
+
+/// A vector of plane[at[i] * step]. Gathering instructions are slower than loads of the elements.
+template <class S>
+OPSIN_INLINE Vector<Compute<S>> pick(const S* plane, const int32_t* at, int64_t step) {
+  using T = Compute<S>;
+  return [=]<int... i>(std::integer_sequence<int, i...>) OPSIN_INLINED {
+    if constexpr (sizeof(S) == 2) {
+      const Bits bits{plane[at[i] * step].bits...};
+      S values[lanes_of<T>];
+      __builtin_memcpy(values, &bits, sizeof bits);
+      return load_wide(values);
+    } else {
+      return Vector<T>{plane[at[i] * step]...};
+    }
+  }(std::make_integer_sequence<int, lanes_of<T>>{});
+}
+
+/// Asks for the pixels of a tile in all channels at once, where loads would wait for one after the other.
+/// Every eighth point and two taps tell about all.
 template <class S, class T>
-OPSIN_INLINE void add_tap(T* to, const S* plane, const int32_t* pixel, int64_t step, const T* factor,
-                          int count) {
-  if (step == 1) {
-    int i = 0;
-    if constexpr (__is_same(S, float)) {
-      // Compilers take gathers for dear.
-#if defined(__AVX512F__)
-      for (; i + 16 <= count; i += 16) {
-        const __m512i at = _mm512_loadu_si512(pixel + i);
-        const __mmask16 there = _mm512_cmpge_epi32_mask(at, _mm512_setzero_si512());
-        const __m512 value = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, at, plane, 4);
-        store(to + i, fma(load(factor + i), Float(value), load(to + i)));
-      }
-#elif defined(__AVX2__)
-      for (; i + 8 <= count; i += 8) {
-        const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixel + i));
-        const __m256i there = _mm256_cmpgt_epi32(at, _mm256_set1_epi32(-1));
-        const __m256 value =
-            _mm256_mask_i32gather_ps(_mm256_setzero_ps(), plane, at, _mm256_castsi256_ps(there), 4);
-        store(to + i, fma(load(factor + i), Float(value), load(to + i)));
-      }
-#endif
+OPSIN_INLINE void prefetch(const GridCall& a, const S* image, const Tile<T>& tile) {
+  for (int64_t c = a.c0; c < a.c1; ++c) {
+    const S* plane = image + c * a.channel_step;
+    for (int i = 0; i < tile.count; i += 8) {
+      __builtin_prefetch(plane + tile.tap[0].safe[i] * a.pixel_step);
+      __builtin_prefetch(plane + tile.tap[tile.taps - 1].safe[i] * a.pixel_step);
     }
-#pragma GCC ivdep
-    for (; i < count; ++i) {
-      const T value = widen(plane[pixel[i] < 0 ? 0 : pixel[i]]);
-      to[i] += pixel[i] < 0 ? T(0) : factor[i] * value;
-    }
-    return;
   }
-  for (int i = 0; i < count; ++i) {
-    if (pixel[i] >= 0) to[i] += factor[i] * widen(plane[pixel[i] * step]);
+}
+
+/// The values of one channel that a tap of points [i, i + lanes) reads, 0 where there is none.
+template <bool kDense, class S, class Tap>
+OPSIN_INLINE Vector<Compute<S>> read_tap(const S* plane, int64_t step, const Tap& tap, int i) {
+  using Index = typename VectorOf<Compute<S>>::Index;
+  Index there;
+  __builtin_memcpy(&there, tap.there + i, sizeof there);
+  const auto value = __builtin_bit_cast(Index, pick(plane, tap.safe + i, kDense ? 1 : step));
+  return __builtin_bit_cast(Vector<Compute<S>>, value & there);
+}
+
+/// The values of one channel at the points of a tile, zeros after them.
+template <class S, class T>
+OPSIN_INLINE void load_values(const S* from, int64_t stride, int count, T (&value)[kTile]) {
+  constexpr int lanes = lanes_of<T>;
+  if (stride == 1) {
+    for (int i = 0; i < count; i += lanes) store(value + i, load_some<T>(from + i, count - i));
+  } else {
+    for (int i = 0; i < kTile; ++i) value[i] = i < count ? widen(from[i * stride]) : T(0);
+  }
+}
+
+/// The samples of one channel.
+template <int kTaps, bool kDense, class S, class T>
+OPSIN_INLINE void sample(const GridCall& a, const S* plane, const Tile<T>& tile, S* y) {
+  constexpr int lanes = lanes_of<T>;
+  const int count = tile.count, taps = kTaps > 0 ? kTaps : tile.taps;
+  const int64_t step = a.pixel_step, stride = a.point_step;
+  for (int i = 0; i < count; i += lanes) {
+    Vector<T> sum = {};
+#pragma GCC unroll 4
+    for (int t = 0; t < taps; ++t) {
+      sum = fma(load(tile.tap[t].weight + i), read_tap<kDense>(plane, step, tile.tap[t], i), sum);
+    }
+    if (kDense) {
+      store_some(y + i, sum, count - i);
+    } else {
+      for (int l = 0; l < lanes && i + l < count; ++l) narrow(sum[l], y + (i + l) * stride);
+    }
   }
 }
 
 template <class S>
 void forward(const GridCall& a) {
   using T = Compute<S>;
-  constexpr int lanes = lanes_of<T>;
   const S* image = static_cast<const S*>(a.image);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
@@ -178,9 +241,9 @@ void forward(const GridCall& a) {
         T weight[kMostTaps];
         int held = 0;
         for (int t = 0; t < tile.taps; ++t) {
-          if (tile.pixel[t][i] < 0) continue;
-          from[held] = image + tile.pixel[t][i] * a.pixel_step + a.c0;
-          weight[held++] = tile.weight[t][i];
+          if (tile.tap[t].pixel[i] < 0) continue;
+          from[held] = image + tile.tap[t].pixel[i] * a.pixel_step + a.c0;
+          weight[held++] = tile.tap[t].weight[i];
         }
         S* y = out + (first + i) * a.point_step + a.c0;
         if (held == 4) {
@@ -191,20 +254,16 @@ void forward(const GridCall& a) {
       }
       return;
     }
+    prefetch(a, image, tile);
     for (int64_t c = a.c0; c < a.c1; ++c) {
       const S* plane = image + c * a.channel_step;
-      alignas(64) T sum[kTile];
-      for (int i = 0; i < tile.count; ++i) sum[i] = 0;
-      for (int t = 0; t < tile.taps; ++t) {
-        add_tap(sum, plane, tile.pixel[t], a.pixel_step, tile.weight[t], tile.count);
-      }
       S* y = out + first * a.point_step + c * a.value_step;
-      if (a.point_step == 1) {
-        for (int i = 0; i < tile.count; i += lanes) {
-          store_some(y + i, load_some<T>(sum + i, tile.count - i), tile.count - i);
-        }
+      if (a.point_step != 1) {
+        sample<0, false>(a, plane, tile, y);
+      } else if (tile.taps == 4) {
+        sample<4, true>(a, plane, tile, y);
       } else {
-        for (int i = 0; i < tile.count; ++i) narrow(sum[i], y + i * a.point_step);
+        sample<0, true>(a, plane, tile, y);
       }
     }
   };
@@ -223,9 +282,9 @@ void scatter(const GridCall& a) {
       for (int i = 0; i < tile.count; ++i) {
         const S* from = values + (first + i) * a.point_step + a.c0;
         for (int t = 0; t < tile.taps; ++t) {
-          if (tile.pixel[t][i] < 0) continue;
-          T* to = out + tile.pixel[t][i] * a.pixel_step + a.c0;
-          const Vector<T> weight = broadcast(tile.weight[t][i]);
+          if (tile.tap[t].pixel[i] < 0) continue;
+          T* to = out + tile.tap[t].pixel[i] * a.pixel_step + a.c0;
+          const Vector<T> weight = broadcast(tile.tap[t].weight[i]);
           for (int64_t c = 0; c < channels; c += lanes) {
             const Vector<T> sum =
                 fma(weight, load_some<T>(from + c, channels - c), load_some<T>(to + c, channels - c));
@@ -235,14 +294,17 @@ void scatter(const GridCall& a) {
       }
       return;
     }
+    prefetch(a, out, tile);
     for (int64_t c = a.c0; c < a.c1; ++c) {
       T* plane = out + c * a.channel_step;
       const S* from = values + first * a.point_step + c * a.value_step;
-      for (int i = 0; i < tile.count; ++i) {
-        const T value = widen(from[i * a.point_step]);
-        for (int t = 0; t < tile.taps; ++t) {
-          const int32_t pixel = tile.pixel[t][i];
-          if (pixel >= 0) plane[pixel * a.pixel_step] += tile.weight[t][i] * value;
+      alignas(64) T value[kTile];
+      load_values(from, a.point_step, tile.count, value);
+      // Neighbouring points share pixels, so taps are outside: a sum would wait for the one just stored.
+      for (int t = 0; t < tile.taps; ++t) {
+        for (int i = 0; i < tile.count; ++i) {
+          const int32_t pixel = tile.tap[t].pixel[i];
+          if (pixel >= 0) plane[pixel * a.pixel_step] += tile.tap[t].weight[i] * value[i];
         }
       }
     }
@@ -259,16 +321,14 @@ void slopes(const GridCall& a) {
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
   const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>& axes) OPSIN_INLINED {
-    T product[kMostTaps][kTile];
-    for (int t = 0; t < tile.taps; ++t) {
-      for (int i = 0; i < tile.count; ++i) product[t][i] = 0;
-    }
+    alignas(64) T product[kMostTaps][kTile];
     if (a.channel_step == 1 && channels >= 8) {
       for (int i = 0; i < tile.count; ++i) {
         const S* g = values + (first + i) * a.point_step + a.c0;
         for (int t = 0; t < tile.taps; ++t) {
-          if (tile.pixel[t][i] < 0) continue;
-          const S* x = image + tile.pixel[t][i] * a.pixel_step + a.c0;
+          product[t][i] = 0;
+          if (tile.tap[t].pixel[i] < 0) continue;
+          const S* x = image + tile.tap[t].pixel[i] * a.pixel_step + a.c0;
           Vector<T> sum = {};
           for (int64_t c = 0; c < channels; c += lanes) {
             sum = fma(load_some<T>(g + c, channels - c), load_some<T>(x + c, channels - c), sum);
@@ -279,27 +339,42 @@ void slopes(const GridCall& a) {
         }
       }
     } else {
+      prefetch(a, image, tile);
       for (int64_t c = a.c0; c < a.c1; ++c) {
         const S* plane = image + c * a.channel_step;
         const S* g = values + first * a.point_step + c * a.value_step;
         alignas(64) T value[kTile];
-        for (int i = 0; i < tile.count; ++i) value[i] = widen(g[i * a.point_step]);
-        for (int t = 0; t < tile.taps; ++t) {
-          add_tap(product[t], plane, tile.pixel[t], a.pixel_step, value, tile.count);
+        load_values(g, a.point_step, tile.count, value);
+        const auto add = [&]<bool kDense>() OPSIN_INLINED {
+          for (int t = 0; t < tile.taps; ++t) {
+            T* sums = product[t];
+            for (int i = 0; i < tile.count; i += lanes) {
+              const Vector<T> sum = c == a.c0 ? Vector<T>{} : load(sums + i);
+              store(sums + i,
+                    fma(load(value + i), read_tap<kDense>(plane, a.pixel_step, tile.tap[t], i), sum));
+            }
+          }
+        };
+        if (a.pixel_step == 1) {
+          add.template operator()<true>();
+        } else {
+          add.template operator()<false>();
         }
       }
     }
     for (int axis = 3 - a.rank; axis < 3; ++axis) {
-      T sum[kTile] = {};
-      for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
-        const T* w[3] = {axes.weight[0][k0], axes.weight[1][k1], axes.weight[2][k2]};
-        w[axis] = axes.slope[axis][axis == 0 ? k0 : axis == 1 ? k1 : k2];
-        for (int i = 0; i < tile.count; ++i) {
-          const T weight = w[1][i] * w[2][i];
-          sum[i] += product[t][i] * (a.rank == 3 ? weight * w[0][i] : weight);
+      for (int i = 0; i < tile.count; i += lanes) {
+        Vector<T> sum = {};
+        for_taps(a, [&](int t, int k0, int k1, int k2) OPSIN_INLINED {
+          const T* w[3] = {axes.weight[0][k0], axes.weight[1][k1], axes.weight[2][k2]};
+          w[axis] = axes.slope[axis][axis == 0 ? k0 : axis == 1 ? k1 : k2];
+          const Vector<T> weight = load(w[1] + i) * load(w[2] + i);
+          sum = fma(load(product[t] + i), a.rank == 3 ? weight * load(w[0] + i) : weight, sum);
+        });
+        for (int l = 0; l < lanes && i + l < tile.count; ++l) {
+          narrow(sum[l], out + (first + i + l) * a.rank + 2 - axis);
         }
-      });
-      for (int i = 0; i < tile.count; ++i) narrow(sum[i], out + (first + i) * a.rank + 2 - axis);
+      }
     }
   };
   for_tiles<true, S>(a, body);

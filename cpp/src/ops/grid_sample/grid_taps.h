@@ -22,6 +22,11 @@ OPSIN_FN T bounded(T x, T low, T high) {
   return x < high ? x : high;
 }
 
+/// i if it is a pixel of an axis, else -1. Without a condition, which compilers make branches of.
+OPSIN_FN int32_t pixel_or_none(int32_t i, int size) {
+  return i | -static_cast<int32_t>(static_cast<uint32_t>(i) >= static_cast<uint32_t>(size));
+}
+
 /// A position reflected at the ends of an axis, and the sign of its derivative. With aligned corners the ends
 /// are the first and the last pixel, else half a pixel beyond them.
 template <class T>
@@ -30,9 +35,9 @@ OPSIN_FN T reflected(T x, int size, bool align, T& sign) {
   const T away = x - low, distance = away < T(0) ? -away : away;
   const T flips = span > T(0) ? std::floor(distance / span) : T(0);
   const T rest = distance - flips * span;
-  const bool odd = flips - T(2) * std::floor(flips / T(2)) != T(0);
-  sign = (away < T(0)) != odd ? T(-1) : T(1);
-  return span > T(0) ? low + (odd ? span - rest : rest) : T(0);
+  const T odd = flips - T(2) * std::floor(flips / T(2));
+  sign = (away < T(0) ? T(-1) : T(1)) * (T(1) - T(2) * odd);
+  return span > T(0) ? low + (odd != T(0) ? span - rest : rest) : T(0);
 }
 
 /// The derivatives of R. Keys' cubic kernel with a = -0.75, by order: its part for |x| < 1 and that beyond.
@@ -75,7 +80,7 @@ OPSIN_FN void find_taps(Mode mode, Padding padding, T g, int size, bool align, i
       x = reflected(x, size, align, sign);
       slope *= sign;
     }
-    slope = x > T(0) && x < length - 1 ? slope : T(0);
+    slope = (x > T(0)) & (x < length - 1) ? slope : T(0);
     x = bounded<T>(x, T(0), length - 1);
   } else if (padding == Padding::kReflection) {
     x = bounded<T>(x, -T(1 << 30), T(1 << 30));
@@ -84,14 +89,14 @@ OPSIN_FN void find_taps(Mode mode, Padding padding, T g, int size, bool align, i
   }
   if (mode == Mode::kNearest) {
     const auto i = static_cast<int32_t>(std::nearbyint(x));
-    index[0] = (i >= 0) & (i < size) ? i : -1;
+    index[0] = pixel_or_none(i, size);
     weight[0] = order == 0 ? T(1) : T(0);
   } else {
     const T floor = std::floor(x), t = x - floor;
     const auto i = static_cast<int32_t>(floor);
     if (mode == Mode::kLinear) {
-      index[0] = (i >= 0) & (i < size) ? i : -1;
-      index[1] = (i >= -1) & (i + 1 < size) ? i + 1 : -1;
+      index[0] = pixel_or_none(i, size);
+      index[1] = pixel_or_none(i + 1, size);
       weight[0] = order == 0 ? T(1) - t : order == 1 ? -slope : T(0);
       weight[1] = order == 0 ? t : order == 1 ? slope : T(0);
     } else {
@@ -105,7 +110,7 @@ OPSIN_FN void find_taps(Mode mode, Padding padding, T g, int size, bool align, i
       for (int k = 0; k < 4; ++k) {
         const int32_t at = i + k - 1;
         if (padding == Padding::kZeros) {
-          index[k] = (at >= 0) & (at < size) ? at : -1;
+          index[k] = pixel_or_none(at, size);
         } else {
           T position = static_cast<T>(at), sign;
           if (padding == Padding::kReflection) position = reflected(position, size, align, sign);
