@@ -25,7 +25,7 @@ DIFFERENT = {
     ("tensordot", "3_3_1"),
 }
 # Ops that take other mixtures of dtypes than PyTorch's, autocast or not.
-PARTICULAR = {"addr", "ldexp", "Tensor.index_put"}
+PARTICULAR = {"addr", "ldexp", "Tensor.index_put", "nn.functional.fractional_max_pool3d"}
 # The dtypes of the floating-point arguments, in turn.
 MIXES = (
     ("float32",),

@@ -11,6 +11,7 @@
 #include <opsin/ops/interpolate.h>
 #include <opsin/ops/unary.h>
 
+#include "autograd/autocast.h"
 #include "core/call.h"
 #include "core/channels_last.h"
 #include "core/registry.h"
@@ -118,6 +119,10 @@ Tensor interpolate(const Tensor& input, IntSpan size, std::span<const double> sc
                    bool antialias) {
   constexpr const char* op = "interpolate";
   const Mode& mode = find_mode(mode_name);
+  if (mode.filter != Filter::kArea && autocast::is_on(DeviceType::kCUDA, input)) {
+    return autocast::call<autocast::kFull>(interpolate, input, size, scale_factor, mode_name, align_corners,
+                                           recompute_scale_factor, antialias);
+  }
   OPSIN_CHECK(ShapeError, input.dim() >= 3 && input.dim() <= 5, op,
               ": expected input [N, C, ...] with 1 to 3 spatial axes, got ", str(input.sizes()));
   const size_t axes = input.sizes().size() - 2;

@@ -10,29 +10,27 @@
 #include <opsin/ops/unary.h>
 
 #include "../pool/pool_named.h"
+#include "autograd/autocast.h"
 #include "core/registry.h"
 
 namespace opsin {
 
 namespace {
 
-/// x^exponent. The gradient of a power with a plain number works with that number in float32.
-Tensor power(const Tensor& x, double exponent) {
-  for (const double simple : {2.0, 3.0, 0.5, -1.0, -0.5}) {
-    if (exponent == simple) return pow(x, wrap_number(exponent));
-  }
-  return pow(x, full(IntSpan{}, exponent, kFloat64));
-}
-
 /// sum^(1 / p). The root of zero has no gradient, or an infinite one: it counts as zero.
 Tensor root(const Tensor& sum, double p) {
-  if (p < 0 || !GradMode::is_enabled() || !sum.requires_grad()) return power(sum, 1 / p);
+  if (p < 0 || !GradMode::is_enabled() || !sum.requires_grad()) return pow(sum, wrap_number(1 / p));
   const Tensor nothing = eq(sum.detach(), wrap_number(0));
-  return masked_fill(power(masked_fill(sum, nothing, wrap_number(1)), 1 / p), nothing, wrap_number(0));
+  return masked_fill(pow(masked_fill(sum, nothing, wrap_number(1)), wrap_number(1 / p)), nothing,
+                     wrap_number(0));
 }
 
 Tensor lp_pool(const char* op, size_t axes, const Tensor& input, double p, IntSpan kernel_size,
                IntSpan stride, bool ceil_mode) {
+  // The policy is that of pow().
+  if (!std::isinf(p) && autocast::is_on(DeviceType::kCUDA, input)) {
+    return autocast::call<autocast::kFull>(lp_pool, op, axes, input, p, kernel_size, stride, ceil_mode);
+  }
   OPSIN_CHECK(ValueError, p != 0 && !std::isnan(p), op, ": expected a norm_type other than 0, got ", p,
               " (2 gives the Euclidean norm, infinity the largest magnitude)");
   const auto rank = static_cast<int64_t>(axes);
@@ -49,7 +47,7 @@ Tensor lp_pool(const char* op, size_t axes, const Tensor& input, double p, IntSp
   }
   int64_t pixels = 1;
   for (const int64_t k : kernel) pixels *= k;
-  const Tensor powers = p == 1 ? input : power(input, p);
+  const Tensor powers = p == 1 ? input : pow(input, wrap_number(p));
   // Without ceil_mode all windows are whole.
   Tensor sum = avg_pool_named(op, axes, powers, kernel, stride, {}, ceil_mode, true,
                               ceil_mode ? std::nullopt : std::optional<int64_t>(1));

@@ -142,6 +142,8 @@ Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& w
 
 Tensor rms_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& weight,
                 std::optional<double> eps) {
+  if (autocast::is_on(DeviceType::kCUDA, input))
+    return autocast::call<autocast::kFull>(rms_norm, input, normalized_shape, weight, eps);
   const Dims shape(normalized_shape);
   check_rows("rms_norm", input, shape, weight, {});
   const double epsilon = compute_type(input.dtype()) == kFloat64 ? std::numeric_limits<double>::epsilon()
