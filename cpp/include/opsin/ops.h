@@ -21,9 +21,9 @@
 #include <opsin/ops/loss.h>
 #include <opsin/ops/lp_pool.h>
 #include <opsin/ops/matmul.h>
+#include <opsin/ops/max_unpool.h>
 #include <opsin/ops/ms_deform_attn.h>
 #include <opsin/ops/nms.h>
-#include <opsin/ops/max_unpool.h>
 #include <opsin/ops/norm.h>
 #include <opsin/ops/pad.h>
 #include <opsin/ops/pool.h>
