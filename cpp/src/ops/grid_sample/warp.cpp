@@ -67,7 +67,8 @@ Tensor sampled(const Tensor& input, const Tensor& x, const Tensor& y, std::strin
 }  // namespace
 
 Tensor affine_grid(const Tensor& theta, IntSpan size, bool align_corners) {
-  if (autocast::is_active()) return autocast::call<autocast::kLower>(affine_grid, theta, size, align_corners);
+  if (autocast::is_on(DeviceType::kCPU, theta))
+    return autocast::call<autocast::kLower>(affine_grid, theta, size, align_corners);
   constexpr const char* op = "affine_grid";
   OPSIN_CHECK(ValueError, is_floating_point(theta.dtype()), op,
               ": expected theta of a floating-point dtype, got ", name(theta.dtype()));
