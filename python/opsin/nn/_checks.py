@@ -63,3 +63,13 @@ def choice(layer: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
         words = ", ".join(repr(word) for word in allowed)
         raise ValueError(f"{layer}: {name} must be one of {words}, got {value!r} (check the spelling)")
     return value
+
+
+def check_groups(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
+    """ValueError unless `groups` divides both numbers of channels."""
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if channels % groups:
+            raise ValueError(
+                f"{layer}: {name} must be divisible by groups, got {channels} and groups={groups} "
+                "(change one of them)"
+            )

@@ -10,7 +10,7 @@ from opsin import cat, empty, zeros
 from opsin._C import Tensor
 from opsin.nn import functional as F
 from opsin.nn import init
-from opsin.nn._checks import choice, integer, integers
+from opsin.nn._checks import check_groups, choice, integer, integers
 from opsin.nn._conv_arithmetic import (
     Sides,
     named_sides,
@@ -62,12 +62,7 @@ class _ConvNd(Module):
         self.in_channels = integer(layer, "in_channels", in_channels, 0)
         self.out_channels = integer(layer, "out_channels", out_channels, 0)
         self.groups = integer(layer, "groups", groups, 1)
-        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
-            if channels % self.groups:
-                raise ValueError(
-                    f"{layer}: {name} must be divisible by groups, got {channels} and groups={self.groups} "
-                    "(change one of them)"
-                )
+        check_groups(layer, self.in_channels, self.out_channels, self.groups)
         self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
         self.stride = integers(layer, "stride", stride, rank, 1)
         self.dilation = integers(layer, "dilation", dilation, rank, 1)
