@@ -79,7 +79,7 @@ lint: tools-test
 	$(PY) tests/run_all.py --build $(BUILD) --only lint
 
 format: tools-test
-	git ls-files -co --exclude-standard '*.h' '*.cpp' | xargs $(VENV)/bin/clang-format -i
+	git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' | xargs $(VENV)/bin/clang-format -i
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format --quiet .
 

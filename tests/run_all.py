@@ -96,7 +96,7 @@ class Runner:
 
     def lint(self) -> Result:
         result = Result()
-        listing = ["git", "ls-files", "-co", "--exclude-standard", "*.h", "*.cpp"]
+        listing = ["git", "ls-files", "-co", "--exclude-standard", "*.h", "*.cpp", "*.cu"]
         listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
         sources = [name for name in listed if (ROOT / name).exists()]
         clang_format = self.tool["clang-format"]

@@ -1,6 +1,6 @@
 // A tile goes through shared memory, so that both sides are read and written in rows. The rows of a tile are
-// padded: the elements of a column lie in different banks. Matrices with few rows or columns (pixels, weights)
-// would leave such tiles nearly empty; theirs are long and narrow.
+// padded: the elements of a column lie in different banks. Matrices with few rows or columns (pixels,
+// weights) would leave such tiles nearly empty; theirs are long and narrow.
 #include <algorithm>
 
 #include "cuda/divider.h"
@@ -201,8 +201,8 @@ void run_tiles(const void* from, void* to, const StridedTranspose& p) {
     }
   }
   const TileOrder order(p, kSide, kSide);
-  OPSIN_LAUNCH(transpose_tiles<T>, order.tiles(p), dim3(kLanes, kRows), kSide * (kSide + 1) * sizeof(T), p, order,
-               source, target);
+  OPSIN_LAUNCH(transpose_tiles<T>, order.tiles(p), dim3(kLanes, kRows), kSide * (kSide + 1) * sizeof(T), p,
+               order, source, target);
 }
 
 template <class T>
@@ -213,7 +213,8 @@ void run_narrow(const void* from, void* to, int64_t batch, int64_t rows, int64_t
   const int64_t matrix_tiles = (length + kLength - 1) / kLength, tiles = batch * matrix_tiles;
   const auto grid = static_cast<unsigned>(std::min<int64_t>(tiles, 0x7fffffff));
   OPSIN_LAUNCH(transpose_narrow<T>, grid, kThreads, static_cast<size_t>(kLength * width) * sizeof(T),
-               static_cast<const T*>(from), static_cast<T*>(to), tiles, matrix_tiles, length, width, few_cols);
+               static_cast<const T*>(from), static_cast<T*>(to), tiles, matrix_tiles, length, width,
+               few_cols);
 }
 
 /// Calls body<T>() for a type of `item_size` bytes.
@@ -238,7 +239,8 @@ void dispatch_size(size_t item_size, Body&& body) {
 void transpose(const void* from, void* to, int64_t batch, int64_t rows, int64_t cols, size_t item_size) {
   if (std::min(rows, cols) > kNarrow) {
     const int64_t size = rows * cols;
-    return transpose(from, to, StridedTranspose{rows, cols, cols, rows, 1, {batch}, {size}, {size}}, item_size);
+    return transpose(from, to, StridedTranspose{rows, cols, cols, rows, 1, {batch}, {size}, {size}},
+                     item_size);
   }
   dispatch_size(item_size, [&]<class T>() { run_narrow<T>(from, to, batch, rows, cols); });
 }

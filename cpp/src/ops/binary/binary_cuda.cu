@@ -1,8 +1,8 @@
 // The binary ops on a GPU: the functors of the CPU.
-#include "cuda/elementwise.h"
-
 #include "binary_functors.h"
 #include "binary_kernels.h"
+
+#include "cuda/elementwise.h"
 
 namespace opsin {
 
@@ -12,13 +12,12 @@ using binary::Kind;
 
 /// Rare and long ones are called, not compiled into every loop.
 template <class F>
-inline constexpr bool is_called = (std::is_same_v<F, binary::Pow> || std::is_same_v<F, binary::Atan2> ||
-                                   std::is_same_v<F, binary::Fmod> || std::is_same_v<F, binary::Remainder> ||
-                                   std::is_same_v<F, binary::DivFloor> || std::is_same_v<F, binary::DivTrunc> ||
-                                   std::is_same_v<F, binary::Gcd> || std::is_same_v<F, binary::Lcm> ||
-                                   std::is_same_v<F, binary::Xlogy> || std::is_same_v<F, binary::Hypot> ||
-                                   std::is_same_v<F, binary::Logaddexp> ||
-                                   std::is_same_v<F, binary::Logaddexp2>);
+inline constexpr bool is_called =
+    (std::is_same_v<F, binary::Pow> || std::is_same_v<F, binary::Atan2> || std::is_same_v<F, binary::Fmod> ||
+     std::is_same_v<F, binary::Remainder> || std::is_same_v<F, binary::DivFloor> ||
+     std::is_same_v<F, binary::DivTrunc> || std::is_same_v<F, binary::Gcd> ||
+     std::is_same_v<F, binary::Lcm> || std::is_same_v<F, binary::Xlogy> || std::is_same_v<F, binary::Hypot> ||
+     std::is_same_v<F, binary::Logaddexp> || std::is_same_v<F, binary::Logaddexp2>);
 
 /// What networks spend their time in.
 template <class F>

@@ -1,8 +1,8 @@
 // The ternary ops on a GPU: the functors of the CPU.
-#include "cuda/elementwise.h"
-
 #include "binary_functors.h"
 #include "binary_kernels.h"
+
+#include "cuda/elementwise.h"
 
 namespace opsin {
 

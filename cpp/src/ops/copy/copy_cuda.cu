@@ -1,9 +1,9 @@
 // Copies and conversions on a GPU. Numbers pass through registers as bits, float, double, int64 or complex,
 // so that five kernels of a target serve all sources.
+#include "copy_kernels.h"
+
 #include "cuda/elementwise.h"
 #include "cuda/transpose.h"
-
-#include "copy_kernels.h"
 
 namespace opsin {
 
@@ -23,7 +23,8 @@ struct Same {
 /// As the CPU converts: floats to integers through int64, complex numbers to real ones by their real part.
 template <class From, class To>
 struct Convert {
-  using Chunks = std::integral_constant<int, std::is_same_v<From, float> && std::is_same_v<To, float> ? 4 : 1>;
+  using Chunks =
+      std::integral_constant<int, std::is_same_v<From, float> && std::is_same_v<To, float> ? 4 : 1>;
   __host__ __device__ To operator()(From x) const {
     if constexpr (is_complex_type<From> && is_complex_type<To>) {
       using Part = decltype(To::real);

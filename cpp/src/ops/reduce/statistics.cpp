@@ -119,7 +119,8 @@ struct Norm {
       const Var none = x == zero || y == zero;
       // Where there is no gradient the logarithm sees a 1, so that second derivatives stay finite.
       const Var ratio = math::select(none, one, math::abs(x) / math::select(y == zero, one, y));
-      ctx.set(0, (grad * math::select(none, zero, sign() * math::exp(math::log(ratio) * Var(p.p - 1)))).tensor);
+      ctx.set(0,
+              (grad * math::select(none, zero, sign() * math::exp(math::log(ratio) * Var(p.p - 1)))).tensor);
     }
   }
 };

@@ -22,7 +22,9 @@ struct Finish {
 
 /// Registers of a thread: few enough for three quarters of a multiprocessor's threads; fewer would spill.
 template <class S>
-inline constexpr int kForwardRegisters = sizeof(S) == 8 ? 128 : sizeof(S) == 4 ? 40 : 48;
+inline constexpr int kForwardRegisters = sizeof(S) == 8   ? 128
+                                         : sizeof(S) == 4 ? 40
+                                                          : 48;
 
 template <class S, int V, DType stored, int K, bool kOnce>
 __global__ void __maxnreg__(kForwardRegisters<S>)

@@ -1,8 +1,8 @@
 // The unary ops on a GPU: the functors of the CPU.
-#include "cuda/elementwise.h"
-
 #include "unary_functors.h"
 #include "unary_kernels.h"
+
+#include "cuda/elementwise.h"
 
 namespace opsin {
 
@@ -47,15 +47,16 @@ struct NarrowGelu {
     return normal.below + x * (0.3989422804f * normal.density);
   }
 };
-/// What networks spend their time in is compiled into the loops, several elements side by side; of the rest there is
-/// one copy that is called, which keeps the plug-in small.
+/// What networks spend their time in is compiled into the loops, several elements side by side; of the rest
+/// there is one copy that is called, which keeps the plug-in small.
 template <class F, class... Hot>
 inline constexpr bool is_one_of = (std::is_same_v<F, Hot> || ...);
 template <class F>
 inline constexpr bool is_hot =
-    is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Sqrt, unary::Rsqrt, unary::Reciprocal, unary::Exp,
-              unary::Log, unary::Tanh, unary::Sigmoid, unary::Relu, unary::Clamp, unary::LeakyRelu, unary::Elu,
-              unary::Gelu, NarrowGelu, unary::GeluTanh, unary::Silu, unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh>;
+    is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Sqrt, unary::Rsqrt, unary::Reciprocal,
+              unary::Exp, unary::Log, unary::Tanh, unary::Sigmoid, unary::Relu, unary::Clamp,
+              unary::LeakyRelu, unary::Elu, unary::Gelu, NarrowGelu, unary::GeluTanh, unary::Silu,
+              unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh>;
 
 template <class F>
 using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>;
@@ -69,7 +70,9 @@ inline constexpr bool is_short =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Relu, unary::Clamp, unary::LeakyRelu,
               unary::Hardtanh, unary::Silu, NarrowGelu>;
 template <class F, class T>
-using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1 : is_short<F> ? 4 : 2>;
+using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1
+                                             : is_short<F>                           ? 4
+                                                                                     : 2>;
 
 template <class F, class T>
 __host__ __device__ OPSIN_NOINLINE auto value_of(T x, unary::Args<T> args) {

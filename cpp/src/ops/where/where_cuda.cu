@@ -1,7 +1,7 @@
 // Choice on a GPU. Values are moved, not computed, so only their size matters.
-#include "cuda/elementwise.h"
-
 #include "where_kernels.h"
+
+#include "cuda/elementwise.h"
 
 namespace opsin {
 
