@@ -87,11 +87,14 @@ __global__ void __launch_bounds__(kWarpThreads) walk(Chunk c) {
   for (unsigned first = 0; first < c.size; first += 32) {
     const unsigned group = first / 32, rows = c.size - first < 32 ? c.size - first : 32;
     uint32_t gone = __shfl_sync(kAllLanes, removed, static_cast<int>(group)), stays = 0;
-    // All lanes find the same; the rows of what stays are then merged side by side.
+    // Each lane fetches one row's word, so that the walk waits for memory once. All lanes find the same; the
+    // rows of what stays are then merged side by side.
+    const uint32_t own_row = lane < rows ? c.matrix[(first + lane) * kWords + group] : 0;
     for (unsigned r = 0; r < rows; ++r) {
+      const uint32_t row = __shfl_sync(kAllLanes, own_row, static_cast<int>(r));
       if ((gone >> r & 1) != 0) continue;
       stays |= 1u << r;
-      gone |= c.matrix[(first + r) * kWords + group];
+      gone |= row;
     }
     for (uint32_t left = stays; left != 0; left &= left - 1) {
       removed |= c.matrix[(first + static_cast<unsigned>(__ffs(static_cast<int>(left))) - 1) * kWords + lane];
