@@ -26,6 +26,8 @@ function(opsin_compile_settings target)
                CXX_VISIBILITY_PRESET hidden
                VISIBILITY_INLINES_HIDDEN ON
                POSITION_INDEPENDENT_CODE ON)
+  # CUDA's diagnostic 186: one functor serves signed and unsigned integers, so some of its comparisons say
+  # nothing for the latter.
   # Contraction is off outside the kernels: the same expression must round the same way in every file.
   set(warnings -Wall -Wextra -Wshadow)
   set(host_options -fno-math-errno -fno-trapping-math -fno-semantic-interposition -ffp-contract=off)
@@ -37,7 +39,7 @@ function(opsin_compile_settings target)
   target_compile_options(
     ${target}
     PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${warnings};${host_options}>"
-            "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--compress-mode=size;-Xcompiler=${host_warnings},${cuda_host_options};-Xcudafe;--display_error_number;$<$<BOOL:${OPSIN_WERROR}>:--Werror=all-warnings>>")
+            "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--compress-mode=size;-Xcompiler=${host_warnings},${cuda_host_options};-Xcudafe;--display_error_number;--diag-suppress=186;$<$<BOOL:${OPSIN_WERROR}>:--Werror=all-warnings>>")
   if(OPSIN_SANITIZE)
     list(JOIN OPSIN_SANITIZE "," sanitizers)
     # GCC's flow analysis finds overflows and unset variables in instrumented code where there are none.

@@ -10,11 +10,6 @@
 #include "cuda/access.h"
 #include "cuda/block.h"
 
-#if defined(__CUDACC__)
-// One functor serves signed and unsigned integers, so some of its comparisons say nothing for the latter.
-#pragma nv_diag_suppress 186
-#endif
-
 namespace opsin::cuda {
 
 /// How an operand is addressed where operands are strided.
