@@ -157,24 +157,24 @@ def stub_forms(file: str, inside: str = "") -> dict[str, list[Form]]:
     return forms
 
 
+def form_of(schema: dict[str, Any], *, method: bool) -> Form:
+    """The parameters of one overload of an op."""
+    return [
+        Parameter(
+            a.name + "_" * keyword.iskeyword(a.name),
+            a.keyword_only,
+            *([value_of(a.default.strip("'") if "format" in a.name else a.default)] if a.default else []),
+        )
+        for a in arguments_of(schema["schema"], method=method)
+    ]
+
+
 def op_forms(*, method: bool) -> dict[str, list[Form]]:
     """The overloads of Opsin's functions at the top level, or of its methods."""
     forms: dict[str, list[Form]] = {}
     for schema in _C._schemas():
         if schema["method"] if method else schema["function"] and not schema["ns"]:
-            form = [
-                Parameter(
-                    a.name + "_" * keyword.iskeyword(a.name),
-                    a.keyword_only,
-                    *(
-                        [value_of(a.default.strip("'") if "format" in a.name else a.default)]
-                        if a.default
-                        else []
-                    ),
-                )
-                for a in arguments_of(schema["schema"], method=method)
-            ]
-            forms.setdefault(schema["name"], []).append(form)
+            forms.setdefault(schema["name"], []).append(form_of(schema, method=method))
     return forms
 
 

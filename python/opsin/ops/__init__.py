@@ -16,6 +16,7 @@ from opsin.ops._attention import (
     ShiftedWindowAttention,
     SqueezeExcitation,
 )
+from opsin.ops._blocks import MLP, Conv1dNormActivation, Conv2dNormActivation, Conv3dNormActivation, Permute
 from opsin.ops._box_coder import BoxCoder
 from opsin.ops._deform_conv import (
     DeformConv1d,
@@ -24,6 +25,14 @@ from opsin.ops._deform_conv import (
     DeformConvTranspose1d,
     DeformConvTranspose2d,
     DeformConvTranspose3d,
+)
+from opsin.ops._drop import (
+    DropBlock2d,
+    DropBlock3d,
+    StochasticDepth,
+    drop_block2d,
+    drop_block3d,
+    stochastic_depth,
 )
 from opsin.ops._fcos import centerness, fcos_points, fcos_scores, fcos_targets
 from opsin.ops._frozen_batch_norm import FrozenBatchNorm2d
@@ -37,11 +46,16 @@ from opsin.ops._position import (
     SinusoidalEncoding,
 )
 from opsin.ops._roi import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from opsin.ops.feature_pyramid_network import FeaturePyramidNetwork
 
 __all__ = [
+    "MLP",
     "AnchorGenerator",
     "BalancedPositiveNegativeSampler",
     "BoxCoder",
+    "Conv1dNormActivation",
+    "Conv2dNormActivation",
+    "Conv3dNormActivation",
     "ConvBlockAttention1d",
     "ConvBlockAttention2d",
     "ConvBlockAttention3d",
@@ -51,6 +65,9 @@ __all__ = [
     "DeformConvTranspose1d",
     "DeformConvTranspose2d",
     "DeformConvTranspose3d",
+    "DropBlock2d",
+    "DropBlock3d",
+    "FeaturePyramidNetwork",
     "FrozenBatchNorm2d",
     "LearnedEncoding",
     "Matcher",
@@ -66,16 +83,21 @@ __all__ = [
     "PatchEmbed1d",
     "PatchEmbed2d",
     "PatchEmbed3d",
+    "Permute",
     "RoIAlign",
     "RoIPool",
     "RotaryEncoding",
     "ShiftedWindowAttention",
     "SinusoidalEncoding",
     "SqueezeExcitation",
+    "StochasticDepth",
     "anchors_inside",
     "centerness",
+    "drop_block2d",
+    "drop_block3d",
     "fcos_points",
     "fcos_scores",
     "fcos_targets",
+    "stochastic_depth",
 ]
 __all__ += _ops.__all__
