@@ -16,7 +16,8 @@ from opsin._schema import arguments_of
 from tests.peer import torch
 
 MODULES = [
-    "autograd", "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.parametrizations", "optim", "optim.lr_scheduler", "utils.data",
+    "autograd", "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.parametrizations",
+    "optim", "optim.lr_scheduler", "utils.data",
 ]  # fmt: skip
 # Parameters of what Opsin leaves out on purpose.
 LEFT_OUT = {

@@ -81,7 +81,6 @@ def test_multi_head_attention_forward(arguments: dict[str, Any], need_weights: b
 
 @pytest.mark.device
 @pytest.mark.parametrize("need_weights", [True, False])
-@pytest.mark.demand("A3")
 def test_second_derivatives(need_weights: bool) -> None:
     x = place(opsin.randn(3, 1, 4, dtype=opsin.float64)).requires_grad_()
     weight, out = (place(opsin.randn(*s, dtype=opsin.float64)).requires_grad_() for s in ((12, 4), (4, 4)))

@@ -35,6 +35,14 @@ from opsin.ops._drop import (
     stochastic_depth,
 )
 from opsin.ops._fcos import centerness, fcos_points, fcos_scores, fcos_targets
+from opsin.ops._filters import (
+    corner_response,
+    edge_strength,
+    gabor_kernels,
+    gaussian_blur,
+    laplacian,
+    spatial_gradient,
+)
 from opsin.ops._frozen_batch_norm import FrozenBatchNorm2d
 from opsin.ops._matching import BalancedPositiveNegativeSampler, Matcher
 from opsin.ops._position import (
@@ -46,6 +54,8 @@ from opsin.ops._position import (
     SinusoidalEncoding,
 )
 from opsin.ops._roi import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from opsin.ops._segmentation import Hypercolumns, mask_background
+from opsin.ops._windows import Detections, confident_boxes, pair_corners, sliding_windows
 from opsin.ops.feature_pyramid_network import FeaturePyramidNetwork
 
 __all__ = [
@@ -65,10 +75,12 @@ __all__ = [
     "DeformConvTranspose1d",
     "DeformConvTranspose2d",
     "DeformConvTranspose3d",
+    "Detections",
     "DropBlock2d",
     "DropBlock3d",
     "FeaturePyramidNetwork",
     "FrozenBatchNorm2d",
+    "Hypercolumns",
     "LearnedEncoding",
     "Matcher",
     "MultiScaleRoIAlign",
@@ -93,11 +105,21 @@ __all__ = [
     "StochasticDepth",
     "anchors_inside",
     "centerness",
+    "confident_boxes",
+    "corner_response",
     "drop_block2d",
     "drop_block3d",
+    "edge_strength",
     "fcos_points",
     "fcos_scores",
     "fcos_targets",
+    "gabor_kernels",
+    "gaussian_blur",
+    "laplacian",
+    "mask_background",
+    "pair_corners",
+    "sliding_windows",
+    "spatial_gradient",
     "stochastic_depth",
 ]
 __all__ += _ops.__all__
