@@ -103,7 +103,9 @@ def test_run_lists_and_runs_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mean" in lines[-1]
     assert "minimum" in lines[-1]
     assert main(["run", "nothing"]) == 1
-    assert "error: run: expected one of detr, digits, got 'nothing'" in capsys.readouterr().err
+    assert (
+        "error: run: expected one of detr, digits, hard_attention, got 'nothing'" in capsys.readouterr().err
+    )
 
 
 def test_bare_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,5 +139,5 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_traceback_on_request() -> None:
-    with pytest.raises(ValueError, match="run: expected one of detr, digits"):
+    with pytest.raises(ValueError, match="run: expected one of detr, digits, hard_attention"):
         main(["--traceback", "run", "nothing"])
