@@ -91,7 +91,8 @@ def difference(ours: Form, theirs: Form) -> str:
 def of_signature(function: Any) -> Form | None:
     """The parameters of a Python function; None if it tells none or takes anything."""
     if isinstance(function, type):
-        function = function.__init__ if "__init__" in vars(function) else function.__new__
+        inherits = function.__init__ is object.__init__
+        function = function.__new__ if inherits else function.__init__
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

@@ -79,8 +79,7 @@ def of_opsin(name: str) -> list[Form]:
     overloads = [form_of(s, method=False) for s in _C._schemas() if (s["ns"], s["name"]) == ("ops", name)]
     if overloads:
         return overloads
-    value = reduce(getattr, name.split("."), opsin.ops)
-    form = of_signature(value.__init__ if isinstance(value, type) else value)
+    form = of_signature(reduce(getattr, name.split("."), opsin.ops))
     assert form is not None, name
     return [
         [
