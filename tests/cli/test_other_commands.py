@@ -104,7 +104,8 @@ def test_run_lists_and_runs_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "minimum" in lines[-1]
     assert main(["run", "nothing"]) == 1
     assert (
-        "error: run: expected one of detr, digits, hard_attention, got 'nothing'" in capsys.readouterr().err
+        "error: run: expected one of detr, digits, hard_attention, neural_turing_machine, got 'nothing'"
+        in capsys.readouterr().err
     )
 
 
@@ -139,5 +140,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_traceback_on_request() -> None:
-    with pytest.raises(ValueError, match="run: expected one of detr, digits, hard_attention"):
+    with pytest.raises(
+        ValueError, match="run: expected one of detr, digits, hard_attention, neural_turing_machine"
+    ):
         main(["--traceback", "run", "nothing"])
