@@ -53,6 +53,7 @@ from opsin.ops._position import (
     RotaryEncoding,
     SinusoidalEncoding,
 )
+from opsin.ops._regions import segmentation_tree, selective_search, superpixels
 from opsin.ops._roi import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 from opsin.ops._segmentation import Hypercolumns, mask_background
 from opsin.ops._windows import Detections, confident_boxes, pair_corners, sliding_windows
@@ -118,8 +119,11 @@ __all__ = [
     "laplacian",
     "mask_background",
     "pair_corners",
+    "segmentation_tree",
+    "selective_search",
     "sliding_windows",
     "spatial_gradient",
     "stochastic_depth",
+    "superpixels",
 ]
 __all__ += _ops.__all__
