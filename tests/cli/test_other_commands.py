@@ -96,14 +96,17 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_run_lists_and_runs_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 0
-    assert capsys.readouterr().out.startswith("digits ")
+    assert capsys.readouterr().out.startswith("detr ")
     assert main(["run", "digits", "--seeds", "2", "--epochs", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["seed 0", "seed 1", "2 seeds"]
     assert "mean" in lines[-1]
     assert "minimum" in lines[-1]
     assert main(["run", "nothing"]) == 1
-    assert "error: run: expected one of digits, got 'nothing'" in capsys.readouterr().err
+    assert (
+        "error: run: expected one of detr, digits, hard_attention, neural_turing_machine, got 'nothing'"
+        in capsys.readouterr().err
+    )
 
 
 def test_bare_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,5 +140,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_traceback_on_request() -> None:
-    with pytest.raises(ValueError, match="run: expected one of digits"):
+    with pytest.raises(
+        ValueError, match="run: expected one of detr, digits, hard_attention, neural_turing_machine"
+    ):
         main(["--traceback", "run", "nothing"])

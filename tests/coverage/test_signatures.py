@@ -16,7 +16,8 @@ from opsin._schema import arguments_of
 from tests.peer import torch
 
 MODULES = [
-    "autograd", "nn", "nn.functional", "nn.init", "nn.utils", "optim", "optim.lr_scheduler", "utils.data",
+    "autograd", "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.parametrizations",
+    "optim", "optim.lr_scheduler", "utils.data",
 ]  # fmt: skip
 # Parameters of what Opsin leaves out on purpose.
 LEFT_OUT = {
@@ -90,7 +91,8 @@ def difference(ours: Form, theirs: Form) -> str:
 def of_signature(function: Any) -> Form | None:
     """The parameters of a Python function; None if it tells none or takes anything."""
     if isinstance(function, type):
-        function = function.__init__ if "__init__" in vars(function) else function.__new__
+        inherits = function.__init__ is object.__init__
+        function = function.__new__ if inherits else function.__init__
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -157,24 +159,24 @@ def stub_forms(file: str, inside: str = "") -> dict[str, list[Form]]:
     return forms
 
 
+def form_of(schema: dict[str, Any], *, method: bool) -> Form:
+    """The parameters of one overload of an op."""
+    return [
+        Parameter(
+            a.name + "_" * keyword.iskeyword(a.name),
+            a.keyword_only,
+            *([value_of(a.default.strip("'") if "format" in a.name else a.default)] if a.default else []),
+        )
+        for a in arguments_of(schema["schema"], method=method)
+    ]
+
+
 def op_forms(*, method: bool) -> dict[str, list[Form]]:
     """The overloads of Opsin's functions at the top level, or of its methods."""
     forms: dict[str, list[Form]] = {}
     for schema in _C._schemas():
         if schema["method"] if method else schema["function"] and not schema["ns"]:
-            form = [
-                Parameter(
-                    a.name + "_" * keyword.iskeyword(a.name),
-                    a.keyword_only,
-                    *(
-                        [value_of(a.default.strip("'") if "format" in a.name else a.default)]
-                        if a.default
-                        else []
-                    ),
-                )
-                for a in arguments_of(schema["schema"], method=method)
-            ]
-            forms.setdefault(schema["name"], []).append(form)
+            forms.setdefault(schema["name"], []).append(form_of(schema, method=method))
     return forms
 
 

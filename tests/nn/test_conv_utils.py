@@ -166,7 +166,8 @@ def test_rank_one_factors() -> None:
     values = np.linalg.svd(kernels, compute_uv=False)
     best = np.sqrt((values[..., 1:] ** 2).sum(-1)) / np.linalg.norm(kernels, axis=(2, 3))
     assert [f.shape for f in factors] == [(5, 4, 3), (5, 4, 4)] and errors.shape == (5, 4)
-    np.testing.assert_allclose(errors.numpy(), best, rtol=0.02)
+    # Alternating steps converge as powers of the ratio of the singular values, at most 0.94 here.
+    np.testing.assert_allclose(errors.numpy(), best, rtol=1e-6)
     cube = np.einsum("ni,nj,nk->nijk", *(rng.standard_normal((2, k)) for k in (3, 2, 4)))
     parts, errors = utils.rank1_factors(opsin.tensor(cube), 3)
     assert float(errors.max()) < 1e-12

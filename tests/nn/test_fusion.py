@@ -16,7 +16,8 @@ pytestmark = pytest.mark.feature("NM02")
 
 
 def _shake(model: Any) -> Any:
-    """Other parameters and statistics than those of the beginning."""
+    """Other parameters and statistics than those of the beginning; in float64, to compare closely."""
+    model.double()
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_floating_point():
             with opsin.no_grad():
@@ -34,11 +35,11 @@ def _kinds(model: Any) -> list[str]:
 def test_convolution(rank: int, affine: bool, bias: bool) -> None:
     conv = _shake(getattr(nn, f"Conv{rank}d")(4, 6, 3, padding=1, groups=2, bias=bias)).eval()
     bn = _shake(getattr(nn, f"BatchNorm{rank}d")(6, eps=1e-2, affine=affine)).eval()
-    x = opsin.randn(2, 4, *[5] * rank)
+    x = opsin.randn(2, 4, *[5] * rank, dtype=opsin.float64)
     before = {key: value.clone() for key, value in conv.state_dict().items()}
     fused = fuse_conv_bn_eval(conv, bn)
     assert fused is not conv and type(fused) is type(conv)
-    assert opsin.allclose(fused(x), bn(conv(x)), rtol=1e-4, atol=1e-4)
+    assert opsin.allclose(fused(x), bn(conv(x)), rtol=1e-11, atol=1e-11)
     assert all(opsin.equal(conv.state_dict()[key], before[key]) for key in before)
 
 
@@ -81,21 +82,21 @@ def test_transposed_convolution(groups: int) -> None:
     layer: Any = nn
     conv = _shake(layer.ConvTranspose2d(4, 6, 3, stride=2, groups=groups)).eval()
     bn = _shake(nn.BatchNorm2d(6)).eval()
-    x = opsin.randn(2, 4, 5, 5)
-    assert opsin.allclose(fuse_conv_bn_eval(conv, bn)(x), bn(conv(x)), rtol=1e-3, atol=1e-3)
+    x = opsin.randn(2, 4, 5, 5, dtype=opsin.float64)
+    assert opsin.allclose(fuse_conv_bn_eval(conv, bn)(x), bn(conv(x)), rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear(bias: bool) -> None:
     linear = _shake(nn.Linear(3, 4, bias=bias)).eval()
-    x = opsin.randn(5, 3)
+    x = opsin.randn(5, 3, dtype=opsin.float64)
     for bn in (nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False)):
         _shake(bn).eval()
-        assert opsin.allclose(fuse_linear_bn_eval(linear, bn)(x), bn(linear(x)), rtol=1e-4, atol=1e-5)
+        assert opsin.allclose(fuse_linear_bn_eval(linear, bn)(x), bn(linear(x)), rtol=1e-11, atol=1e-11)
     # One channel, whose values are all outputs.
     single = _shake(nn.BatchNorm1d(1)).eval()
-    z = opsin.randn(5, 1, 3)
-    assert opsin.allclose(fuse_linear_bn_eval(linear, single)(z), single(linear(z)), rtol=1e-4, atol=1e-5)
+    z = opsin.randn(5, 1, 3, dtype=opsin.float64)
+    assert opsin.allclose(fuse_linear_bn_eval(linear, single)(z), single(linear(z)), rtol=1e-11, atol=1e-11)
 
 
 def test_what_cannot_be_folded() -> None:
@@ -138,13 +139,13 @@ def test_a_whole_model(example: bool) -> None:
         nn.BatchNorm1d(5),
     )
     _shake(model)
-    x = opsin.randn(2, 3, 6, 6)
+    x = opsin.randn(2, 3, 6, 6, dtype=opsin.float64)
     fused = fuse_batch_norms(model, *([x] if example else []))
     want = ["Conv2d", "Identity", "ReLU"]
     want += ["Identity", "Conv2d", "Identity", "Conv2d"] if example else _kinds(Block())
     assert _kinds(fused) == [*want, "Flatten", "Linear", "Identity"]
     assert model.training and not fused.training and "BatchNorm2d" in _kinds(model)
-    assert opsin.allclose(fused(x), model.eval()(x), rtol=1e-3, atol=1e-2)
+    assert opsin.allclose(fused(x), model.eval()(x), rtol=1e-11, atol=1e-11)
 
 
 def test_layers_with_other_readers_stay_or_are_refused() -> None:
@@ -162,7 +163,7 @@ def test_layers_with_other_readers_stay_or_are_refused() -> None:
             y = self.conv(x)
             return y + self.bn(y)
 
-    x = opsin.randn(2, 3, 4, 4)
+    x = opsin.randn(2, 3, 4, 4, dtype=opsin.float64)
     assert _kinds(fuse_batch_norms(_shake(Twice()), x)) == ["Conv2d", "BatchNorm2d"]
     with pytest.raises(RuntimeError, match="other results for the example inputs"):
         fuse_batch_norms(_shake(Skip()), x)

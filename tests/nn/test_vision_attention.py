@@ -207,6 +207,37 @@ def test_neighbourhood_as_large_as_the_map_is_attention(rank: int) -> None:
     close(layer(to_opsin(x)), want.reshape(x.shape))
 
 
+@pytest.mark.device
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.feature("AT09")
+def test_relative_positions_of_neighbours(rank: int) -> None:
+    # A neighbourhood as large as the map: the bias of all pairs of positions.
+    size = {1: (7,), 2: (5, 3), 3: (3, 3, 5)}[rank]
+    make = getattr(ops, f"NeighborhoodAttention{rank}d")
+    layer = spread(make(6, 2, size, relative_position_bias=True))
+    x = numbers(2, *size, 6)
+    state = torch_state(layer)
+    table = state["relative_position_bias_table"].requires_grad_()
+    assert tuple(table.shape) == (2, *(2 * n - 1 for n in size))
+    at = torch.stack(torch.meshgrid(*map(torch.arange, size), indexing="ij"), -1).reshape(-1, rank)
+    away = at[None] - at[:, None] + torch.tensor(size) - 1
+    bias = table[(slice(None), *away.unbind(-1))]
+    parts = (x.flatten(1, -2) @ state["qkv.weight"].T + state["qkv.bias"]).unflatten(-1, (3, 2, 3))
+    mixed = torch.nn.functional.scaled_dot_product_attention(*parts.permute(2, 0, 3, 1, 4), bias)
+    want = (mixed.transpose(1, 2).flatten(2) @ state["proj.weight"].T + state["proj.bias"]).reshape(x.shape)
+    got = layer(to_opsin(x))
+    close(got, want.detach())
+    want.square().sum().backward()
+    got.square().sum().backward()
+    close(layer.relative_position_bias_table.grad, table.grad)
+    assert "relative_position_bias_table" not in make(6, 2, size).state_dict()
+    assert (
+        0
+        < float(make(6, 2, size, relative_position_bias=True).relative_position_bias_table.abs().max())
+        < 0.1
+    )
+
+
 @pytest.mark.feature("AT09")
 def test_neighbourhoods_hide_what_is_far() -> None:
     layer = spread(ops.NeighborhoodAttention2d(4, 2, 3))

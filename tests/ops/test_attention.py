@@ -99,7 +99,7 @@ def reverse(windows, size):
     return x.reshape(x.shape[0], *sizes, x.shape[-1])
 
 
-def neighbourhood(query, key, value, kernel, dilation=1, scale=None):
+def neighbourhood(query, key, value, kernel, dilation=1, scale=None, relative_position_bias=None):
     """Position by position."""
     spatial = query.shape[1:-2]
     kernel = kernel * len(spatial) if len(kernel) == 1 else kernel
@@ -108,13 +108,18 @@ def neighbourhood(query, key, value, kernel, dilation=1, scale=None):
     rows = []
     for at in itertools.product(*map(range, spatial)):
         near: tuple[slice, ...] = (slice(None),)
+        away: tuple[slice, ...] = (slice(None),)
         for i, k, n, s in zip(at, kernel, spatial, steps, strict=True):
             # Among the positions that are a multiple of the step away.
             first = min(max(i // s - k // 2, 0), len(range(i % s, n, s)) - k) * s + i % s
             near += (slice(first, first + k * s, s),)
+            place = (first - i) // s + k - 1
+            away += (slice(place, place + k),)
         keys, values = (x[near].flatten(1, -3).transpose(1, 2) for x in (key, value))
-        scores = query[(slice(None), *at)].unsqueeze(-2) @ keys.transpose(-2, -1)
-        rows.append((torch.softmax(scores * scale, -1) @ values).squeeze(-2))
+        scores = query[(slice(None), *at)].unsqueeze(-2) @ keys.transpose(-2, -1) * scale
+        if relative_position_bias is not None:
+            scores = scores + relative_position_bias[away].flatten(1).unsqueeze(-2)
+        rows.append((torch.softmax(scores, -1) @ values).squeeze(-2))
     return torch.stack(rows, 1).unflatten(1, tuple(spatial))
 
 
@@ -175,6 +180,12 @@ OPS = [
             c(*square(0, 5, 5, 2, 3), [3]),
             c(*square(1, 11, 1, 2), [3], dilation=3).but(gradgrad=False),
             c(*square(1, 7, 6, 1, 2), [3], dilation=[2, 1]).but(gradgrad=False),
+            c(*square(2, 7, 2, 2), [3], relative_position_bias=t(2, 5)),
+            c(*square(1, 3, 4, 2, 1), [3, 1], relative_position_bias=t(2, 5, 1)),
+            c(*square(1, 7, 6, 2, 1), [3], dilation=[2, 1], relative_position_bias=t(2, 5, 5)).but(
+                gradgrad=False
+            ),
+            c(*square(1, 5, 3, 4, 1, 2), [5, 3, 1], relative_position_bias=t(1, 9, 5, 1)).but(gradgrad=False),
         ],
         peer=neighbourhood,
         tol=8,
@@ -187,6 +198,12 @@ OPS = [
             Err(c(*square(1, 5, 1, 2), [3], dilation=2), RuntimeError, r"\[3\] and \[2\]", peer=False),
             Err(
                 c(t(1, 5, 1, 2), t(1, 4, 1, 2), t(1, 4, 1, 2), [3]), RuntimeError, "of one shape", peer=False
+            ),
+            Err(
+                c(*square(1, 5, 2, 2), [3], relative_position_bias=t(2, 3)),
+                RuntimeError,
+                r"= \[2, 5\], got \[2, 3\]",
+                peer=False,
             ),
         ],
         features=("AT09",),

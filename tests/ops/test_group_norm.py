@@ -183,6 +183,7 @@ def test_hidden_layout_is_kept(channels: int, rank: int) -> None:
 
     got = run(opsin, lambda v: opsin.from_numpy(v.copy()).to(DEVICE))
     for ours, theirs in zip(got, run(torch, lambda v: torch.from_numpy(v.copy())), strict=True):
+        # Where a scale is near 0, the second normalization magnifies the roundings of the first.
         assert np.allclose(ours, theirs, rtol=1e-3, atol=2e-4)
 
 

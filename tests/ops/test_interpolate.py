@@ -301,3 +301,49 @@ def test_hidden_layout_passes_through() -> None:
             got = opsin.nn.functional.interpolate(x, **options)
             want = opsin.nn.functional.interpolate(opsin.tensor(x.numpy()), **options)
             np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.device
+@pytest.mark.demand("A25")
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(4, 7), (9, 5), (1, 3)])
+def test_one_convention_of_sampling(align_corners: bool, size: tuple[int, int]) -> None:
+    """Pixels are squares, as documented: interpolate, grid_sample and affine_grid agree with the formula."""
+    f = opsin.nn.functional
+    x = device.place(opsin.randn(1, 2, 6, 5, dtype=opsin.float64))
+    values = device.fetch(x).numpy()
+
+    def along(n: int, wanted: int) -> np.ndarray:
+        """[wanted, n]: between the two pixels around x = (i + 0.5) n / wanted - 0.5, or corner to corner."""
+        i = np.arange(wanted)
+        at = i * ((n - 1) / max(1, wanted - 1)) if align_corners else (i + 0.5) * n / wanted - 0.5
+        at = at.clip(0, n - 1)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n)))
+
+    want = np.einsum("ih,jw,nchw->ncij", along(6, size[0]), along(5, size[1]), values)
+    got = f.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    np.testing.assert_allclose(device.fetch(got).numpy(), want, rtol=1e-12, atol=1e-12)
+    if 1 not in size:
+        theta = device.place(opsin.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]], dtype=opsin.float64))
+        grid = f.affine_grid(theta, [1, 2, *size], align_corners=align_corners)
+        sampled = f.grid_sample(x, grid, padding_mode="border", align_corners=align_corners)
+        np.testing.assert_allclose(device.fetch(sampled).numpy(), want, rtol=1e-12, atol=1e-12)
+    if align_corners:
+        return
+    # Anti-aliasing is asked for, never assumed, and changes only what shrinks.
+    smooth = f.interpolate(x, size, mode="bilinear", antialias=True)
+    shrinks = size[0] < 6 or size[1] < 5
+    assert np.allclose(device.fetch(smooth).numpy(), want, atol=1e-12) != shrinks
+
+
+@pytest.mark.device
+@pytest.mark.demand("A25")
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic", "lanczos", "area"])
+def test_resizing_is_the_same_on_every_device(mode: str) -> None:
+    x = opsin.randn(2, 3, 11, 9)
+    antialias = mode in ("bilinear", "bicubic", "lanczos")
+    options: dict[str, Any] = {"mode": mode, **({"antialias": True} if antialias else {})}
+    there = opsin.nn.functional.interpolate(device.place(x), (5, 14), **options)
+    here = opsin.nn.functional.interpolate(x, (5, 14), **options)
+    # Sums of a few products, in another order there.
+    np.testing.assert_allclose(device.fetch(there).numpy(), here.numpy(), rtol=1e-5, atol=1e-6)

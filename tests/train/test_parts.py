@@ -248,3 +248,15 @@ def test_bad_models() -> None:
         ValueError, match=r"SmallResNet: expected one block count per width, got widths=\(8,\)"
     ):
         models.SmallResNet(1, 2, widths=(8,), blocks=(1, 1))
+
+
+@pytest.mark.feature("NM09")
+def test_normalized_channels_have_mean_0_and_deviation_1() -> None:
+    rng = np.random.default_rng(0)
+    spread = np.array([1, 30, 60])[:, None, None]
+    batch = (128 + spread * rng.standard_normal((16, 3, 8, 8))).clip(0, 255).astype(np.uint8)
+    mean, std = (batch / 255).mean((0, 2, 3)), (batch / 255).std((0, 2, 3))
+    got = Normalize(mean.tolist(), std.tolist())(batch)
+    # In float32: the first channel's mean is 125 of its deviations.
+    np.testing.assert_allclose(got.mean((0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(got.std((0, 2, 3)), 1, atol=1e-4)

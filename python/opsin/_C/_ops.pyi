@@ -210,8 +210,9 @@ def neighborhood_attention(
     *,
     dilation: _Int | _Ints = 1,
     scale: _Float | None = None,
+    relative_position_bias: Tensor | None = None,
 ) -> Tensor:
-    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, dilation apart."""
+    """Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, dilation apart; a bias [heads, 2 kernel_size - 1...] is added for the place of the key."""
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: _Float) -> Tensor:
     """Positions of the boxes [N, 4] (or [N, 2], [N, 6]) that no box with a higher score overlaps by more than iou_threshold, by falling score."""

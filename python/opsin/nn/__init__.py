@@ -50,6 +50,7 @@ from opsin.nn._conv_recurrent import (
     ConvRNNCell2d,
     ConvRNNCell3d,
 )
+from opsin.nn._drop_connect import DropConnectConv1d, DropConnectConv2d, DropConnectConv3d, DropConnectLinear
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from opsin.nn._graph import GraphConv
 from opsin.nn._group_norm import (
@@ -70,6 +71,7 @@ from opsin.nn._local import (
     LocallyConnectedTranspose3d,
 )
 from opsin.nn._loss import CrossEntropyLoss, MSELoss, NLLLoss
+from opsin.nn._maxout import Conv1dMaxout, Conv2dMaxout, Conv3dMaxout, LinearMaxout, Maxout
 from opsin.nn._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from opsin.nn._pool import (
     AdaptiveAvgPool1d,
@@ -156,8 +158,11 @@ __all__ = [
     "ConditionalInstanceNorm2d",
     "ConditionalInstanceNorm3d",
     "Conv1d",
+    "Conv1dMaxout",
     "Conv2d",
+    "Conv2dMaxout",
     "Conv3d",
+    "Conv3dMaxout",
     "ConvGRU1d",
     "ConvGRU2d",
     "ConvGRU3d",
@@ -184,6 +189,10 @@ __all__ = [
     "DepthwiseSeparableConv1d",
     "DepthwiseSeparableConv2d",
     "DepthwiseSeparableConv3d",
+    "DropConnectConv1d",
+    "DropConnectConv2d",
+    "DropConnectConv3d",
+    "DropConnectLinear",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -209,6 +218,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearMaxout",
     "LocalResponseNorm",
     "LocallyConnected1d",
     "LocallyConnected2d",
@@ -224,6 +234,7 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "Maxout",
     "Module",
     "ModuleDict",
     "ModuleList",

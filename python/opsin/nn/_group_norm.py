@@ -5,25 +5,19 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from opsin import empty
 from opsin._C import ShapeError, Tensor
 from opsin.nn import functional as F
-from opsin.nn import init
 from opsin.nn._checks import integer, number
-from opsin.nn._norm import _BatchNorm
+from opsin.nn._norm import Affine, _BatchNorm, last_sizes
 from opsin.nn.module import Module
-from opsin.nn.parameter import Parameter
 
 
-class GroupNorm(Module):
+class GroupNorm(Affine):
     """(x - mean) / sqrt(var + eps) * weight + bias per sample and group of channels (Wu, He 2018).
 
     The `num_channels` channels of [N, C, spatial...] form `num_groups` groups of neighbours; `weight` and
     `bias` are [C].
     """
-
-    weight: Tensor | None
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -46,17 +40,7 @@ class GroupNorm(Module):
             )
         self.eps = number("GroupNorm", "eps", eps)
         self.affine = affine
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            value = Parameter(empty(num_channels, device=device, dtype=dtype)) if wanted else None
-            self.register_parameter(name, value)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        self._make_parameters((self.num_channels,), device, dtype, weight=affine, bias=affine and bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -151,14 +135,12 @@ class InstanceNorm3d(_InstanceNorm):
     _shape_text = "[C, D, H, W] or [N, C, D, H, W]"
 
 
-class RMSNorm(Module):
+class RMSNorm(Affine):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimensions (Zhang, Sennrich 2019).
 
     `normalized_shape` holds the sizes of those dimensions; `eps` None stands for that of the dtype that is
     computed in.
     """
-
-    weight: Tensor | None
 
     def __init__(
         self,
@@ -169,24 +151,10 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-        if not sizes:
-            raise ValueError(
-                "RMSNorm: normalized_shape must name at least one dimension, got () (pass the last size)"
-            )
-        self.normalized_shape = tuple(integer("RMSNorm", "normalized_shape", size, 0) for size in sizes)
+        self.normalized_shape = last_sizes("RMSNorm", normalized_shape)
         self.eps = None if eps is None else number("RMSNorm", "eps", eps)
         self.elementwise_affine = elementwise_affine
-        wanted = elementwise_affine
-        self.register_parameter(
-            "weight", Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if wanted else None
-        )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1."""
-        if self.weight is not None:
-            init.ones_(self.weight)
+        self._make_parameters(self.normalized_shape, device, dtype, weight=elementwise_affine)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)

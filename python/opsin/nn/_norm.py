@@ -13,7 +13,35 @@ from opsin.nn.module import Module
 from opsin.nn.parameter import Parameter
 
 
-class _BatchNorm(Module):
+class Affine(Module):
+    """A normalization whose scale and shift are learned: parameters `weight` and `bias`, None if absent."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def _make_parameters(self, sizes: tuple[int, ...], device: Any, dtype: Any, **wanted: bool) -> None:
+        for name, learned in wanted.items():
+            value = Parameter(empty(sizes, device=device, dtype=dtype)) if learned else None
+            self.register_parameter(name, value)
+        Affine.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        for name, value in self.named_parameters(recurse=False):
+            init.constant_(value, float(name == "weight"))
+
+
+def last_sizes(layer: str, normalized_shape: Any) -> tuple[int, ...]:
+    """The sizes of the dimensions that are normalized, given as one number or several."""
+    sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+    if not sizes:
+        raise ValueError(
+            f"{layer}: normalized_shape must name at least one dimension, got () (pass the last size)"
+        )
+    return tuple(integer(layer, "normalized_shape", size, 0) for size in sizes)
+
+
+class _BatchNorm(Affine):
     """Settings, parameters and running statistics of batch normalization.
 
     `momentum=None` averages over all batches seen. Without `track_running_stats` evaluation uses the
@@ -25,8 +53,6 @@ class _BatchNorm(Module):
     _ranks: tuple[int, ...]
     _shape_text: str
 
-    weight: Tensor | None
-    bias: Tensor | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -51,17 +77,13 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         size = self.num_features
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            self.register_parameter(
-                name, Parameter(empty(size, device=device, dtype=dtype)) if wanted else None
-            )
+        self._make_parameters((size,), device, dtype, weight=affine, bias=affine and bias)
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(size, device=device, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones(size, device=device, dtype=dtype) if tracked else None)
         self.register_buffer(
             "num_batches_tracked", tensor(0, dtype=int64, device=device) if tracked else None
         )
-        self.reset_parameters()
 
     def reset_running_stats(self) -> None:
         """Forgets the statistics: mean 0, variance 1."""
@@ -77,10 +99,7 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and no statistics."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        super().reset_parameters()
 
     def _check_input(self, input: Tensor) -> None:
         if input.dim() not in self._ranks:
@@ -153,14 +172,11 @@ class BatchNorm3d(_BatchNorm):
     _shape_text = "[N, C, D, H, W]"
 
 
-class LayerNorm(Module):
+class LayerNorm(Affine):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions (Ba, Kiros, Hinton 2016).
 
     `normalized_shape` holds the sizes of those dimensions.
     """
-
-    weight: Tensor | None
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -172,25 +188,10 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-        if not sizes:
-            raise ValueError(
-                "LayerNorm: normalized_shape must name at least one dimension, got () (pass the last size)"
-            )
-        self.normalized_shape = tuple(integer("LayerNorm", "normalized_shape", size, 0) for size in sizes)
+        self.normalized_shape = last_sizes("LayerNorm", normalized_shape)
         self.eps = number("LayerNorm", "eps", eps)
-        self.elementwise_affine = elementwise_affine
-        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
-            value = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if wanted else None
-            self.register_parameter(name, value)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        self.elementwise_affine = affine = elementwise_affine
+        self._make_parameters(self.normalized_shape, device, dtype, weight=affine, bias=affine and bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)

@@ -39,12 +39,10 @@ def _is_causal(mask: Tensor | None, is_causal: bool | None) -> bool:
     return bool((mask == causal).all())
 
 
-class TransformerEncoderLayer(Module):
-    """Self-attention and a perceptron of two layers, each with dropout, shortcut and layer norm.
+class _TransformerLayer(Module):
+    """Attentions and a perceptron of two layers, each with dropout, shortcut and layer norm."""
 
-    `src` [S, N, d_model], or [N, S, d_model] with `batch_first`, or [S, d_model]. The norms come after the
-    shortcuts, or with `norm_first` before attention and perceptron. Masks as in MultiheadAttention.
-    """
+    _attentions: tuple[str, ...]
 
     def __init__(
         self,
@@ -62,18 +60,41 @@ class TransformerEncoderLayer(Module):
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-        self.self_attn = MultiheadAttention(
-            d_model, nhead, dropout=dropout, batch_first=batch_first, **options
-        )
+        for name in self._attentions:
+            attention = MultiheadAttention(
+                d_model, nhead, dropout=dropout, batch_first=batch_first, **options
+            )
+            self.add_module(name, attention)
         self.linear1 = Linear(d_model, dim_feedforward, **options)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, **options)
         self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.dropout1 = Dropout(dropout)
-        self.dropout2 = Dropout(dropout)
-        self.activation = _activation("TransformerEncoderLayer", activation)
+        self._parts = range(1, len(self._attentions) + 2)
+        for i in self._parts:
+            self.add_module(f"norm{i}", LayerNorm(d_model, eps=layer_norm_eps, **options))
+        for i in self._parts:
+            self.add_module(f"dropout{i}", Dropout(dropout))
+        self.activation = _activation(type(self).__name__, activation)
+
+    def _perceptron(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+
+    def _run(self, x: Tensor, *attentions: Callable[[Tensor], Tensor]) -> Tensor:
+        """`attentions` and the perceptron, one after the other, with what belongs to each."""
+        for i, part in zip(self._parts, (*attentions, self._perceptron), strict=True):
+            norm, dropout = getattr(self, f"norm{i}"), getattr(self, f"dropout{i}")
+            x = x + dropout(part(norm(x))) if self.norm_first else norm(x + dropout(part(x)))
+        return x
+
+
+class TransformerEncoderLayer(_TransformerLayer):
+    """Self-attention and a perceptron of two layers, each with dropout, shortcut and layer norm.
+
+    `src` [S, N, d_model], or [N, S, d_model] with `batch_first`, or [S, d_model]. The norms come after the
+    shortcuts, or with `norm_first` before attention and perceptron. Masks as in MultiheadAttention.
+    """
+
+    _attentions = ("self_attn",)
 
     def forward(
         self,
@@ -83,63 +104,20 @@ class TransformerEncoderLayer(Module):
         is_causal: bool = False,
     ) -> Tensor:
         def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(
-                x,
-                x,
-                x,
-                attn_mask=src_mask,
-                key_padding_mask=src_key_padding_mask,
-                need_weights=False,
-                is_causal=is_causal,
-            )
-            return self.dropout1(y)
+            return self.self_attn(
+                x, x, x, src_key_padding_mask, need_weights=False, attn_mask=src_mask, is_causal=is_causal
+            )[0]
 
-        def perceptron(x: Tensor) -> Tensor:
-            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
-
-        if self.norm_first:
-            src = src + attend(self.norm1(src))
-            return src + perceptron(self.norm2(src))
-        src = self.norm1(src + attend(src))
-        return self.norm2(src + perceptron(src))
+        return self._run(src, attend)
 
 
-class TransformerDecoderLayer(Module):
+class TransformerDecoderLayer(_TransformerLayer):
     """Self-attention, attention to `memory` and a perceptron, each with dropout, shortcut and layer norm.
 
     `tgt` [T, N, d_model] and `memory` [S, N, d_model], or batch first, or without N.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Activation = F.relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-        attention = {"dropout": dropout, "batch_first": batch_first, **options}
-        self.self_attn = MultiheadAttention(d_model, nhead, **attention)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, **attention)
-        self.linear1 = Linear(d_model, dim_feedforward, **options)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, **options)
-        self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.norm2 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.norm3 = LayerNorm(d_model, eps=layer_norm_eps, **options)
-        self.dropout1 = Dropout(dropout)
-        self.dropout2 = Dropout(dropout)
-        self.dropout3 = Dropout(dropout)
-        self.activation = _activation("TransformerDecoderLayer", activation)
+    _attentions = ("self_attn", "multihead_attn")
 
     def forward(
         self,
@@ -153,13 +131,12 @@ class TransformerDecoderLayer(Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(
+            return self.self_attn(
                 x, x, x, tgt_key_padding_mask, need_weights=False, attn_mask=tgt_mask, is_causal=tgt_is_causal
-            )
-            return self.dropout1(y)
+            )[0]
 
         def look(x: Tensor) -> Tensor:
-            y, _ = self.multihead_attn(
+            return self.multihead_attn(
                 x,
                 memory,
                 memory,
@@ -167,19 +144,9 @@ class TransformerDecoderLayer(Module):
                 need_weights=False,
                 attn_mask=memory_mask,
                 is_causal=memory_is_causal,
-            )
-            return self.dropout2(y)
+            )[0]
 
-        def perceptron(x: Tensor) -> Tensor:
-            return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))
-
-        if self.norm_first:
-            tgt = tgt + attend(self.norm1(tgt))
-            tgt = tgt + look(self.norm2(tgt))
-            return tgt + perceptron(self.norm3(tgt))
-        tgt = self.norm1(tgt + attend(tgt))
-        tgt = self.norm2(tgt + look(tgt))
-        return self.norm3(tgt + perceptron(tgt))
+        return self._run(tgt, attend, look)
 
 
 class TransformerEncoder(Module):

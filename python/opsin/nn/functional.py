@@ -8,6 +8,7 @@ from opsin._C._nn_functional import *  # noqa: F403
 from opsin._left_out import explain as _explain
 from opsin.nn._fractional import fractional_max_pool1d, fractional_max_pool2d, fractional_max_pool3d  # noqa: F401
 from opsin.nn._interpolate import interpolate as interpolate
+from opsin.nn._multi_head import multi_head_attention_forward as multi_head_attention_forward
 
 if not TYPE_CHECKING:
 

@@ -18,6 +18,7 @@ __all__ = [
     "kaiming_uniform_",
     "normal_",
     "ones_",
+    "orthogonal_",
     "sparse_",
     "trunc_normal_",
     "uniform_",
@@ -205,6 +206,28 @@ def kaiming_normal_(
         return tensor
     std = calculate_gain(nonlinearity, a) / math.sqrt(_fan("kaiming_normal_", tensor, mode))
     return normal_(tensor, 0.0, std, generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
+    """A random orthogonal matrix, of the first dimension against the rest, times `gain`.
+
+    Rows are orthonormal if there are fewer rows than columns, else columns. Source: Saxe, McClelland and
+    Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", 2013.
+    """
+    from opsin.nn.utils._orthogonal import computable, orthogonalized
+
+    if tensor.dim() < 2:
+        raise ValueError(
+            f"orthogonal_: expected a tensor with 2 or more dimensions, got {list(tensor.shape)} (reshape it)"
+        )
+    if tensor.numel() == 0:
+        return tensor
+    with no_grad():
+        flat = computable(tensor.new_empty(tensor.shape).flatten(1)).normal_(0, 1, generator=generator)
+        wide = flat.shape[0] < flat.shape[1]
+        made = orthogonalized(flat.t() if wide else flat)
+        tensor.copy_((made.t() if wide else made).reshape(tensor.shape)).mul_(gain)
+    return tensor
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:

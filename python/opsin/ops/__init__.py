@@ -16,6 +16,7 @@ from opsin.ops._attention import (
     ShiftedWindowAttention,
     SqueezeExcitation,
 )
+from opsin.ops._blocks import MLP, Conv1dNormActivation, Conv2dNormActivation, Conv3dNormActivation, Permute
 from opsin.ops._box_coder import BoxCoder
 from opsin.ops._deform_conv import (
     DeformConv1d,
@@ -25,7 +26,23 @@ from opsin.ops._deform_conv import (
     DeformConvTranspose2d,
     DeformConvTranspose3d,
 )
+from opsin.ops._drop import (
+    DropBlock2d,
+    DropBlock3d,
+    StochasticDepth,
+    drop_block2d,
+    drop_block3d,
+    stochastic_depth,
+)
 from opsin.ops._fcos import centerness, fcos_points, fcos_scores, fcos_targets
+from opsin.ops._filters import (
+    corner_response,
+    edge_strength,
+    gabor_kernels,
+    gaussian_blur,
+    laplacian,
+    spatial_gradient,
+)
 from opsin.ops._frozen_batch_norm import FrozenBatchNorm2d
 from opsin.ops._matching import BalancedPositiveNegativeSampler, Matcher
 from opsin.ops._position import (
@@ -36,12 +53,20 @@ from opsin.ops._position import (
     RotaryEncoding,
     SinusoidalEncoding,
 )
+from opsin.ops._regions import segmentation_tree, selective_search, superpixels
 from opsin.ops._roi import MultiScaleRoIAlign, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
+from opsin.ops._segmentation import Hypercolumns, mask_background
+from opsin.ops._windows import Detections, confident_boxes, pair_corners, sliding_windows
+from opsin.ops.feature_pyramid_network import FeaturePyramidNetwork
 
 __all__ = [
+    "MLP",
     "AnchorGenerator",
     "BalancedPositiveNegativeSampler",
     "BoxCoder",
+    "Conv1dNormActivation",
+    "Conv2dNormActivation",
+    "Conv3dNormActivation",
     "ConvBlockAttention1d",
     "ConvBlockAttention2d",
     "ConvBlockAttention3d",
@@ -51,7 +76,12 @@ __all__ = [
     "DeformConvTranspose1d",
     "DeformConvTranspose2d",
     "DeformConvTranspose3d",
+    "Detections",
+    "DropBlock2d",
+    "DropBlock3d",
+    "FeaturePyramidNetwork",
     "FrozenBatchNorm2d",
+    "Hypercolumns",
     "LearnedEncoding",
     "Matcher",
     "MultiScaleRoIAlign",
@@ -66,16 +96,34 @@ __all__ = [
     "PatchEmbed1d",
     "PatchEmbed2d",
     "PatchEmbed3d",
+    "Permute",
     "RoIAlign",
     "RoIPool",
     "RotaryEncoding",
     "ShiftedWindowAttention",
     "SinusoidalEncoding",
     "SqueezeExcitation",
+    "StochasticDepth",
     "anchors_inside",
     "centerness",
+    "confident_boxes",
+    "corner_response",
+    "drop_block2d",
+    "drop_block3d",
+    "edge_strength",
     "fcos_points",
     "fcos_scores",
     "fcos_targets",
+    "gabor_kernels",
+    "gaussian_blur",
+    "laplacian",
+    "mask_background",
+    "pair_corners",
+    "segmentation_tree",
+    "selective_search",
+    "sliding_windows",
+    "spatial_gradient",
+    "stochastic_depth",
+    "superpixels",
 ]
 __all__ += _ops.__all__

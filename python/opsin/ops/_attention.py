@@ -197,11 +197,13 @@ def _projected(input: Tensor, qkv: Linear, heads: int) -> Tensor:
 class _NeighborhoodAttention(Module):
     """Attention of each position to the `kernel_size` nearest per axis, `dilation` apart.
 
-    In place of a convolution. Input [N, spatial..., dim], channels last; parameters `qkv` and `proj`. Source:
-    Hassani et al., "Neighborhood attention transformer", 2023.
+    In place of a convolution. Input [N, spatial..., dim], channels last; parameters `qkv` and `proj`. With
+    `relative_position_bias`, `relative_position_bias_table` [heads, 2 kernel_size - 1...] is added to the
+    scores, by the place of the key. Source: Hassani et al., "Neighborhood attention transformer", 2023.
     """
 
     _rank: int
+    relative_position_bias_table: Tensor | None
 
     def __init__(
         self,
@@ -213,6 +215,8 @@ class _NeighborhoodAttention(Module):
         proj_bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        relative_position_bias: bool = False,
     ) -> None:
         super().__init__()
         layer = type(self).__name__
@@ -223,11 +227,24 @@ class _NeighborhoodAttention(Module):
         self.dilation = integers(layer, "dilation", dilation, self._rank, 1)
         self.qkv = Linear(self.dim, 3 * self.dim, bias=qkv_bias, device=device, dtype=dtype)
         self.proj = Linear(self.dim, self.dim, bias=proj_bias, device=device, dtype=dtype)
+        table = None
+        if relative_position_bias:
+            places = [2 * k - 1 for k in self.kernel_size]
+            empty_table = empty((self.num_heads, *places), device=device, dtype=dtype)
+            table = Parameter(init.trunc_normal_(empty_table, std=0.02))
+        self.register_parameter("relative_position_bias_table", table)
 
     def forward(self, input: Tensor) -> Tensor:
         _check_rank(self, input, self._rank + 2, "[N, spatial..., C]")
         query, key, value = _projected(input, self.qkv, self.num_heads).unbind(0)
-        mixed = neighborhood_attention(query, key, value, self.kernel_size, dilation=self.dilation)
+        mixed = neighborhood_attention(
+            query,
+            key,
+            value,
+            self.kernel_size,
+            dilation=self.dilation,
+            relative_position_bias=self.relative_position_bias_table,
+        )
         return self.proj(mixed.flatten(-2))
 
     def extra_repr(self) -> str:

@@ -37,14 +37,17 @@ OPSIN_API Tensor window_reverse(const Tensor& windows, IntSpan size);
 
 /// Each position attends to the `kernel_size` positions per axis nearest to it, itself in the middle, but at
 /// the borders; only every `dilation`-th position counts (1 if empty). `query`, `key`, `value` `[N,
-/// spatial..., heads, D]`, 1 to 3 axes; gives the shape of `value`. `scale` is 1 / sqrt(D) by default. It
-/// runs over blocks of queries and the block of keys around each, so memory grows with the number of
-/// positions times kernel_size, not with its square. ShapeError unless kernel_size is odd and, times
-/// dilation, at most the size of its axis. Sources: Ramachandran et al., "Stand-alone self-attention in
-/// vision models", 2019; Hassani et al., "Neighborhood attention transformer", 2023.
+/// spatial..., heads, D]`, 1 to 3 axes; gives the shape of `value`. `scale` is 1 / sqrt(D) by default.
+/// `relative_position_bias` `[heads, 2 kernel_size - 1...]` is added to the scores: its entry for a key is
+/// (key - query) / dilation + kernel_size - 1 along each axis. It runs over blocks of queries and the block
+/// of keys around each, so memory grows with the number of positions times kernel_size, not with its square.
+/// ShapeError unless kernel_size is odd and, times dilation, at most the size of its axis. Sources:
+/// Ramachandran et al., "Stand-alone self-attention in vision models", 2019; Hassani et al., "Neighborhood
+/// attention transformer", 2023.
 OPSIN_API Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                         IntSpan kernel_size, IntSpan dilation = {},
-                                        std::optional<double> scale = std::nullopt);
+                                        std::optional<double> scale = std::nullopt,
+                                        const Tensor& relative_position_bias = {});
 
 /// Turns the pairs (x[i], x[i + D / 2]) of `input` `[..., L, D]` by the angles whose cosines and sines are
 /// `cos` and `sin`, `[L, D / 2]` or what broadcasts to `[..., L, D / 2]`. ShapeError for an odd D. Source: Su

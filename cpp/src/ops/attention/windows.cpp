@@ -2,6 +2,7 @@
 #include "parts.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include <opsin/ops/attention.h>
@@ -31,6 +32,7 @@ struct Axis {
   int64_t blocks, block, keys;
   Tensor query_index, key_index;  ///< [blocks * block] and [blocks * keys], int64
   Tensor seen;                    ///< [blocks, block, keys]
+  Tensor offset;                  ///< [blocks, block, keys]: key - query + kernel - 1, 0 if not seen
 
   Axis(int64_t size, int64_t kernel, Device device) {
     // About as many positions as the window: more would read less twice but multiply more in vain.
@@ -40,9 +42,11 @@ struct Axis {
     query_index = empty({blocks * block}, kInt64);
     key_index = empty({blocks * keys}, kInt64);
     seen = empty({blocks, block, keys}, kBool);
+    offset = empty({blocks, block, keys}, kInt64);
     int64_t* queries = query_index.mutable_data<int64_t>();
     int64_t* read = key_index.mutable_data<int64_t>();
     bool* sees = seen.mutable_data<bool>();
+    int64_t* away = offset.mutable_data<int64_t>();
     const auto first_of = [&](int64_t i) { return std::clamp<int64_t>(i - kernel / 2, 0, size - kernel); };
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t begin = std::min(first_of(b * block), size - keys);
@@ -50,13 +54,17 @@ struct Axis {
       for (int64_t q = 0; q < block; ++q) {
         const int64_t i = std::min(b * block + q, size - 1), first = first_of(i) - begin;
         queries[b * block + q] = i;
-        for (int64_t k = 0; k < keys; ++k)
-          sees[(b * block + q) * keys + k] = k >= first && k < first + kernel;
+        for (int64_t k = 0; k < keys; ++k) {
+          const bool near = k >= first && k < first + kernel;
+          sees[(b * block + q) * keys + k] = near;
+          away[(b * block + q) * keys + k] = near ? begin + k - i + kernel - 1 : 0;
+        }
       }
     }
     query_index = to(query_index, device);
     key_index = to(key_index, device);
     seen = to(seen, device);
+    offset = to(offset, device);
   }
 };
 
@@ -85,30 +93,46 @@ Tensor gather_blocks(const Tensor& x, const std::vector<Axis>& axes, bool querie
                  Dims{x.sizes()[0], blocks, x.size(-2), positions, x.size(-1)});
 }
 
-/// [blocks, 1, queries, keys] for all axes.
-Tensor seen_by_blocks(const std::vector<Axis>& axes) {
-  Tensor all = axes[0].seen;
+/// What `join` makes of two [blocks, queries, keys], for each block, query and key of the one with each of
+/// the other.
+template <class Join>
+Tensor crossed(const Tensor& one, const Tensor& other, Join join) {
+  const Dims a = one.sizes(), b = other.sizes();
+  const Tensor both =
+      join(reshape(one, Dims{a[0], 1, a[1], 1, a[2], 1}), reshape(other, Dims{1, b[0], 1, b[1], 1, b[2]}));
+  return reshape(both, Dims{a[0] * b[0], a[1] * b[1], a[2] * b[2]});
+}
+
+/// [blocks, 1, queries, keys] for all axes: which keys are seen, or with a bias what is added to them.
+Tensor mask_of_blocks(const std::vector<Axis>& axes, const Dims& kernel, const Tensor& bias) {
+  Tensor seen = axes[0].seen, offset = axes[0].offset;
   for (size_t d = 1; d < axes.size(); ++d) {
-    const Tensor& one = axes[d].seen;
-    const Dims a = all.sizes(), b = one.sizes();
-    const Tensor left = reshape(all, Dims{a[0], 1, a[1], 1, a[2], 1}),
-                 right = reshape(one, Dims{1, b[0], 1, b[1], 1, b[2]});
-    all = reshape(mul(left, right), Dims{a[0] * b[0], a[1] * b[1], a[2] * b[2]});
+    seen = crossed(seen, axes[d].seen, [](const Tensor& a, const Tensor& b) { return mul(a, b); });
+    if (!bias.defined()) continue;
+    const int64_t width = 2 * kernel[d] - 1;
+    offset = crossed(offset, axes[d].offset, [&](const Tensor& a, const Tensor& b) { return a * width + b; });
   }
-  return unsqueeze(all, 1);
+  seen = unsqueeze(seen, 1);
+  if (!bias.defined()) return seen;
+  const Dims sizes = offset.sizes();
+  const Tensor added = index_select(flatten(bias, 1, -1), 1, flatten(offset, 0, -1));
+  const Tensor by_block =
+      transpose(reshape(added, Dims{bias.sizes()[0], sizes[0], sizes[1], sizes[2]}), 0, 1);
+  const double lowest = -std::numeric_limits<double>::infinity();
+  return where(seen, by_block, full({}, lowest, bias.dtype(), bias.device()));
 }
 
 /// For neighbours that are beside each other.
 Tensor attend_near(const Tensor& query, const Tensor& key, const Tensor& value, const Dims& kernel,
-                   std::optional<double> scale) {
+                   std::optional<double> scale, const Tensor& bias) {
   std::vector<Axis> axes;
   Dims whole{query.sizes()[0]};
   for (size_t d = 0; d < kernel.size(); ++d) {
     axes.emplace_back(query.sizes()[d + 1], kernel[d], query.device());
   }
-  Tensor out =
-      scaled_dot_product_attention(gather_blocks(query, axes, true), gather_blocks(key, axes, false),
-                                   gather_blocks(value, axes, false), seen_by_blocks(axes), 0, false, scale);
+  Tensor out = scaled_dot_product_attention(gather_blocks(query, axes, true), gather_blocks(key, axes, false),
+                                            gather_blocks(value, axes, false),
+                                            mask_of_blocks(axes, kernel, bias), 0, false, scale);
   // Back from [N, blocks, heads, positions, D], without the positions beyond the end of an axis.
   Dims order{0};
   for (const Axis& axis : axes) whole.push_back(axis.blocks);
@@ -133,17 +157,17 @@ Tensor attend_near(const Tensor& query, const Tensor& key, const Tensor& value, 
 
 /// Every steps[d]-th position of an axis is a grid of its own, from `axis` on.
 Tensor attend_apart(const Tensor& query, const Tensor& key, const Tensor& value, const Dims& kernel,
-                    const Dims& steps, std::optional<double> scale, size_t axis) {
-  if (axis == kernel.size()) return attend_near(query, key, value, kernel, scale);
+                    const Dims& steps, std::optional<double> scale, const Tensor& bias, size_t axis) {
+  if (axis == kernel.size()) return attend_near(query, key, value, kernel, scale, bias);
   const int64_t step = steps[axis], dim = static_cast<int64_t>(axis) + 1, size = query.size(dim);
-  if (step == 1) return attend_apart(query, key, value, kernel, steps, scale, axis + 1);
+  if (step == 1) return attend_apart(query, key, value, kernel, steps, scale, bias, axis + 1);
   TensorList parts;
   const Tensor place = empty({size}, kInt64);
   int64_t* to_place = place.mutable_data<int64_t>();
   int64_t count = 0;
   for (int64_t first = 0; first < step; ++first) {
     const auto part = [&](const Tensor& x) { return slice(x, dim, first, size, step); };
-    parts.push_back(attend_apart(part(query), part(key), part(value), kernel, steps, scale, axis + 1));
+    parts.push_back(attend_apart(part(query), part(key), part(value), kernel, steps, scale, bias, axis + 1));
     for (int64_t i = first; i < size; i += step) to_place[i] = count++;
   }
   return index_select(cat(parts, dim), dim, to(place, query.device()));
@@ -204,7 +228,8 @@ Tensor window_reverse(const Tensor& windows, IntSpan size) {
 }
 
 Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tensor& value,
-                              IntSpan kernel_size, IntSpan dilation, std::optional<double> scale) {
+                              IntSpan kernel_size, IntSpan dilation, std::optional<double> scale,
+                              const Tensor& relative_position_bias) {
   const char* op = "neighborhood_attention";
   const Dims kernel = per_axis(query, 3, kernel_size, op, "kernel_size"),
              steps = dilation.empty() ? Dims(kernel.size(), 1) : per_axis(query, 3, dilation, op, "dilation");
@@ -220,7 +245,14 @@ Tensor neighborhood_attention(const Tensor& query, const Tensor& key, const Tens
         op, ": expected odd kernel_size, times dilation at most the size of its axis, got ", str(kernel),
         " and ", str(steps), " for ", str(query.sizes()));
   }
-  return attend_apart(query, key, value, kernel, steps, scale, 0);
+  if (relative_position_bias.defined()) {
+    Dims wanted{query.size(-2)};
+    for (const int64_t k : kernel) wanted.push_back(2 * k - 1);
+    OPSIN_CHECK(ShapeError, relative_position_bias.sizes() == wanted, op,
+                ": expected relative_position_bias [heads, 2 kernel_size - 1...] = ", str(wanted), ", got ",
+                str(relative_position_bias.sizes()));
+  }
+  return attend_apart(query, key, value, kernel, steps, scale, relative_position_bias, 0);
 }
 
 Tensor rotary_embedding(const Tensor& input, const Tensor& cos, const Tensor& sin) {
@@ -246,9 +278,9 @@ void register_windows(Registry& registry) {
       "The input [N, size..., C] of which window_partition() made windows [N * windows, window_size..., C].");
   registry.add<&neighborhood_attention>(
       "ops.neighborhood_attention(Tensor query, Tensor key, Tensor value, int[1] kernel_size, *, "
-      "int[1] dilation=1, float? scale=None) -> Tensor",
+      "int[1] dilation=1, float? scale=None, Tensor? relative_position_bias=None) -> Tensor",
       "Attention of each position of a grid [N, spatial..., heads, D] to the kernel_size nearest per axis, "
-      "dilation apart.");
+      "dilation apart; a bias [heads, 2 kernel_size - 1...] is added for the place of the key.");
   registry.add<&rotary_embedding>(
       "ops.rotary_embedding(Tensor input, Tensor cos, Tensor sin) -> Tensor",
       "Turns the pairs (x[i], x[i + D / 2]) of input [..., L, D] by angles with these cosines and sines.");

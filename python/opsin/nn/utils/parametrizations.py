@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from opsin import dot, mv
+from opsin import allclose, cat, dot, eye, finfo, mv, where
 from opsin._C import Tensor
 from opsin.autograd.grad_mode import no_grad
 from opsin.nn import functional as F
+from opsin.nn._checks import choice
 from opsin.nn.module import Module
+from opsin.nn.utils._orthogonal import (
+    cayley,
+    computable,
+    householder_product,
+    matrix_exp,
+    orthogonalized,
+    reflections,
+)
 from opsin.nn.utils.parametrize import register_parametrization
 
-__all__ = ["spectral_norm", "weight_norm"]
+__all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 M = TypeVar("M", bound=Module)
 
@@ -141,3 +150,101 @@ def spectral_norm(
         raise ValueError(f"Module '{type(module).__name__}' has no parameter or buffer with name '{name}'")
     made = _SpectralNorm(weight, n_power_iterations, first_dim(module, dim), eps)
     return register_parametrization(module, name, made)
+
+
+_ORTHOGONAL_MAPS = ("matrix_exp", "cayley", "householder")
+
+
+class _Orthogonal(Module):
+    base: Tensor | None
+
+    def __init__(self, weight: Tensor, orthogonal_map: str, *, use_trivialization: bool = True) -> None:
+        super().__init__()
+        self.shape = weight.shape
+        self.orthogonal_map = orthogonal_map
+        self.use_trivialization = use_trivialization
+        if use_trivialization:
+            self.register_buffer("base", None)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        wide = weight.shape[-2] < weight.shape[-1]
+        x = computable(weight.mT if wide else weight)
+        n, k = x.shape[-2:]
+        if self.orthogonal_map == "householder":
+            below = x.tril(-1)
+            unit = below + eye(n, k, dtype=x.dtype, device=x.device)
+            tau = 2.0 / (1.0 + below.square().sum(-2))
+            signs = x.diagonal(dim1=-2, dim2=-1).detach().trunc()
+            q = householder_product(unit, tau) * signs.unsqueeze(-2)
+        else:
+            lower = F.pad(x.tril(), (0, n - k)) if n != k else x.tril()
+            skew = lower - lower.mT
+            q = (matrix_exp(skew) if self.orthogonal_map == "matrix_exp" else cayley(skew))[..., :k]
+        if self.use_trivialization and self.base is not None:
+            q = computable(self.base) @ q
+        return (q.mT if wide else q).to(weight.dtype)
+
+    @no_grad()
+    def right_inverse(self, value: Tensor) -> Tensor:
+        if value.shape != self.shape:
+            raise ValueError(
+                f"orthogonal: expected a matrix or batch of matrices {list(self.shape)}, got "
+                f"{list(value.shape)} (a parametrized weight keeps its shape)"
+            )
+        wide = value.shape[-2] < value.shape[-1]
+        q = computable(value.mT if wide else value)
+        n, k = q.shape[-2:]
+        if not self.use_trivialization:
+            if self.orthogonal_map != "householder":
+                raise NotImplementedError(
+                    "orthogonal: a weight cannot be assigned to the matrix exponential or the Cayley map "
+                    "with use_trivialization=False (their inverse is not known)"
+                )
+            found, tau = reflections(q)
+            # The sign of R's diagonal; where there was no reflection, `forward` makes one.
+            diagonal = found.diagonal(dim1=-2, dim2=-1)
+            diagonal.copy_(where((diagonal < 0) != (tau == 0), -1.0, 1.0))
+            return (found.mT if wide else found).to(value.dtype)
+        if n == k:
+            near = 10.0 * n * finfo(value.dtype).eps
+            one = eye(n, dtype=q.dtype, device=q.device).expand_as(q)
+            base = q.clone() if allclose(q.mT @ q, one, atol=near) else orthogonalized(q)
+        else:
+            rest = q.new_empty((*q.shape[:-1], n - k)).normal_(0, 1)
+            base = orthogonalized(cat([q, rest], -1))
+        self.base = base.to(value.dtype)
+        # What the three maps take to the identity.
+        return -eye(*value.shape[-2:], dtype=value.dtype, device=value.device).expand_as(value).clone()
+
+
+def orthogonal(
+    module: M,
+    name: str = "weight",
+    orthogonal_map: str | None = None,
+    *,
+    use_trivialization: bool = True,
+) -> M:
+    """Keeps the matrix, or the batch of matrices in the last two dimensions, orthogonal.
+
+    Rows are orthonormal if it is wide, else columns. With A = X - X^T of the lower triangle of the parameter
+    X, `orthogonal_map` is "matrix_exp" (exp(A), the default for square matrices), "cayley"
+    ((I - A / 2)^-1 (I + A / 2)) or "householder" (the product of the reflections in the columns of X, the
+    default for others). `use_trivialization` multiplies by the buffer `base`, which is set when a weight is
+    assigned; without it only "householder" takes assignments. Parameter and buffer are
+    `parametrizations.<name>.original` and `parametrizations.<name>.0.base`; 16-bit weights are computed in
+    float32. Source: Lezcano-Casado, "Trivializations for gradient-based optimization on manifolds", 2019.
+    Returns the module.
+    """
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor):
+        raise ValueError(f"Module '{type(module).__name__}' has no parameter or buffer with name '{name}'")
+    if weight.dim() < 2:
+        raise ValueError(
+            f"orthogonal: expected a matrix or a batch of matrices, got {list(weight.shape)} (two dimensions "
+            "or more)"
+        )
+    if orthogonal_map is None:
+        orthogonal_map = "matrix_exp" if weight.shape[-2] == weight.shape[-1] else "householder"
+    choice("orthogonal", "orthogonal_map", orthogonal_map, _ORTHOGONAL_MAPS)
+    made = _Orthogonal(weight, orthogonal_map, use_trivialization=use_trivialization)
+    return register_parametrization(module, name, made, unsafe=True)
