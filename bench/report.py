@@ -31,6 +31,7 @@ _TITLES = {
     "ops": "Single ops",
     "tables": "Every op of the test tables",
     "roofline": "Ceilings of the machine",
+    "vision": "Vision ops",
     "kernels": "Layers of networks against raw oneDNN",
     "models": "Networks",
     "cores": "Cores and callers",
@@ -92,7 +93,8 @@ def details(row: Row) -> str:
 def line(row: Row) -> str:
     """One line for the terminal."""
     target = verdict(row).replace("*", "")
-    return f"{row.group + ': ' + row.name:<66.66} {figure(row):>9}  {target:<22} {details(row)}"
+    name = f"{row.group}: {row.name}".replace("*", "")
+    return f"{name:<66.66} {figure(row):>9}  {target:<22} {details(row)}"
 
 
 def _geometric_mean(rows: Sequence[Row]) -> float:
