@@ -34,7 +34,7 @@ _PEAK_STEPS = 7
 _GROWTH_MB = 1.0
 # Blocks that the cache rounds up and splits otherwise for every shape; a leak of an image in ten steps is far
 # above this.
-_SHAPES_MB = 16.0
+_SHAPES_MB = 24.0
 _WARM_UP = 0.1
 
 

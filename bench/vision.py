@@ -45,7 +45,7 @@ _OTHERS = 2.0
 _SLOWEST = {vision_convs.DENSE: 0.8}
 _WORKSPACE_MB = 64.0
 NOTES = (
-    "- Networks' convolutions on smaller images than their own; the part below has those, against raw oneDNN.",
+    "- Networks' convolutions on smaller images than their own; those, against raw oneDNN, below.",
     "- A target of so many times: as fast as the best peer, the geometric mean over a family.",
 )
 _FORWARD, _GRADIENTS = "forward", "gradients"

@@ -29,7 +29,7 @@ def _torchvision() -> ModuleType | str:
     try:
         return importlib.import_module("torchvision")
     except Exception as error:  # a build for another PyTorch fails in ways of its own
-        return f"torchvision (pip install torchvision==0.28.0): {error}"
+        return f"torchvision (pip install torchvision): {error}"
 
 
 def missing() -> str:

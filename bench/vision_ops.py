@@ -212,10 +212,13 @@ def norms() -> Iterator[Case]:
         shift: bool = True,
         images: int = 1,
         dtypes: tuple[str, ...] = F32,
+        together: bool = False,
     ) -> Case:
         parameters: Sequence[tuple[int, ...]] = [(size,)] * (1 + shift if size else 0)
         scale = ("weight and bias" if shift else "weight", tuple(range(1, 1 + len(parameters))))
         grads = [X, *[scale] * bool(size)]
+        if together:
+            grads = [("all", (0, *scale[1]))]
         name = f"{text}, {'x'.join(map(str, shape))}"
         return Case(NORMS, name, call, [shape, *parameters], grads, dtypes, images=images)
 
@@ -235,8 +238,9 @@ def norms() -> Iterator[Case]:
     yield case("batch_norm, evaluation", (8, 64, 56, 56), 64, frozen)
     yield case("layer_norm", (8, 196, 768), 768, layer, images=0)
     yield case("layer_norm", (4096, 96), 96, layer, images=0)
+    # PyTorch 2.13.0 dies of the gradient of a scale alone where memory has the channels last.
     yield case("group_norm of 32", (8, 128, 28, 28), 128,
-               lambda lib, x, w, b: lib.nn.functional.group_norm(x, 32, w, b))  # fmt: skip
+               lambda lib, x, w, b: lib.nn.functional.group_norm(x, 32, w, b), together=True)  # fmt: skip
     yield case("instance_norm", (8, 64, 56, 56), 64,
                lambda lib, x, w, b: lib.nn.functional.instance_norm(x, None, None, w, b))  # fmt: skip
     yield case("rms_norm", (8, 196, 768), 768,
