@@ -21,7 +21,7 @@ GROUP = "cliffs of convolution"
 _CHANNELS, _OUT, _KERNELS, _STRIDES = (3, 8, 16, 30, 64, 96), (8, 16, 30, 64, 96), (1, 2, 3, 5, 7), (1, 2, 3)
 _AXES = (_CHANNELS, _OUT, _KERNELS, _STRIDES)
 _BATCH, _PLANE = 2, 40
-_HEIGHT, _SLOPE = 4.0, 6.0
+_HEIGHT, _SLOPE = 4.0, 8.0
 _RETRIED = 24
 
 

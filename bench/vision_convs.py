@@ -143,10 +143,10 @@ def large() -> Iterator[Case]:
 
     yield case(1, 16, 16, 64, 31, False)
     yield case(1, 32, 16, 56, 31, False)
-    yield case(1, 3, 8, 128, 63, False)
+    yield case(1, 3, 8, 96, 63, False)
     yield case(2, 64, 64, 56, 31, True)
     yield case(1, 64, 64, 56, 51, True)
-    yield case(1, 8, 8, 224, 63, True)
+    yield case(1, 8, 8, 128, 63, True)
 
 
 def deformable() -> Iterator[Case]:
