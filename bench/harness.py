@@ -140,6 +140,11 @@ def measure(sides: Mapping[str, Timer], plan: Plan) -> Timing:
     return Timing(medians[OPSIN], medians[peer], peer, middle, low, high)
 
 
+def timer(call: Callable[[], object], plan: Plan) -> Timer:
+    """One thread is timed by what it computed, which a loaded machine disturbs less; several by the clock."""
+    return Timer(call, timer=time.thread_time if plan.threads == 1 else time.perf_counter)
+
+
 def one_line(error: Exception) -> str:
     """The type and the first line of a message, short enough for a table."""
     text = (str(error).splitlines() or [""])[0].replace("|", "/")

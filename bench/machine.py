@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onednn
 import runtimes
+import vision_convs
 import worker
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -83,6 +84,7 @@ def facts(threads: int, load_before: float) -> dict[str, str]:
         f"ISA {engine['isa']}",
         "versions": f"PyTorch {torch.__version__}, oneDNN {_onednn()}, "
         f"ONNX Runtime {_version('onnxruntime')}, OpenVINO {_version('openvino')}, "
+        f"torchvision {_version('torchvision')}, "
         f"NumPy {_version('numpy')}, Python {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}, {libc}",
         "processor": f"{engine['cpu']}, {usable_cpus()} usable; {' '.join(engine['cpu_features'])}",
@@ -101,6 +103,8 @@ def peers_not_run() -> list[str]:
     missing = [*OTHER_PEERS, *runtimes.missing()]
     if _onednn() == "not installed":
         missing.append(f"raw oneDNN (pip install {onednn.PACKAGE})")
+    if reason := vision_convs.missing():
+        missing.append(reason)
     if worker.tcmalloc() is None:
         missing.append("PyTorch under tcmalloc (apt-get install libtcmalloc-minimal4)")
     return missing

@@ -12,12 +12,13 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import networks
+import shapes
 from harness import Plan, Row, one_line
 
 PART = "memory"
@@ -31,6 +32,9 @@ _PEAKS = (
 _PEAK_STEPS = 7
 # A leak of one 4-byte number per step and parameter tensor is far above this, a stray page below.
 _GROWTH_MB = 1.0
+# Blocks that the cache rounds up and splits otherwise for every shape; a leak of an image in ten steps is far
+# above this.
+_SHAPES_MB = 24.0
 _WARM_UP = 0.1
 
 
@@ -47,20 +51,33 @@ def _faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _child(library_name: str, net: networks.Net, size: int, steps: int, threads: int) -> dict[str, float]:
-    """Trains in this process. The last batch of every four is smaller, as at the end of an epoch."""
+def _training(library: Any, net: networks.Net, size: int) -> Callable[[int], None]:
+    """The last batch of every four is smaller, as at the end of an epoch."""
+    model = networks.build(library.__name__, net)
+    full, short = (networks.batch(library, net, count) for count in (size, size // 2 + 1))
+    long_step = networks.training_step(library, model, *full, "float32")
+    short_step = networks.training_step(library, model, *short, "float32")
+
+    def step(number: int) -> None:
+        (short_step if number % 4 == 3 else long_step)()
+
+    return step
+
+
+def _child(library_name: str, what: str, size: int, steps: int, threads: int) -> dict[str, float]:
+    """Trains a network, or runs ops on images of random shapes, in this process."""
     library: Any = importlib.import_module(library_name)
     library.set_num_threads(threads)
     library.ones(4).sum()
     start = _resident("VmRSS")
-    model = networks.build(library_name, net)
-    full, short = (networks.batch(library, net, count) for count in (size, size // 2 + 1))
-    long_step = networks.training_step(library, model, *full, "float32")
-    short_step = networks.training_step(library, model, *short, "float32")
+    if what == shapes.NAME:
+        run_step = shapes.stepper(library)
+    else:
+        run_step = _training(library, networks.BY_NAME[what], size)
     settled, touched, counted = start, 0, 0
     for step in range(steps):
         before = _faults()
-        (short_step if step % 4 == 3 else long_step)()
+        run_step(step)
         if step == int(steps * _WARM_UP):
             settled = _resident("VmRSS")
         if step > steps // 2:
@@ -74,8 +91,8 @@ def _child(library_name: str, net: networks.Net, size: int, steps: int, threads:
     }
 
 
-def _spawn(library: str, net: networks.Net, size: int, steps: int, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, library, net.name, str(size), str(steps), str(threads)]
+def _spawn(library: str, what: str, size: int, steps: int, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, library, what, str(size), str(steps), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise RuntimeError(f"{library}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
@@ -85,7 +102,7 @@ def _spawn(library: str, net: networks.Net, size: int, steps: int, threads: int)
 def _peak(net: networks.Net, size: int, plan: Plan) -> Iterator[Row]:
     row = Row(PART, "peak", f"{net.name}, training, batch {size}", threads=plan.threads)
     try:
-        found = {name: _spawn(name, net, size, _PEAK_STEPS, plan.threads) for name in ("opsin", "torch")}
+        found = {name: _spawn(name, net.name, size, _PEAK_STEPS, plan.threads) for name in ("opsin", "torch")}
     except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         yield replace(row, error=one_line(error))
         return
@@ -103,12 +120,14 @@ def _peak(net: networks.Net, size: int, plan: Plan) -> Iterator[Row]:
     )
 
 
-def _growth(net: networks.Net, size: int, plan: Plan) -> Row:
+def _growth(what: str, size: int, target: float, plan: Plan) -> Row:
     steps = plan.growth_steps
-    name = f"{net.name}, growth over {steps:,} steps"
-    row = Row(PART, "growth", name, unit="MB", threads=plan.threads, target=_GROWTH_MB)
+    name = f"{what}, growth over {steps:,} steps"
+    row = Row(PART, "growth", name, unit="MB", threads=plan.threads, target=target)
     try:
-        ours, theirs = (_spawn(name, net, size, steps, plan.threads)["growth"] for name in ("opsin", "torch"))
+        ours, theirs = (
+            _spawn(library, what, size, steps, plan.threads)["growth"] for library in ("opsin", "torch")
+        )
     except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         return replace(row, error=one_line(error))
     note = f"after the first {_WARM_UP:.0%} of the steps; torch {theirs:.1f} MB"
@@ -116,17 +135,19 @@ def _growth(net: networks.Net, size: int, plan: Plan) -> Row:
 
 
 def run(plan: Plan) -> Iterator[Row]:
-    """Peaks and page faults of training, then growth with the smallest network."""
+    """Peaks and page faults of training, then growth with the smallest network and over random shapes."""
     for net, size in _PEAKS:
         if not (plan.quick and net.large):
             yield from _peak(net, size, plan)
-    yield _growth(*_PEAKS[0], plan)
+    net, size = _PEAKS[0]
+    yield _growth(net.name, size, _GROWTH_MB, plan)
+    yield _growth(shapes.NAME, 1, _SHAPES_MB, plan)
 
 
 def main(arguments: Sequence[str]) -> int:
     """The child: LIBRARY NET BATCH STEPS THREADS; prints one JSON object."""
-    library, net, *numbers = arguments
-    print(json.dumps(_child(library, networks.BY_NAME[net], *map(int, numbers))))
+    library, what, *numbers = arguments
+    print(json.dumps(_child(library, what, *map(int, numbers))))
     return 0
 
 

@@ -31,6 +31,13 @@ class Ids:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A tensor that is neither normal numbers nor indices: boxes, points of a grid."""
+
+    draw: Callable[[np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Case:
     """`call(library, *tensors)` on tensors of these shapes; `grads` names groups of argument positions.
 
@@ -41,7 +48,7 @@ class Case:
     group: str
     name: str
     call: Callable[..., Any]
-    inputs: Sequence[tuple[int, ...] | Ids]
+    inputs: Sequence[tuple[int, ...] | Ids | Drawn]
     grads: Sequence[tuple[str, tuple[int, ...]]] = ()
     dtypes: tuple[str, ...] = F32
     images: int = 0
@@ -49,10 +56,13 @@ class Case:
 
     def arrays(self) -> list[np.ndarray]:
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return [
-            rng.integers(0, spec.high, spec.shape) if isinstance(spec, Ids) else _normal(rng, spec)
-            for spec in self.inputs
-        ]
+        return [_drawn(rng, spec) for spec in self.inputs]
+
+
+def _drawn(rng: np.random.Generator, spec: tuple[int, ...] | Ids | Drawn) -> np.ndarray:
+    if isinstance(spec, Ids):
+        return rng.integers(0, spec.high, spec.shape)
+    return spec.draw(rng) if isinstance(spec, Drawn) else _normal(rng, spec)
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -146,7 +156,7 @@ def _norm() -> Iterator[Case]:
     yield Case(
         "norm",
         "batch_norm training, 64x28x28",
-        lambda lib, x, w, b: lib.nn.functional.batch_norm(x, None, None, w, b, True),
+        lambda lib, x, w, b: written(lib, lib.nn.functional.batch_norm(x, None, None, w, b, True)),
         [(16, 64, 28, 28), (64,), (64,)],
         [("all", (0, 1, 2))],
         BOTH,
@@ -200,6 +210,12 @@ def _channels_last(torch: Any, tensor: Any) -> Any:
     return tensor if kind is None else tensor.contiguous(memory_format=kind)
 
 
+def written(lib: Any, image: Any) -> Any:
+    """The image, computed: Opsin puts off a scale and shift until somebody reads, here a pixel per plane."""
+    lib.nn.functional.interpolate(image, size=1)
+    return image
+
+
 def as_left_by_layers(tensor: Any, is_image: bool) -> Any:
     """The same values in the layout of Opsin's layers: a pool of single pixels copies them."""
     import opsin
@@ -223,7 +239,7 @@ def prepare(
     kind = getattr(lib, dtype)
     tensors = [
         lib.tensor(array)
-        if array.dtype.kind == "i"
+        if array.dtype.kind in "ib"
         else layout(lib.tensor(array, dtype=kind), position < case.images)
         for position, array in enumerate(case.arrays())
     ]
@@ -248,23 +264,28 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-def sides(case: Case, dtype: str, wanted: tuple[int, ...]) -> dict[str, Timer]:
-    """Opsin's and PyTorch's timers for a case, after comparing what they compute."""
+def calls(case: Case, dtype: str, wanted: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
+    """Opsin's and PyTorch's calls for a case, after comparing what they compute."""
     import torch
 
     import opsin
 
-    calls = {OPSIN: prepare(opsin, case, dtype, wanted, as_left_by_layers)}
-    calls["torch"] = prepare(torch, case, dtype, wanted, lambda t, _: t)
+    found = {OPSIN: prepare(opsin, case, dtype, wanted, as_left_by_layers)}
+    found["torch"] = prepare(torch, case, dtype, wanted, lambda t, _: t)
     if case.images and max(len(s) for s in case.inputs if isinstance(s, tuple)) > 3:
-        calls["torch channels_last"] = prepare(
+        found["torch channels_last"] = prepare(
             torch, case, dtype, wanted, lambda t, _: _channels_last(torch, t)
         )
     if not case.random:
-        pairs = zip(_as_tuple(calls[OPSIN]()), _as_tuple(calls["torch"]()), strict=True)
+        pairs = zip(_as_tuple(found[OPSIN]()), _as_tuple(found["torch"]()), strict=True)
         for ours, theirs in pairs:
             assert_same(to_array(ours, opsin), to_array(theirs, torch), _TOLERANCE[dtype])
-    return {name: Timer(call) for name, call in calls.items()}
+    return found
+
+
+def sides(case: Case, dtype: str, wanted: tuple[int, ...]) -> dict[str, Timer]:
+    """Timers of the calls."""
+    return {name: Timer(call) for name, call in calls(case, dtype, wanted).items()}
 
 
 def run(plan: Plan) -> Iterator[Row]:

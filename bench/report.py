@@ -11,7 +11,24 @@ from harness import Row
 
 # Why Opsin is behind, by "part/group/name"; the first match is printed beside every loss and missed target.
 REASONS: tuple[tuple[str, str], ...] = (
-    ("*depthwise*", "waits for memory: neighbouring outputs load the same pixels again"),
+    ("vision/dense*1x1, 64 to 2,*", "computes a tile of 16 output channels for two of them"),
+    (
+        "vision/dense*of weight",
+        "copies operands into panels and the result out of blocks: half the time of few pixels",
+    ),
+    ("vision/dense*", "packs the weights in each call, which for few pixels takes as long as the products"),
+    (
+        "vision/depthwise*groups,*of weight",
+        "copies each group into panels, longer than the products of its few channels",
+    ),
+    ("vision/depthwise*of 32 groups*", "tiles one vector wide: a load or a broadcast for every multiply-add"),
+    ("vision/depthwise*dilated*", "lists first where the taps of each pixel lie: a quarter of the time"),
+    (
+        "vision/depthwise*conv3d*depthwise,*",
+        "lists first where the taps of each pixel lie: a quarter of the time",
+    ),
+    ("vision/interpolation/*bf16", "without AVX-512 a vector is rounded and stored element by element"),
+    ("*depthwise, *", "waits for memory: neighbouring outputs load the same pixels again"),
     ("kernels/*weight*", "copies both operands into panels, without fetching the next ones meanwhile"),
     ("kernels/*linear*", "packs or transposes the weights in each call, oneDNN has done so before"),
     ("kernels/*", "packs the weights in each call and computes the padding, oneDNN does neither"),
@@ -31,6 +48,7 @@ _TITLES = {
     "ops": "Single ops",
     "tables": "Every op of the test tables",
     "roofline": "Ceilings of the machine",
+    "vision": "Vision ops",
     "kernels": "Layers of networks against raw oneDNN",
     "models": "Networks",
     "cores": "Cores and callers",
@@ -92,7 +110,8 @@ def details(row: Row) -> str:
 def line(row: Row) -> str:
     """One line for the terminal."""
     target = verdict(row).replace("*", "")
-    return f"{row.group + ': ' + row.name:<66.66} {figure(row):>9}  {target:<22} {details(row)}"
+    name = f"{row.group}: {row.name}".replace("*", "")
+    return f"{name:<66.66} {figure(row):>9}  {target:<22} {details(row)}"
 
 
 def _geometric_mean(rows: Sequence[Row]) -> float:

@@ -32,6 +32,7 @@ import report
 import roofline
 import section
 import tables
+import vision
 from harness import Plan, Row
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
@@ -44,6 +45,7 @@ _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     memory.PART: memory.run,
     cores.PART: cores.run,
     roofline.PART: roofline.run,
+    vision.PART: vision.run,
     kernels.PART: kernels.run,
     models.PART: models.run,
 }
@@ -98,7 +100,10 @@ def _not_run(selected: Sequence[str], plan: Plan) -> list[str]:
         out.append("accuracy of the digits over seeds: asked for by --digits-seeds N, never in a quick run")
     if plan.quick:
         large = ", ".join(net.name for net in networks.NETS if net.large)
-        out.append(f"left out of a quick run: {large}; all layers but those of one network in float32")
+        out.append(
+            f"left out of a quick run: {large}; all layers but those of one network in float32; "
+            "gradients and cliffs of the vision ops"
+        )
     return out
 
 
@@ -151,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ],
             machine.peers_not_run(),
             plan.quick,
-            {kernels.PART: notes},
+            {kernels.PART: notes, vision.PART: vision.NOTES},
         )
         old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
         RESULTS.write_text(section.kept(old, text), encoding="utf-8")

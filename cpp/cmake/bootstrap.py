@@ -263,12 +263,19 @@ def get_torch(python: Path, wanted_index: str | None) -> None:
     )
 
 
-def get_peers(python: Path, distribution: Distribution) -> None:
+def get_peers(python: Path, distribution: Distribution, torch_index: str) -> None:
     """What the benchmark compares with besides PyTorch; its report names what is missing."""
     absent = [name for name, version in installed(python, pinned(PEERS)).items() if version is None]
     if absent:
         say(f"installing {', '.join(absent)}")
-        if not pip_install(python, "-r", str(PEERS), "-c", str(PINS)):
+        lines = [line for line in PEERS.read_text().splitlines() if line and not line.startswith("#")]
+        # It must not bring another PyTorch; of its builds pip takes the one for CPUs, by its local version.
+        vision = [line for line in lines if line.startswith("torchvision==")]
+        rest = [line for line in lines if line not in vision]
+        if not all([
+            pip_install(python, *rest, "-c", str(PINS)),
+            pip_install(python, "--no-deps", *vision, "--extra-index-url", torch_index),
+        ]):  # fmt: skip
             say(f"not all peers could be had: {python} -m pip install -r {PEERS}")
     tcmalloc = ["lib*/libtcmalloc_minimal.so.4", "lib/*/libtcmalloc_minimal.so.4"]
     if os.geteuid() == 0 and not find(tcmalloc, ["/usr"]):
@@ -326,7 +333,7 @@ def main() -> int:
         if args.kind in TESTS:
             get_torch(python, args.torch_index or None)
         if args.kind == "bench":
-            get_peers(python, distribution)
+            get_peers(python, distribution, args.torch_index or TORCH_CPU_INDEX)
         if args.kind == "cuda":
             get_cuda_wheels(python)
     except MissingError as problem:
