@@ -243,6 +243,7 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
     g.out[axis] = (padded - reach) / g.stride[axis] + 1;
     p.y_sizes.push_back(g.out[axis]);
   }
+  if (!spread || strided) check_conv_algorithm(s, g, x.dtype(), x.device());
   const Tensor y = !spread   ? conv_product(p, x, weight, bias)
                    : strided ? conv_product(p, dilate_input(s, x), weight, bias)
                              : add_conv_bias(convolve_dilated(s, padding, x, weight), bias);
@@ -250,23 +251,23 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
 }
 
 Settings settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups, bool strict,
-                  IntSpan input_dilation) {
-  return {conv_settings(op, axes, stride, dilation, groups),
+                  IntSpan input_dilation, std::string_view algorithm) {
+  return {conv_settings(op, axes, stride, dilation, groups, algorithm),
           per_axis(input_dilation, axes, 1, 1, op, "input_dilation"), strict};
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
             IntSpan stride, IntSpan padding, IntSpan dilation, int64_t groups, bool strict,
-            IntSpan input_dilation) {
-  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+            IntSpan input_dilation, std::string_view algorithm) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation, algorithm);
   s.padding = conv_sides(op, axes, padding);
   return run(s, input, weight, bias);
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
             IntSpan stride, std::string_view padding, IntSpan dilation, int64_t groups, bool strict,
-            IntSpan input_dilation) {
-  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+            IntSpan input_dilation, std::string_view algorithm) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation, algorithm);
   s.padding_name = padding;
   check_padding_name(s);
   return run(s, input, weight, bias);
@@ -281,11 +282,12 @@ Tensor conv_input_product(const ConvParams& p, const Tensor& grad_y, const Tenso
   return call<ConvBackwardInput>(p, grad_y, weight);
 }
 
-#define OPSIN_CONV(function, axes, Padding)                                                                 \
-  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,            \
-                  Padding padding, IntSpan dilation, int64_t groups, bool strict, IntSpan input_dilation) { \
-    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups, strict,            \
-                input_dilation);                                                                            \
+#define OPSIN_CONV(function, axes, Padding)                                                               \
+  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,          \
+                  Padding padding, IntSpan dilation, int64_t groups, bool strict, IntSpan input_dilation, \
+                  std::string_view algorithm) {                                                           \
+    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups, strict,          \
+                input_dilation, algorithm);                                                               \
   }
 OPSIN_CONV(conv1d, 1, IntSpan)
 OPSIN_CONV(conv2d, 2, IntSpan)
@@ -302,24 +304,29 @@ void register_conv(Registry& registry) {
     conv_backward_weight.set(DeviceType::kCPU, dtype, cpu::conv_backward_weight);
   }
   using ByNumber = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t,
-                              bool, IntSpan);
+                              bool, IntSpan, std::string_view);
   using ByName = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, std::string_view, IntSpan,
-                            int64_t, bool, IntSpan);
-#define OPSIN_CONV(function, n, shape)                                                                       \
-  registry.add<static_cast<ByNumber>(&function)>(                                                            \
-      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
-      "] stride=1, int[" #n "] padding=0, int[" #n                                                           \
-      "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor",           \
-      "Convolution of input " shape                                                                          \
-      " with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: "   \
-      "raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the "       \
-      "input.");                                                                                             \
-  registry.add<static_cast<ByName>(&function)>(                                                              \
-      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
-      "] stride=1, str padding='valid', "                                                                    \
-      "int[" #n "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor", \
-      "The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / "     \
-      "stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis "    \
+                            int64_t, bool, IntSpan, std::string_view);
+#define OPSIN_CONV(function, n, shape)                                                                      \
+  registry.add<static_cast<ByNumber>(&function)>(                                                           \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                 \
+      "] stride=1, int[" #n "] padding=0, int[" #n                                                          \
+      "] dilation=1, int groups=1, *, bool strict=False, int[" #n                                           \
+      "] input_dilation=1, "                                                                                \
+      "str algorithm='auto') -> Tensor",                                                                    \
+      "Convolution of input " shape                                                                         \
+      " with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: "  \
+      "raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the "      \
+      "input. algorithm: 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the gradients too; CUDA has " \
+      "'auto' and 'direct', its own choice.");                                                              \
+  registry.add<static_cast<ByName>(&function)>(                                                             \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                 \
+      "] stride=1, str padding='valid', "                                                                   \
+      "int[" #n "] dilation=1, int groups=1, *, bool strict=False, int[" #n                                 \
+      "] input_dilation=1, "                                                                                \
+      "str algorithm='auto') -> Tensor",                                                                    \
+      "The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / "    \
+      "stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis "   \
       "before alone.");
   OPSIN_CONV(conv1d, 1, "[N, C, L]")
   OPSIN_CONV(conv2d, 2, "[N, C, H, W]")
