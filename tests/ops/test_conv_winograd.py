@@ -52,13 +52,13 @@ def conv(name: str, x: Any, w: Any, b: Any, **settings: Any) -> Any:
 
 
 def bound(
-    source: torch.Tensor,
-    weight: torch.Tensor,
+    source: Any,
+    weight: Any,
     out: tuple[int, ...],
     padding: tuple[int, ...],
     groups: int,
     m: int,
-) -> torch.Tensor:
+) -> Any:
     """(C * kD + 32) u kappa sum over c of (greatest |x_c| of the tile) * (sum over taps of |w_c|)."""
     source, weight = source.abs(), weight.abs()
     if source.ndim == 4:
@@ -154,9 +154,9 @@ def test_first_and_second_derivatives(dtype: str) -> None:
     results = []
     for algorithm, kind in (("winograd", getattr(opsin, dtype)), ("direct", opsin.float64)):
         leaves = [opsin.tensor(v).to(getattr(opsin, dtype)).to(kind).requires_grad_() for v in (x, w)]
-        y = conv("conv2d", *leaves, None, padding=1, algorithm=algorithm)
+        y = conv("conv2d", leaves[0], leaves[1], None, padding=1, algorithm=algorithm)
         first = opsin.autograd.grad((y * y).sum(), leaves, create_graph=True)
-        second = opsin.autograd.grad(sum((g * g).sum() for g in first), leaves)
+        second = opsin.autograd.grad((first[0] * first[0]).sum() + (first[1] * first[1]).sum(), leaves)
         results.append([v.detach().to(opsin.float64).numpy() for v in (y, *first, *second)])
     # Each product is rounded once to its dtype, and goes into up to three more.
     tolerance = {"float32": 4e-6, "float16": 4e-3, "bfloat16": 3e-2}[dtype]

@@ -24,8 +24,8 @@
 // Networks: Efficient Point Selection" (2022), the analysis to B. Barabasz et al., "Error Analysis and
 // Improving the Accuracy of Winograd Convolution for Deep Neural Networks" (2020). Their powers and products
 // are exact. An element of y passes at most C * kD + 32 roundings, each of relative size u = 2^-24, of terms
-// bounded by |A^T| [(|G| |w| |G^T|) * (|B^T| |x| |B|)] |A|. So, to first order in u, with the maximum over
-// the source pixels of the tile,
+// bounded by |A^T| [(|G| |w| |G^T|) * (|B^T| |x| |B|)] |A|. So, to first order in u and before a bias is
+// added, with the maximum over the source pixels of the tile,
 //
 //     |y - exact| <= (C * kD + 32) u kappa sum over c of max |x_c| * (sum over taps of |w_c|),
 //
@@ -48,9 +48,8 @@
 namespace opsin::cpu::conv {
 namespace {
 
-// A forward convolution, or the gradient of an input seen as one: target(o) = sum over t of source(o - pad +
-// t)
-// * weight(t).
+// A forward convolution, or the gradient of an input seen as one:
+//     target(o) = sum over t of source(o - pad + t) * weight(t)
 struct Pass {
   int64_t batch, groups, depth_taps;
   const float* source;
@@ -103,7 +102,9 @@ Layout lay_out(const Pass& pass, const WinogradKernels& transforms) {
   l.unit_weights = l.elements * l.weight_stride;
   l.weight_taps = pass.depth_taps * 9;
   l.chunk_channels = std::min(pass.source_channels, std::max<int64_t>(8, 4096 / (l.weight_taps * l.width)));
-  l.units_together = std::min<int64_t>(l.units, 4);
+  l.units_together =
+      std::clamp<int64_t>(most_block_bytes / (l.unit_weights * static_cast<int64_t>(sizeof(float))), 1,
+                          std::clamp<int64_t>(l.units, 1, 4));
   l.source_row = ceil_div(pass.source_channels, l.lanes) * l.lanes;
   if (l.source_row % 512 == 0) l.source_row += gap;
   l.product_row = l.units_together * l.width;
