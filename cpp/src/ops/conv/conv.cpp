@@ -41,6 +41,15 @@ const void* pointer(const Tensor& t) { return t.defined() ? t.impl()->physical_d
 
 std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const Tensor& grad_y, bool bias);
 
+/// The gradient of a bias.
+Tensor sum_of_channels(const Tensor& grad_y) {
+  Dims dims;
+  for (int64_t i = 0; i < grad_y.dim(); ++i) {
+    if (i != 1) dims.push_back(i);
+  }
+  return sum(grad_y, dims);
+}
+
 struct Conv {
   static constexpr const char* kName = "conv";
   using Params = ConvParams;
@@ -49,6 +58,7 @@ struct Conv {
     const auto kernel = conv_forward.get(x.device(), x.dtype());
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
     if (y.numel() == 0) return y;
+    if (x.numel() == 0) return add_conv_bias(zeros(p.y_sizes, x.dtype(), x.device()), bias);
     const Tensor from = to_channels_last(x), w = contiguous(weight),
                  b = bias.defined() ? contiguous(bias) : bias;
     kernel(p.geometry, x.dtype(), pointer(from), w.impl()->data(), b.defined() ? b.impl()->data() : nullptr,
@@ -68,11 +78,7 @@ struct Conv {
       ctx.set(1, std::move(grads[0]));
       if (ctx.needs(2)) ctx.set(2, std::move(grads[1]));
     } else if (ctx.needs(2)) {
-      Dims dims;
-      for (int64_t i = 0; i < grad_y.dim(); ++i) {
-        if (i != 1) dims.push_back(i);
-      }
-      ctx.set(2, sum(grad_y, dims));
+      ctx.set(2, sum_of_channels(grad_y));
     }
   }
 };
@@ -110,8 +116,7 @@ struct ConvBackwardWeight {
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x, const Tensor& grad_y) {
     const auto kernel = conv_backward_weight.get(x.device(), x.dtype());
     if (x.numel() == 0 || grad_y.numel() == 0) {
-      return {zeros(p.weight_sizes, x.dtype(), x.device()),
-              p.bias ? zeros(Dims{p.weight_sizes[0]}, x.dtype(), x.device()) : Tensor()};
+      return {zeros(p.weight_sizes, x.dtype(), x.device()), p.bias ? sum_of_channels(grad_y) : Tensor()};
     }
     const Tensor grad_weight = empty(p.weight_sizes, x.dtype(), x.device());
     const Tensor grad_bias = p.bias ? empty(Dims{p.weight_sizes[0]}, x.dtype(), x.device()) : Tensor();
