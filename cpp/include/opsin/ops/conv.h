@@ -23,12 +23,13 @@ namespace opsin {
 ///   "direct"    sums over the taps of the kernel
 ///   "im2col"    a matrix product with copies of the windows, at most 8 MB of them at a time
 ///   "fft"       products of spectra, tile by tile; a stride is paid for as if it were 1
-///   "winograd"  minimal filtering in tiles of 2x2 or 4x4 outputs, for kernels that end in 3x3 with stride and
-///               dilation 1, not in float64; the gradient of the weight is direct. With u = 2^-24 an output is
-///               off by at most (C / groups * kD + 32) u kappa sum over c of (greatest |input_c| in its tile and
-///               a border of one) * (sum of |weight_c|), kappa = 16 or 175.5; on random data the error is 0.4 to
-///               2.6 times that of "direct". An infinity or NaN reaches its whole tile.
-/// "auto" takes "winograd" in float32 where it is at least a tenth faster.
+///   "winograd"  minimal filtering in tiles of 2x2 or 4x4 outputs, for kernels that end in 3x3 with stride
+///               and dilation 1, not in float64; the gradient of the weight is direct. With u = 2^-24 an
+///               output is off by at most (C / groups * kD + 32) u kappa sum over c of (greatest |input_c| in
+///               its tile and a border of one) * (sum of |weight_c|), kappa = 16 or 175.5; on random data the
+///               error is 0.4 to 2.6 times that of "direct". An infinity or NaN reaches its whole tile.
+/// "auto" takes "winograd" in float32 where it is at least a tenth faster; for images below about 14x14 that
+/// depends on the batch.
 /// CUDA makes its own choice, for "auto" and "direct". ValueError for what a device does not have.
 OPSIN_API Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
                         IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1,
