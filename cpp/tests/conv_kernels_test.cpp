@@ -312,6 +312,36 @@ TEST(Conv, RandomGeometries) {
   }
 }
 
+void check_winograd(ConvGeometry g) {
+  g.algorithm = ConvAlgorithm::kWinograd;
+  check<float>(g, 4e-6);
+  check<float16>(g, 6e-4);
+  check<bfloat16>(g, 5e-3);
+}
+
+TEST(Conv, Winograd) {
+  for (int64_t size : {1, 2, 3, 5, 6, 7, 12, 17}) {
+    check_winograd(square(2, size, 24, 40, 3, 1, 1));
+    check_winograd(square(1, size, 3, 5, 3, 1, 2));
+    check_winograd(square(3, size, 36, 21, 3, 1, 1, 1, 3));
+  }
+  check_winograd(square(0, 5, 6, 7, 3, 1, 1));
+  check_winograd(square(2, 30, 40, 70, 3, 1, 1));  // many blocks of tiles
+  check_winograd(square(1, 4, 520, 70, 3, 1, 1));  // one, with weights transformed where they are used
+  check_winograd(square(1, 22, 9, 200, 3, 1, 0));  // many ranges of outputs
+  ConvGeometry space = square(2, 6, 10, 18, 3, 1, 1);
+  space.spatial = 3;
+  for (int64_t depth : {1, 2, 5}) {
+    for (int64_t pad : {0, 1, 3}) {
+      space.in[0] = depth;
+      space.kernel[0] = std::min<int64_t>(3, depth + 2 * pad);
+      space.pad_begin[0] = pad;
+      space.pad_end[0] = pad;
+      check_winograd(sized(space));
+    }
+  }
+}
+
 TEST(Conv, NoBiasAndEmptyBatch) {
   const ConvGeometry g = square(1, 5, 6, 7, 3, 1, 1);
   const Case c(g);

@@ -89,6 +89,20 @@ OPS = [
 TestOps = make_tests(OPS)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_no_input_or_output_channels(dtype: str) -> None:
+    """The bias is left, and its gradient."""
+    for channels, outputs in ((0, 4), (4, 0)):
+        shapes = ((2, channels, 6, 6), (outputs, channels, 3, 3), (outputs,))
+        x, w, b = (opsin.ones(*s, dtype=getattr(opsin, dtype), requires_grad=True) for s in shapes)
+        y = opsin.nn.functional.conv2d(x, w, b, padding=1)
+        y.sum().backward()
+        assert y.shape == (2, outputs, 6, 6)
+        assert x.grad is not None and w.grad is not None and b.grad is not None
+        assert x.grad.shape == x.shape and w.grad.shape == w.shape
+        assert (y == 1).all() and (x.grad == 0).all() and (b.grad == 72).all()
+
+
 @pytest.mark.feature("CV04", "CV05", "CV09", "CV17", "CV32")
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_every_combination_agrees_with_a_written_out_loop(n: int) -> None:

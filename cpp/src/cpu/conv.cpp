@@ -2,6 +2,7 @@
 // these pay; elsewhere they are computed in float32 copies of a few images at a time.
 #include "conv.h"
 
+#include "conv_algorithm.h"
 #include "conv_plan.h"
 
 #include <algorithm>
@@ -15,9 +16,11 @@ namespace opsin::cpu {
 namespace conv {
 namespace {
 
-void check_dtype(const char* op, DType dtype) {
+void check(const char* op, const ConvGeometry& g, DType dtype) {
   OPSIN_CHECK(TypeError, is_floating_point(dtype), op,
               ": expected a floating-point dtype (float32, float64, float16, bfloat16), got ", name(dtype));
+  const std::string obstacle = conv_obstacle(g, dtype);
+  OPSIN_CHECK(ValueError, obstacle.empty(), op, ": the algorithm ", obstacle);
 }
 
 // float32 copies of 16-bit tensors, of a few images at a time.
@@ -109,7 +112,14 @@ void for_images(const ConvGeometry& g, const HalfCopies& half, F&& run) {
 bool converts_depthwise(const ConvGeometry& g) { return is_depthwise(g) && g.in_channels == g.out_channels; }
 
 template <class T>
+constexpr DType dtype_of = std::is_same_v<T, float> ? kFloat32 : kFloat64;
+
+template <class T>
 void forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y) {
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype_of<T>, Product::kForward);
+  if constexpr (std::is_same_v<T, float>) {
+    if (algorithm == ConvAlgorithm::kWinograd) return winograd_forward(g, x, weight, bias, y);
+  }
   if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
   dense_forward(g, x, weight, bias, y);
 }
@@ -118,9 +128,10 @@ template <class S>
 void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weight, const S* bias, S* y) {
   const HalfCopies half(g, dtype);
   const Widened wide_bias(half, bias, g.out_channels);
-  const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
+  const bool direct = choose_algorithm(g, dtype, Product::kForward) == ConvAlgorithm::kDirect;
+  const bool depthwise = direct && (converts_depthwise(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
-    if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !depthwise && !is_depthwise(g) && has_bf16_kernels()) {
       return dense_forward(g, x, weight, wide_bias.get(), y);
     }
   }
@@ -136,6 +147,10 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
 
 template <class T>
 void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* grad_x) {
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype_of<T>, Product::kBackwardInput);
+  if constexpr (std::is_same_v<T, float>) {
+    if (algorithm == ConvAlgorithm::kWinograd) return winograd_backward_input(g, grad_y, weight, grad_x);
+  }
   if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
   dense_backward_input(g, grad_y, weight, grad_x);
 }
@@ -143,9 +158,10 @@ void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* 
 template <class S>
 void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, const S* weight, S* grad_x) {
   const HalfCopies half(g, dtype);
-  const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
+  const bool direct = choose_algorithm(g, dtype, Product::kBackwardInput) == ConvAlgorithm::kDirect;
+  const bool depthwise = direct && (converts_depthwise(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
-    if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !depthwise && !is_depthwise(g) && has_bf16_kernels()) {
       return dense_backward_input(g, grad_y, weight, grad_x);
     }
   }
@@ -171,14 +187,15 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
                           S* grad_bias) {
   const HalfCopies half(g, dtype);
   const Sums bias(half, grad_bias, g.out_channels);
+  const bool direct = choose_algorithm(g, dtype, Product::kBackwardWeight) == ConvAlgorithm::kDirect;
   if constexpr (has_dense_kernels<S>) {
-    if (!is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !is_depthwise(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
       return bias.round();
     }
   }
   const Sums weight(half, grad_weight, weight_elements(g));
-  if (converts_depthwise(g)) {
+  if (direct && converts_depthwise(g)) {
     depthwise_backward_weight(g, x, grad_y, weight.get(), bias.get(), false);
   } else {
     const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
@@ -207,7 +224,7 @@ S* as(void* p) {
 void conv_forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,
                   void* y) {
   using namespace conv;
-  check_dtype("conv", dtype);
+  check("conv", g, dtype);
   const auto run = [&]<class S>(S, auto&& function, auto... first) {
     function(g, first..., as<S>(x), as<S>(weight), as<S>(bias), as<S>(y));
   };
@@ -220,7 +237,7 @@ void conv_forward(const ConvGeometry& g, DType dtype, const void* x, const void*
 void conv_backward_input(const ConvGeometry& g, DType dtype, const void* grad_y, const void* weight,
                          void* grad_x) {
   using namespace conv;
-  check_dtype("conv_backward_input", dtype);
+  check("conv_backward_input", g, dtype);
   const auto run = [&]<class S>(S, auto&& function, auto... first) {
     function(g, first..., as<S>(grad_y), as<S>(weight), as<S>(grad_x));
   };
@@ -233,7 +250,7 @@ void conv_backward_input(const ConvGeometry& g, DType dtype, const void* grad_y,
 void conv_backward_weight(const ConvGeometry& g, DType dtype, const void* x, const void* grad_y,
                           void* grad_weight, void* grad_bias) {
   using namespace conv;
-  check_dtype("conv_backward_weight", dtype);
+  check("conv_backward_weight", g, dtype);
   const auto run = [&]<class S>(S, auto&& function, auto... first) {
     function(g, first..., as<S>(x), as<S>(grad_y), as<S>(grad_weight), as<S>(grad_bias));
   };

@@ -2,10 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include <opsin/dtype.h>
 
 namespace opsin::cpu {
+
+/// How products are computed. What an algorithm has no kernel for (see conv_obstacle) is an error, never
+/// another algorithm:
+///     auto       the fastest of the others, by shape, dtype and product
+///     direct     loops over taps around packed weights; every geometry, all three products
+///     im2col     copies of the windows, times the weights; every geometry, all three products
+///     fft        products of spectra; every geometry, all three products
+///     winograd   minimal filtering for 3x3 in float32; forward and gradient of the input; the gradient of
+///                the weight is direct
+enum class ConvAlgorithm : int32_t { kAuto, kDirect, kIm2col, kFft, kWinograd };
 
 /// Sizes of a convolution. The kernels always see three axes (depth, height, width): with fewer, the leading
 /// ones have size 1, kernel 1, stride 1, dilation 1 and no padding.
@@ -22,6 +33,7 @@ struct ConvGeometry {
   int64_t in[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, out[3] = {1, 1, 1};
   int64_t stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1};
   int64_t pad_begin[3] = {0, 0, 0}, pad_end[3] = {0, 0, 0};
+  ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
 };
 
 // Everything below is dense and of one dtype (float32, float64, float16 or bfloat16; others raise TypeError):
@@ -32,6 +44,10 @@ struct ConvGeometry {
 // Outputs are overwritten and must not overlap inputs. float16 and bfloat16 are summed in float32 and rounded
 // once. Results are bit-identical for any number of threads. Raises OutOfMemoryError when no scratch memory
 // is left.
+
+/// Why the geometry cannot have its algorithm, as the end of an error message ("needs ..., got ..."); empty
+/// where it can. The products below raise ValueError with it.
+std::string conv_obstacle(const ConvGeometry& geometry, DType dtype);
 
 void conv_forward(const ConvGeometry& geometry, DType dtype, const void* x, const void* weight,
                   const void* bias, void* y);

@@ -271,8 +271,9 @@ def conv1d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Convolution of input [N, C, L] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
+    """Convolution of input [N, C, L] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input. algorithm: 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the gradients too; CUDA has 'auto' and 'direct', its own choice."""
 
 @overload
 def conv1d(
@@ -286,6 +287,7 @@ def conv1d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
@@ -301,8 +303,9 @@ def conv2d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Convolution of input [N, C, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
+    """Convolution of input [N, C, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input. algorithm: 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the gradients too; CUDA has 'auto' and 'direct', its own choice."""
 
 @overload
 def conv2d(
@@ -316,6 +319,7 @@ def conv2d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
@@ -331,8 +335,9 @@ def conv3d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Convolution of input [N, C, D, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input."""
+    """Convolution of input [N, C, D, H, W] with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the input. algorithm: 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the gradients too; CUDA has 'auto' and 'direct', its own choice."""
 
 @overload
 def conv3d(
@@ -346,6 +351,7 @@ def conv3d(
     *,
     strict: _bool = False,
     input_dilation: _Int | _Ints = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis before alone."""
 
@@ -428,8 +434,10 @@ def conv_transpose1d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Transposed convolution of input [N, C, L] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+    """Transposed convolution of input [N, C, L] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis. algorithm: as of convolution."""
 
 @overload
 def conv_transpose1d(
@@ -441,6 +449,8 @@ def conv_transpose1d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
 
@@ -454,8 +464,10 @@ def conv_transpose2d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Transposed convolution of input [N, C, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+    """Transposed convolution of input [N, C, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis. algorithm: as of convolution."""
 
 @overload
 def conv_transpose2d(
@@ -467,6 +479,8 @@ def conv_transpose2d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
 
@@ -480,8 +494,10 @@ def conv_transpose3d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Transposed convolution of input [N, C, D, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis."""
+    """Transposed convolution of input [N, C, D, H, W] with weight [C, K / groups, kernel...]. padding: what is cut off the output, also as (before, behind) for each axis. algorithm: as of convolution."""
 
 @overload
 def conv_transpose3d(
@@ -493,6 +509,8 @@ def conv_transpose3d(
     output_padding: _Int | _Ints = 0,
     groups: _Int = 1,
     dilation: _Int | _Ints = 1,
+    *,
+    algorithm: str = "auto",
 ) -> Tensor:
     """The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride times the size; 'same' at stride 1."""
 

@@ -56,6 +56,7 @@ class _ConvNd(Module):
         *,
         strict: bool = False,
         input_dilation: Any = 1,
+        algorithm: str = "auto",
     ) -> None:
         super().__init__()
         layer, rank = type(self).__name__, self._rank
@@ -69,6 +70,9 @@ class _ConvNd(Module):
         self.padding = padding_setting(layer, padding, rank, self.stride)
         self.padding_mode = choice(
             layer, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular", "learned")
+        )
+        self.algorithm = choice(
+            layer, "algorithm", algorithm, ("auto", "direct", "im2col", "fft", "winograd")
         )
         self.strict = strict
         self.input_dilation = integers(layer, "input_dilation", input_dilation, rank, 1)
@@ -112,10 +116,11 @@ class _ConvNd(Module):
             else:
                 sides = numeric_sides(padding, self._rank)
             input, padding = self._pad(input, sides), 0
+        more: dict[str, Any] = {}
         if self.strict or max(self.input_dilation) > 1:
             more = {"strict": self.strict, "input_dilation": self.input_dilation}
-        else:
-            more = {}
+        if self.algorithm != "auto":
+            more["algorithm"] = self.algorithm
         return self._convolve(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, **more
         )
@@ -162,6 +167,8 @@ class _ConvNd(Module):
             text += ", strict=True"
         if self.input_dilation != (1,) * self._rank:
             text += f", input_dilation={self.input_dilation}"
+        if self.algorithm != "auto":
+            text += f", algorithm={self.algorithm}"
         return text
 
 
@@ -172,6 +179,7 @@ class Conv1d(_ConvNd):
     `padding` is a number per side, (before, after) pairs, or 'valid', 'same', 'same_upper', 'same_lower'
     or 'causal'; `padding_mode` 'zeros', 'reflect', 'replicate', 'circular' or 'learned', with a parameter
     `padding_value` [2], (before, after) of each axis. `input_dilation` puts zeros between the elements.
+    `algorithm` is 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the layer and its gradients.
     """
 
     _rank = 1
@@ -185,6 +193,7 @@ class Conv2d(_ConvNd):
     `padding` is a number per dimension, (before, after) pairs, or 'valid', 'same', 'same_upper', 'same_lower'
     or 'causal'; `padding_mode` 'zeros', 'reflect', 'replicate', 'circular' or 'learned', with a parameter
     `padding_value` [4], (before, after) of each axis. `input_dilation` puts zeros between the elements.
+    `algorithm` is 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the layer and its gradients.
     """
 
     _rank = 2
@@ -198,6 +207,7 @@ class Conv3d(_ConvNd):
     `padding` is a number per dimension, (before, after) pairs, or 'valid', 'same', 'same_upper', 'same_lower'
     or 'causal'; `padding_mode` 'zeros', 'reflect', 'replicate', 'circular' or 'learned', with a parameter
     `padding_value` [6], (before, after) of each axis. `input_dilation` puts zeros between the elements.
+    `algorithm` is 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the layer and its gradients.
     """
 
     _rank = 3
@@ -221,6 +231,8 @@ class _ConvTransposeNd(_ConvNd):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        *,
+        algorithm: str = "auto",
     ) -> None:
         super().__init__(
             in_channels,
@@ -234,17 +246,19 @@ class _ConvTransposeNd(_ConvNd):
             padding_mode,
             device,
             dtype,
+            algorithm=algorithm,
         )
         self.output_padding = integers(type(self).__name__, "output_padding", output_padding, self._rank, 0)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         padding, more = self.padding, self.output_padding
+        how = {} if self.algorithm == "auto" else {"algorithm": self.algorithm}
         if output_size is not None:
             more = self._output_padding(input, output_size)
         if self.padding_mode != "zeros":
             input, padding, more = self._extend(input, more)
         return self._convolve(
-            input, self.weight, self.bias, self.stride, padding, more, self.groups, self.dilation
+            input, self.weight, self.bias, self.stride, padding, more, self.groups, self.dilation, **how
         )
 
     def _reaches(self) -> list[int]:
@@ -305,7 +319,7 @@ class ConvTranspose1d(_ConvTransposeNd):
     L_out = (L - 1) s - before - after + d (K - 1) + output_padding + 1, or what `forward` is told as
     `output_size`. `padding` is a number per side, (before, after) pairs, or 'valid', 'same', or
     'same_upper', 'same_lower' or 'causal' for an output of s times the size. In a `padding_mode` other than
-    'zeros' the input goes on around its border.
+    'zeros' the input goes on around its border. `algorithm` as in convolution layers.
     """
 
     _rank = 1
@@ -318,7 +332,7 @@ class ConvTranspose2d(_ConvTransposeNd):
     H_out = (H - 1) s - before - after + d (K - 1) + output_padding + 1, or what `forward` is told as
     `output_size`. `padding` is a number per dimension, (before, after) pairs, or 'valid', 'same', or
     'same_upper', 'same_lower' or 'causal' for an output of s times the size. In a `padding_mode` other than
-    'zeros' the input goes on around its border.
+    'zeros' the input goes on around its border. `algorithm` as in convolution layers.
     """
 
     _rank = 2
@@ -331,7 +345,7 @@ class ConvTranspose3d(_ConvTransposeNd):
     D_out = (D - 1) s - before - after + d (K - 1) + output_padding + 1, or what `forward` is told as
     `output_size`. `padding` is a number per dimension, (before, after) pairs, or 'valid', 'same', or
     'same_upper', 'same_lower' or 'causal' for an output of s times the size. In a `padding_mode` other than
-    'zeros' the input goes on around its border.
+    'zeros' the input goes on around its border. `algorithm` as in convolution layers.
     """
 
     _rank = 3

@@ -3,6 +3,7 @@
 #include "conv_grouped.h"
 #include "conv_table.h"
 #include "conv_tile.h"
+#include "conv_winograd.h"
 #include "gemm_convert.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
@@ -28,7 +29,9 @@ const ConvTable& conv_table() {
                                       depthwise<BFloat16>,
                                       depthwise<Float16>,
                                       {widen_all<Float16, float>, narrow_all<Float16, float>},
-                                      {widen_all<BFloat16, float>, narrow_all<BFloat16, float>}};
+                                      {widen_all<BFloat16, float>, narrow_all<BFloat16, float>},
+                                      winograd<Winograd2>,
+                                      winograd<Winograd4>};
   return table;
 }
 

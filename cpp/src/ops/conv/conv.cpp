@@ -41,6 +41,15 @@ const void* pointer(const Tensor& t) { return t.defined() ? t.impl()->physical_d
 
 std::array<Tensor, 2> weight_product(const ConvParams& p, const Tensor& x, const Tensor& grad_y, bool bias);
 
+/// The gradient of a bias.
+Tensor sum_of_channels(const Tensor& grad_y) {
+  Dims dims;
+  for (int64_t i = 0; i < grad_y.dim(); ++i) {
+    if (i != 1) dims.push_back(i);
+  }
+  return sum(grad_y, dims);
+}
+
 struct Conv {
   static constexpr const char* kName = "conv";
   using Params = ConvParams;
@@ -49,6 +58,7 @@ struct Conv {
     const auto kernel = conv_forward.get(x.device(), x.dtype());
     const Tensor y = empty_channels_last(p.y_sizes, x.dtype(), x.device());
     if (y.numel() == 0) return y;
+    if (x.numel() == 0) return add_conv_bias(zeros(p.y_sizes, x.dtype(), x.device()), bias);
     const Tensor from = to_channels_last(x), w = contiguous(weight),
                  b = bias.defined() ? contiguous(bias) : bias;
     kernel(p.geometry, x.dtype(), pointer(from), w.impl()->data(), b.defined() ? b.impl()->data() : nullptr,
@@ -68,11 +78,7 @@ struct Conv {
       ctx.set(1, std::move(grads[0]));
       if (ctx.needs(2)) ctx.set(2, std::move(grads[1]));
     } else if (ctx.needs(2)) {
-      Dims dims;
-      for (int64_t i = 0; i < grad_y.dim(); ++i) {
-        if (i != 1) dims.push_back(i);
-      }
-      ctx.set(2, sum(grad_y, dims));
+      ctx.set(2, sum_of_channels(grad_y));
     }
   }
 };
@@ -110,8 +116,7 @@ struct ConvBackwardWeight {
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x, const Tensor& grad_y) {
     const auto kernel = conv_backward_weight.get(x.device(), x.dtype());
     if (x.numel() == 0 || grad_y.numel() == 0) {
-      return {zeros(p.weight_sizes, x.dtype(), x.device()),
-              p.bias ? zeros(Dims{p.weight_sizes[0]}, x.dtype(), x.device()) : Tensor()};
+      return {zeros(p.weight_sizes, x.dtype(), x.device()), p.bias ? sum_of_channels(grad_y) : Tensor()};
     }
     const Tensor grad_weight = empty(p.weight_sizes, x.dtype(), x.device());
     const Tensor grad_bias = p.bias ? empty(Dims{p.weight_sizes[0]}, x.dtype(), x.device()) : Tensor();
@@ -243,6 +248,7 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
     g.out[axis] = (padded - reach) / g.stride[axis] + 1;
     p.y_sizes.push_back(g.out[axis]);
   }
+  if (!spread || strided) check_conv_algorithm(s, g, x.dtype(), x.device());
   const Tensor y = !spread   ? conv_product(p, x, weight, bias)
                    : strided ? conv_product(p, dilate_input(s, x), weight, bias)
                              : add_conv_bias(convolve_dilated(s, padding, x, weight), bias);
@@ -250,23 +256,23 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
 }
 
 Settings settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups, bool strict,
-                  IntSpan input_dilation) {
-  return {conv_settings(op, axes, stride, dilation, groups),
+                  IntSpan input_dilation, std::string_view algorithm) {
+  return {conv_settings(op, axes, stride, dilation, groups, algorithm),
           per_axis(input_dilation, axes, 1, 1, op, "input_dilation"), strict};
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
             IntSpan stride, IntSpan padding, IntSpan dilation, int64_t groups, bool strict,
-            IntSpan input_dilation) {
-  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+            IntSpan input_dilation, std::string_view algorithm) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation, algorithm);
   s.padding = conv_sides(op, axes, padding);
   return run(s, input, weight, bias);
 }
 
 Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weight, const Tensor& bias,
             IntSpan stride, std::string_view padding, IntSpan dilation, int64_t groups, bool strict,
-            IntSpan input_dilation) {
-  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation);
+            IntSpan input_dilation, std::string_view algorithm) {
+  Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation, algorithm);
   s.padding_name = padding;
   check_padding_name(s);
   return run(s, input, weight, bias);
@@ -281,11 +287,12 @@ Tensor conv_input_product(const ConvParams& p, const Tensor& grad_y, const Tenso
   return call<ConvBackwardInput>(p, grad_y, weight);
 }
 
-#define OPSIN_CONV(function, axes, Padding)                                                                 \
-  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,            \
-                  Padding padding, IntSpan dilation, int64_t groups, bool strict, IntSpan input_dilation) { \
-    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups, strict,            \
-                input_dilation);                                                                            \
+#define OPSIN_CONV(function, axes, Padding)                                                               \
+  Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,          \
+                  Padding padding, IntSpan dilation, int64_t groups, bool strict, IntSpan input_dilation, \
+                  std::string_view algorithm) {                                                           \
+    return conv(#function, axes, input, weight, bias, stride, padding, dilation, groups, strict,          \
+                input_dilation, algorithm);                                                               \
   }
 OPSIN_CONV(conv1d, 1, IntSpan)
 OPSIN_CONV(conv2d, 2, IntSpan)
@@ -302,24 +309,29 @@ void register_conv(Registry& registry) {
     conv_backward_weight.set(DeviceType::kCPU, dtype, cpu::conv_backward_weight);
   }
   using ByNumber = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t,
-                              bool, IntSpan);
+                              bool, IntSpan, std::string_view);
   using ByName = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, std::string_view, IntSpan,
-                            int64_t, bool, IntSpan);
-#define OPSIN_CONV(function, n, shape)                                                                       \
-  registry.add<static_cast<ByNumber>(&function)>(                                                            \
-      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
-      "] stride=1, int[" #n "] padding=0, int[" #n                                                           \
-      "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor",           \
-      "Convolution of input " shape                                                                          \
-      " with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: "   \
-      "raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the "       \
-      "input.");                                                                                             \
-  registry.add<static_cast<ByName>(&function)>(                                                              \
-      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                  \
-      "] stride=1, str padding='valid', "                                                                    \
-      "int[" #n "] dilation=1, int groups=1, *, bool strict=False, int[" #n "] input_dilation=1) -> Tensor", \
-      "The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / "     \
-      "stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis "    \
+                            int64_t, bool, IntSpan, std::string_view);
+#define OPSIN_CONV(function, n, shape)                                                                      \
+  registry.add<static_cast<ByNumber>(&function)>(                                                           \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                 \
+      "] stride=1, int[" #n "] padding=0, int[" #n                                                          \
+      "] dilation=1, int groups=1, *, bool strict=False, int[" #n                                           \
+      "] input_dilation=1, "                                                                                \
+      "str algorithm='auto') -> Tensor",                                                                    \
+      "Convolution of input " shape                                                                         \
+      " with weight [K, C / groups, kernel...]. padding: also as (before, behind) for each axis. strict: "  \
+      "raise where a stride leaves a rest. input_dilation: zeros are put between the elements of the "      \
+      "input. algorithm: 'auto', 'direct', 'im2col', 'fft' or 'winograd', for the gradients too; CUDA has " \
+      "'auto' and 'direct', its own choice.");                                                              \
+  registry.add<static_cast<ByName>(&function)>(                                                             \
+      "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n                 \
+      "] stride=1, str padding='valid', "                                                                   \
+      "int[" #n "] dilation=1, int groups=1, *, bool strict=False, int[" #n                                 \
+      "] input_dilation=1, "                                                                                \
+      "str algorithm='auto') -> Tensor",                                                                    \
+      "The same with padding 'valid'; 'same' at stride 1; 'same_upper' or 'same_lower' for ceil(size / "    \
+      "stride) outputs, where an odd rest goes behind or before; or 'causal', which pads the first axis "   \
       "before alone.");
   OPSIN_CONV(conv1d, 1, "[N, C, L]")
   OPSIN_CONV(conv2d, 2, "[N, C, H, W]")

@@ -6,6 +6,7 @@
 
 namespace opsin {
 
+using ConvAlgorithm = cpu::ConvAlgorithm;
 using ConvGeometry = cpu::ConvGeometry;
 
 /// geometry, dtype, x, weight, bias or null, y

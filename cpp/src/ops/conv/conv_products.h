@@ -37,10 +37,12 @@ struct ConvSettings {
   ConvSides padding;
   std::string_view padding_name;
   int64_t groups;
+  ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
 };
 
 /// Lists with one entry or one for each axis.
-ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups);
+ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups,
+                           std::string_view algorithm);
 /// Padding of one entry, one for each axis, or (before, behind) for each axis.
 ConvSides conv_sides(const char* op, size_t axes, IntSpan padding);
 
@@ -58,6 +60,9 @@ void add_named_padding(const ConvSettings& s, size_t axis, int64_t size, int64_t
 /// the weight, whichever `weight_sizes` says.
 void check_conv_operands(const ConvSettings& s, bool transposed, const Tensor& input, const Tensor& weight,
                          const Tensor& bias);
+
+/// Raises ValueError unless the device has the algorithm for that geometry.
+void check_conv_algorithm(const ConvSettings& s, const ConvGeometry& geometry, DType dtype, Device device);
 
 /// The parameters for sizes without padding and output.
 ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& weight_sizes);

@@ -1,16 +1,34 @@
 // Padding and sizes of all forms of convolution.
 #include "conv_products.h"
 
+#include <algorithm>
+
 namespace opsin {
 
-ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups) {
+namespace {
+
+/// In the order of ConvAlgorithm.
+constexpr std::string_view kAlgorithms[] = {"auto", "direct", "im2col", "fft", "winograd"};
+
+ConvAlgorithm parse_algorithm(const char* op, std::string_view name) {
+  const auto* found = std::find(std::begin(kAlgorithms), std::end(kAlgorithms), name);
+  OPSIN_CHECK(ValueError, found != std::end(kAlgorithms), op,
+              ": expected algorithm 'auto', 'direct', 'im2col', 'fft' or 'winograd', got '", name, "'");
+  return static_cast<ConvAlgorithm>(found - std::begin(kAlgorithms));
+}
+
+}  // namespace
+
+ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups,
+                           std::string_view algorithm) {
   return {op,
           axes,
           per_axis(stride, axes, 1, 1, op, "stride"),
           per_axis(dilation, axes, 1, 1, op, "dilation"),
           {},
           {},
-          groups};
+          groups,
+          parse_algorithm(op, algorithm)};
 }
 
 ConvSides conv_sides(const char* op, size_t axes, IntSpan padding) {
@@ -110,6 +128,18 @@ void check_conv_operands(const ConvSettings& s, bool transposed, const Tensor& i
   }
 }
 
+void check_conv_algorithm(const ConvSettings& s, const ConvGeometry& geometry, DType dtype, Device device) {
+  const std::string_view wanted = kAlgorithms[static_cast<size_t>(s.algorithm)];
+  if (device.is_cuda()) {
+    OPSIN_CHECK(ValueError, s.algorithm == ConvAlgorithm::kAuto || s.algorithm == ConvAlgorithm::kDirect,
+                s.op, ": cuda has no algorithm='", wanted, "' (have: 'auto', 'direct')");
+    return;
+  }
+  const std::string obstacle = cpu::conv_obstacle(geometry, dtype);
+  OPSIN_CHECK(ValueError, obstacle.empty(), s.op, ": algorithm='", wanted, "' ", obstacle,
+              " (pass algorithm='auto')");
+}
+
 ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& weight_sizes) {
   ConvParams p;
   p.x_sizes = x_sizes;
@@ -121,6 +151,7 @@ ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& w
   g.in_channels = x_sizes[1];
   g.out_channels = weight_sizes[0];
   g.groups = s.groups;
+  g.algorithm = s.algorithm;
   for (size_t i = 0; i < s.axes; ++i) {
     const size_t axis = 3 - s.axes + i;
     g.in[axis] = x_sizes[2 + i];

@@ -28,6 +28,7 @@ Tensor transposed_product(const ConvSettings& s, const Tensor& x, const Tensor& 
                          (g.out[axis] - 1) * g.stride[axis];
     g.pad_end[axis] = padding.end[i] - over / g.stride[axis] * g.stride[axis];
   }
+  check_conv_algorithm(s, p.geometry, x.dtype(), x.device());
   return conv_input_product(p, x, weight);
 }
 
@@ -96,16 +97,16 @@ Tensor run(const ConvSettings& s, const Dims& output_padding, const Tensor& inpu
 
 Tensor conv_transpose(const char* op, size_t axes, const Tensor& input, const Tensor& weight,
                       const Tensor& bias, IntSpan stride, IntSpan padding, IntSpan output_padding,
-                      int64_t groups, IntSpan dilation) {
-  ConvSettings s = conv_settings(op, axes, stride, dilation, groups);
+                      int64_t groups, IntSpan dilation, std::string_view algorithm) {
+  ConvSettings s = conv_settings(op, axes, stride, dilation, groups, algorithm);
   s.padding = conv_sides(op, axes, padding);
   return run(s, per_axis(output_padding, axes, 0, 0, op, "output_padding"), input, weight, bias);
 }
 
 Tensor conv_transpose(const char* op, size_t axes, const Tensor& input, const Tensor& weight,
                       const Tensor& bias, IntSpan stride, std::string_view padding, IntSpan output_padding,
-                      int64_t groups, IntSpan dilation) {
-  ConvSettings s = conv_settings(op, axes, stride, dilation, groups);
+                      int64_t groups, IntSpan dilation, std::string_view algorithm) {
+  ConvSettings s = conv_settings(op, axes, stride, dilation, groups, algorithm);
   s.padding_name = padding;
   check_padding_name(s);
   return run(s, per_axis(output_padding, axes, 0, 0, op, "output_padding"), input, weight, bias);
@@ -115,9 +116,10 @@ Tensor conv_transpose(const char* op, size_t axes, const Tensor& input, const Te
 
 #define OPSIN_CONV(function, axes, Padding)                                                              \
   Tensor function(const Tensor& input, const Tensor& weight, const Tensor& bias, IntSpan stride,         \
-                  Padding padding, IntSpan output_padding, int64_t groups, IntSpan dilation) {           \
+                  Padding padding, IntSpan output_padding, int64_t groups, IntSpan dilation,             \
+                  std::string_view algorithm) {                                                          \
     return conv_transpose(#function, axes, input, weight, bias, stride, padding, output_padding, groups, \
-                          dilation);                                                                     \
+                          dilation, algorithm);                                                          \
   }
 OPSIN_CONV(conv_transpose1d, 1, IntSpan)
 OPSIN_CONV(conv_transpose2d, 2, IntSpan)
@@ -128,22 +130,22 @@ OPSIN_CONV(conv_transpose3d, 3, std::string_view)
 #undef OPSIN_CONV
 
 void register_conv_transpose(Registry& registry) {
-  using ByNumber =
-      Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t, IntSpan);
+  using ByNumber = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, IntSpan, IntSpan, int64_t,
+                              IntSpan, std::string_view);
   using ByName = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, IntSpan, std::string_view, IntSpan,
-                            int64_t, IntSpan);
+                            int64_t, IntSpan, std::string_view);
 #define OPSIN_CONV(function, n, shape)                                                                    \
   registry.add<static_cast<ByNumber>(&function)>(                                                         \
       "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n               \
       "] stride=1, int[" #n "] padding=0, int[" #n "] output_padding=0, int groups=1, int[" #n            \
-      "] dilation=1) -> Tensor",                                                                          \
+      "] dilation=1, *, str algorithm='auto') -> Tensor",                                                 \
       "Transposed convolution of input " shape                                                            \
       " with weight [C, K / groups, kernel...]. padding: what is "                                        \
-      "cut off the output, also as (before, behind) for each axis.");                                     \
+      "cut off the output, also as (before, behind) for each axis. algorithm: as of convolution.");       \
   registry.add<static_cast<ByName>(&function)>(                                                           \
       "nn.functional." #function "(Tensor input, Tensor weight, Tensor? bias=None, int[" #n               \
       "] stride=1, str padding='valid', int[" #n "] output_padding=0, int groups=1, int[" #n              \
-      "] dilation=1) -> Tensor",                                                                          \
+      "] dilation=1, *, str algorithm='auto') -> Tensor",                                                 \
       "The same with padding 'valid', or 'same_upper', 'same_lower' or 'causal' for an output of stride " \
       "times the size; 'same' at stride 1.");
   OPSIN_CONV(conv_transpose1d, 1, "[N, C, L]")
