@@ -1,10 +1,16 @@
 // Which algorithm a product of a convolution runs with: the one that is asked for, or by shape and dtype.
 #include "conv_algorithm.h"
 
+#include "conv_plan.h"
+
 namespace opsin::cpu {
 namespace conv {
 
 ConvAlgorithm choose_algorithm(const ConvGeometry& g, DType dtype, Product product) {
+  // Nothing to multiply.
+  if (g.batch * volume(g.in) * volume(g.out) * g.in_channels * g.out_channels == 0) {
+    return ConvAlgorithm::kDirect;
+  }
   if (g.algorithm == ConvAlgorithm::kWinograd && product == Product::kBackwardWeight) {
     return ConvAlgorithm::kDirect;
   }
@@ -16,8 +22,7 @@ ConvAlgorithm choose_algorithm(const ConvGeometry& g, DType dtype, Product produ
 }  // namespace conv
 
 std::string conv_obstacle(const ConvGeometry& g, DType dtype) {
-  if (g.algorithm == ConvAlgorithm::kIm2col || g.algorithm == ConvAlgorithm::kFft)
-    return "has no kernels yet";
+  if (g.algorithm == ConvAlgorithm::kFft) return "has no kernels yet";
   if (g.algorithm == ConvAlgorithm::kWinograd && !conv::winograd_fits(g, dtype)) {
     const auto sizes = [&](const int64_t(&values)[3]) {
       std::string text = "[";
