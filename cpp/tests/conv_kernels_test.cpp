@@ -195,6 +195,21 @@ TEST(Conv, Dense) {
   check_all(square(1, 14, 150, 70, 3, 1, 1));
 }
 
+// Kernels of other algorithms: float32 sums of 16-bit operands, and float64.
+TEST(Conv, Algorithms) {
+  for (const ConvAlgorithm algorithm : {ConvAlgorithm::kIm2col, ConvAlgorithm::kFft}) {
+    const auto check_with = [&](ConvGeometry g) {
+      g.algorithm = algorithm;
+      check_all(g);
+    };
+    check_with(square(2, 13, 5, 40, 7, 1, 3));
+    check_with(square(2, 11, 20, 3, 5, 1, 0));
+    check_with(square(3, 12, 12, 24, 3, 2, 1, 2, 4));
+    check_with(square(2, 17, 9, 9, 11, 1, 5, 1, 9));
+    check_with(square(1, 40, 1, 1, 9, 1, 8));
+  }
+}
+
 TEST(Conv, OneByOne) {
   check_all(square(2, 7, 64, 96, 1));
   check_all(square(1, 1, 300, 40, 1));

@@ -120,6 +120,8 @@ void forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, 
   if constexpr (std::is_same_v<T, float>) {
     if (algorithm == ConvAlgorithm::kWinograd) return winograd_forward(g, x, weight, bias, y);
   }
+  if (algorithm == ConvAlgorithm::kIm2col) return im2col_forward(g, x, weight, bias, y);
+  if (algorithm == ConvAlgorithm::kFft) return fft_forward(g, x, weight, bias, y);
   if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
   dense_forward(g, x, weight, bias, y);
 }
@@ -151,6 +153,8 @@ void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* 
   if constexpr (std::is_same_v<T, float>) {
     if (algorithm == ConvAlgorithm::kWinograd) return winograd_backward_input(g, grad_y, weight, grad_x);
   }
+  if (algorithm == ConvAlgorithm::kIm2col) return im2col_backward_input(g, grad_y, weight, grad_x);
+  if (algorithm == ConvAlgorithm::kFft) return fft_backward_input(g, grad_y, weight, grad_x);
   if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
   dense_backward_input(g, grad_y, weight, grad_x);
 }
@@ -178,6 +182,13 @@ void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, co
 template <class T>
 void backward_weight_of(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
                         bool accumulate) {
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype_of<T>, Product::kBackwardWeight);
+  if (algorithm == ConvAlgorithm::kIm2col) {
+    return im2col_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  }
+  if (algorithm == ConvAlgorithm::kFft) {
+    return fft_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  }
   if (is_depthwise(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
 }
