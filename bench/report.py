@@ -28,11 +28,15 @@ REASONS: tuple[tuple[str, str], ...] = (
         "lists first where the taps of each pixel lie: a quarter of the time",
     ),
     ("vision/interpolation/*bf16", "without AVX-512 a vector is rounded and stored element by element"),
-    ("*depthwise, *", "waits for memory: neighbouring outputs load the same pixels again"),
+    *(
+        (f"{part}*depthwise, *", "waits for memory: neighbouring outputs load the same pixels again")
+        for part in ("kernels/", "ops/", "vision/depthwise")
+    ),
     ("kernels/*weight*", "copies both operands into panels, without fetching the next ones meanwhile"),
     ("kernels/*linear*", "packs or transposes the weights in each call, oneDNN has done so before"),
     ("kernels/*", "packs the weights in each call and computes the padding, oneDNN does neither"),
-    ("*/conv*", "packs the weights in each call; no Winograd yet"),
+    ("ops/conv*", "packs the weights in each call; no Winograd yet"),
+    ("tables/*/conv*", "packs the weights in each call; no Winograd yet"),
     ("ops/matmul/*", "packs both operands in each call"),
     ("models/*", "follows the convolutions"),
     ("ops/elementwise/dropout*", "keeps no mask: draws the numbers again"),

@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import layers
+import numpy as np
 from layers import Layer
-from ops import BOTH, F32, Case, W, X
+from ops import BOTH, F32, Case, Drawn, W, X
 
 DENSE = "dense convolution"
 GROUPED = "depthwise and grouped convolution"
@@ -157,7 +158,13 @@ def deformable() -> Iterator[Case]:
     ) -> Case:
         taps = math.prod(w[2:])
         plane = [(size - 1) // stride + 1 for size in x[2:]]
-        inputs = [x, (x[0], 2 * offsets * taps, *plane), w, *[(x[0], offsets * taps, *plane)] * modulated]
+        moves = (x[0], 2 * offsets * taps, *plane)
+
+        def draw(rng: np.random.Generator) -> np.ndarray:
+            # Not close to whole pixels, where the slope has a step and rounding decides on its side.
+            return (rng.integers(-2, 2, moves) + rng.uniform(0.02, 0.98, moves)).astype(np.float32)
+
+        inputs = [x, Drawn(draw), w, *[(x[0], offsets * taps, *plane)] * modulated]
         grads: list[tuple[str, tuple[int, ...]]] = [("input", (0,)), ("offset", (1,)), ("weight", (2,))]
         grads += [("mask", (3,))] * modulated
         grads.append(("all", tuple(range(len(inputs)))))
