@@ -269,7 +269,7 @@ def test_shuffles_of_nothing(name: str) -> None:
         ("pixel_shuffle", (2, 3, 2, 3), 1),
         ("pixel_unshuffle", (2, 6, 10, 6), 2),
         ("pixel_unshuffle", (1, 3, 9, 6), 3),
-        ("pixel_unshuffle", (2, 1, 8, 4), 4),
+        ("pixel_unshuffle", (2, 2, 8, 4), 4),
         ("pixel_unshuffle", (1, 2, 5, 10), 5),
         ("channel_shuffle", (2, 24, 5, 6), 3),
         ("channel_shuffle", (2, 24, 5, 6), 8),
