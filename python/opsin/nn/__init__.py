@@ -53,6 +53,7 @@ from opsin.nn._conv_recurrent import (
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from opsin.nn._graph import GraphConv
 from opsin.nn._group_norm import (
+    CrossMapLRN2d,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -181,6 +182,7 @@ __all__ = [
     "ConvTranspose3d",
     "CornerPool",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "DepthwiseSeparableConv1d",
     "DepthwiseSeparableConv2d",
     "DepthwiseSeparableConv3d",
