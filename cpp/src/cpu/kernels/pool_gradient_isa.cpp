@@ -100,26 +100,6 @@ void avg_backward_part(const PoolPart& a) {
   });
 }
 
-template <class T>
-OPSIN_INLINE typename VectorOf<T>::Index load_taps(const uint8_t* from) {
-#if defined(__AVX2__)
-  // GCC widens bytes one by one.
-  __m128i bytes = {};
-  __builtin_memcpy(&bytes, from, lanes_of<T>);
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) return (Int32)_mm512_cvtepu8_epi32(bytes);
-  if constexpr (sizeof(T) == 8) return (Int64)_mm512_cvtepu8_epi64(bytes);
-#else
-  if constexpr (sizeof(T) == 4) return (Int32)_mm256_cvtepu8_epi32(bytes);
-  if constexpr (sizeof(T) == 8) return (Int64)_mm256_cvtepu8_epi64(bytes);
-#endif
-#else
-  typename VectorOf<T>::Index taps{};
-  for (int i = 0; i < lanes_of<T>; ++i) taps[i] = from[i];
-  return taps;
-#endif
-}
-
 /// The windows of one input pixel: where they are, and its tap in each.
 struct Owners {
   static constexpr int kMost = 64;

@@ -62,5 +62,26 @@ OPSIN_INLINE int64_t divisor_of(const PoolWindows& w, int64_t o0, int64_t o1, in
   return w.divisor != 0 ? w.divisor : w.axis[0].length[o0] * w.axis[1].length[o1] * w.axis[2].length[o2];
 }
 
+// As many taps as a vector has lanes.
+template <class T>
+OPSIN_INLINE typename VectorOf<T>::Index load_taps(const uint8_t* from) {
+#if defined(__AVX2__)
+  // GCC widens bytes one by one.
+  __m128i bytes = {};
+  __builtin_memcpy(&bytes, from, lanes_of<T>);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Int32)_mm512_cvtepu8_epi32(bytes);
+  if constexpr (sizeof(T) == 8) return (Int64)_mm512_cvtepu8_epi64(bytes);
+#else
+  if constexpr (sizeof(T) == 4) return (Int32)_mm256_cvtepu8_epi32(bytes);
+  if constexpr (sizeof(T) == 8) return (Int64)_mm256_cvtepu8_epi64(bytes);
+#endif
+#else
+  typename VectorOf<T>::Index taps{};
+  for (int i = 0; i < lanes_of<T>; ++i) taps[i] = from[i];
+  return taps;
+#endif
+}
+
 }  // namespace
 }  // namespace opsin::cpu::OPSIN_ISA_NS
