@@ -76,6 +76,7 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("RMSNorm", (4,), {}, (2, 3, 4)),
     ("RMSNorm", ((3, 4),), {"elementwise_affine": False, "eps": 1e-3}, (2, 3, 4)),
     ("LocalResponseNorm", (3,), {"alpha": 0.5, "k": 2.0}, (2, 4, 3, 5)),
+    ("CrossMapLRN2d", (9,), {"alpha": 0.5, "beta": 0.5}, (2, 4, 3, 5)),
     ("ReLU", (), {}, (3, 4)),
     ("LeakyReLU", (0.2,), {}, (3, 4)),
     ("SiLU", (), {}, (3, 4)),

@@ -164,6 +164,20 @@ def test_settings_are_checked() -> None:
         nn.InstanceNorm2d(3)(opsin.randn(2, 4, 3, 3))
     with pytest.raises(ValueError, match="size must be at least 1"):
         nn.LocalResponseNorm(0)
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        nn.CrossMapLRN2d(0)
+    with pytest.raises(opsin.ShapeError, match=r"CrossMapLRN2d: expected input \[N, C, H, W\], got \[2, 3\]"):
+        nn.CrossMapLRN2d(3)(opsin.randn(2, 3))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_responses_across_maps_are_those_of_their_neighbours(size: int) -> None:
+    """Written out: PyTorch's running sum never lets go of the first channel."""
+    x = np.random.default_rng(size).standard_normal((2, 7, 3, 2))
+    half = (size - 1) // 2
+    sums = np.stack([(x[:, max(c - half, 0) : c + half + 1] ** 2).sum(1) for c in range(7)], 1)
+    y = nn.CrossMapLRN2d(size, 0.5, 0.7, 2)(opsin.tensor(x)).numpy()
+    np.testing.assert_allclose(y, x / (2 + 0.5 * sums / size) ** 0.7, rtol=1e-12)
 
 
 def test_momentum_of_none_leaves_instance_statistics() -> None:

@@ -126,7 +126,7 @@ OPS = [
         peer=written_out(n),
         errors=errors(n),
         features=("CV11", "CV21"),
-        demands=("A11",),
+        demands=("A11", "A12"),
         bench=[
             c(
                 t(2, 16, *{1: (400,), 2: (24, 24), 3: (6, 10, 10)}[n]),

@@ -124,13 +124,20 @@ OPS = [
         cases(n),
         errors=errors(n),
         bench=BENCH[n],
-        features=("CV10",),
+        features=("CV10", "PL09"),
         **SUM,
     )
     for n in (1, 2, 3)
 ]
 NAMED = [
-    Op(f"{F}conv_transpose{n}d", named_cases(n), peer=named(n), features=("CV10",), demands=("A11",), **SUM)
+    Op(
+        f"{F}conv_transpose{n}d",
+        named_cases(n),
+        peer=named(n),
+        features=("CV10",),
+        demands=("A11", "A12"),
+        **SUM,
+    )
     for n in (1, 2, 3)
 ]
 

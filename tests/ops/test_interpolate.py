@@ -257,6 +257,54 @@ def test_shuffles_of_nothing(name: str) -> None:
 
 
 @pytest.mark.device
+@pytest.mark.feature("CV18")
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int64", "uint8"])
+@pytest.mark.parametrize(
+    ("name", "shape", "factor"),
+    [
+        ("pixel_shuffle", (2, 24, 5, 6), 2),
+        ("pixel_shuffle", (1, 27, 3, 2), 3),
+        ("pixel_shuffle", (2, 16, 2, 3), 4),
+        ("pixel_shuffle", (1, 50, 2, 3), 5),
+        ("pixel_shuffle", (2, 3, 2, 3), 1),
+        ("pixel_unshuffle", (2, 6, 10, 6), 2),
+        ("pixel_unshuffle", (1, 3, 9, 6), 3),
+        ("pixel_unshuffle", (2, 2, 8, 4), 4),
+        ("pixel_unshuffle", (1, 2, 5, 10), 5),
+        ("channel_shuffle", (2, 24, 5, 6), 3),
+        ("channel_shuffle", (2, 24, 5, 6), 8),
+        ("channel_shuffle", (2, 10, 3, 2, 4), 5),
+        ("channel_shuffle", (2, 12, 7), 6),
+    ],
+)
+def test_shuffles_keep_the_channels_last(name, shape, factor, dtype) -> None:
+    """Pooling lays images out channels last; what was recorded tells that they were taken as they lie."""
+    array = np.random.default_rng(0).integers(0, 100, shape)
+    shuffle = getattr(opsin.nn.functional, name)
+    x = device.place(opsin.tensor(array)).to(getattr(opsin, dtype))
+    hidden = getattr(opsin.nn.functional, f"max_pool{len(shape) - 2}d")(x, 1)
+    want = getattr(torch.nn.functional, name)(torch.from_numpy(array), factor)
+    y = shuffle(hidden, factor)
+    assert np.array_equal(device.fetch(y).double().numpy(), want.double().numpy())
+    if not x.is_floating_point():
+        return
+    leaf = x.detach().requires_grad_()
+    y = shuffle(getattr(opsin.nn.functional, f"max_pool{len(shape) - 2}d")(leaf, 1), factor)
+    assert y.grad_fn.name() == "".join(word.title() for word in name.split("_")) + "Backward"
+    above = device.place(opsin.tensor(np.random.default_rng(1).integers(0, 9, want.shape))).to(x.dtype)
+    seed = above.requires_grad_()
+    (grad,) = opsin.autograd.grad(y, [leaf], seed, create_graph=True)
+    peer = torch.from_numpy(array).double().requires_grad_()
+    weight = device.fetch(above.detach()).double().numpy()
+    (like,) = torch.autograd.grad(
+        getattr(torch.nn.functional, name)(peer, factor), peer, torch.from_numpy(weight)
+    )
+    assert np.array_equal(device.fetch(grad.detach()).double().numpy(), like.numpy())
+    (second,) = opsin.autograd.grad(grad, [seed], x.detach())
+    assert np.array_equal(device.fetch(second).double().numpy(), want.double().numpy())
+
+
+@pytest.mark.device
 @pytest.mark.parametrize("dtype", ["bool", "int64", "int16"])
 def test_nearest_moves_any_dtype(dtype: str) -> None:
     x = torch.arange(12).reshape(1, 1, 3, 4) % (2 if dtype == "bool" else 100)

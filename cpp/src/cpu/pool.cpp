@@ -68,6 +68,30 @@ class Windows {
     }
   }
 
+  /// Whether every window has pixels, and they are neighbours.
+  bool are_dense() const {
+    for (const PoolAxis& axis : windows_.axis) {
+      if (axis.step != 1) return false;
+      for (int64_t o = 0; o < axis.out; ++o) {
+        if (axis.end[o] <= axis.begin[o]) return false;
+      }
+    }
+    return true;
+  }
+
+  /// Whether every input pixel is in one window.
+  bool tile() const {
+    for (const PoolAxis& axis : windows_.axis) {
+      int64_t end = 0;
+      for (int64_t o = 0; o < axis.out; ++o) {
+        if (axis.begin[o] != end) return false;
+        end = axis.end[o];
+      }
+      if (end != axis.in) return false;
+    }
+    return true;
+  }
+
   /// Finds the whole windows of the last axis.
   void find_whole(int64_t stride, bool apart = false) {
     const auto& axis = windows_.axis[2];
@@ -181,8 +205,29 @@ Kernel max_kernel(DType dtype) {
   opsin::detail::raise<TypeError>("max_pool: expected a real dtype, got ", name(dtype));
 }
 
-const PoolFloating& floating_kernels(const char* op, DType dtype) {
+[[noreturn]] void refuse(const char* op, DType dtype) {
+  opsin::detail::raise<TypeError>(
+      op, ": expected a floating-point dtype (float32, float64, float16, bfloat16), got ", name(dtype));
+}
+
+Kernel avg_kernel(DType dtype) {
   const PoolTable& all = OPSIN_ISA_SELECT(pool_table);
+  switch (dtype) {
+    case kFloat32:
+      return all.avg_f32;
+    case kFloat64:
+      return all.avg_f64;
+    case kFloat16:
+      return all.avg_f16;
+    case kBFloat16:
+      return all.avg_bf16;
+    default:
+      refuse("avg_pool", dtype);
+  }
+}
+
+const PoolGradients& gradients_of(const char* op, DType dtype) {
+  const PoolGradientTable& all = OPSIN_ISA_SELECT(pool_gradient_table);
   switch (dtype) {
     case kFloat32:
       return all.f32;
@@ -193,10 +238,8 @@ const PoolFloating& floating_kernels(const char* op, DType dtype) {
     case kBFloat16:
       return all.bf16;
     default:
-      break;
+      refuse(op, dtype);
   }
-  opsin::detail::raise<TypeError>(
-      op, ": expected a floating-point dtype (float32, float64, float16, bfloat16), got ", name(dtype));
 }
 
 PoolPart part_of(const Windows& windows, const void* in, void* out, PoolPositions positions = {}) {
@@ -283,9 +326,19 @@ void max_pool_forward(const PoolGeometry& g, DType dtype, const void* x, void* y
 
 void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, PoolPositions positions,
                        void* grad_x) {
-  const Kernel scatter = floating_kernels("max_pool_backward", dtype).scatter;
+  const PoolGradients& kernels = gradients_of("max_pool_backward", dtype);
+  const Kernel scatter = kernels.scatter;
   Windows windows(g);
   fill_max(windows, g);
+  if (positions.taps && windows.are_dense()) {
+    if (kernels.max_tiles && windows.tile()) {
+      return for_parts(g, rows_of(g.out), kPoolChannels, row_work(g),
+                       part_of(windows, grad_y, grad_x, positions), kernels.max_tiles);
+    }
+    windows.invert();
+    return for_parts(g, rows_of(g.in), kPoolChannels, 2 * g.in[2],
+                     part_of(windows, grad_y, grad_x, positions), kernels.max);
+  }
   // A task is some channels of one image, not fewer than memory is good at.
   const int64_t step = std::max<int64_t>(64, (g.batch * g.channels / 16 + 15) / 16 * 16);
   const int64_t image = volume(g.in) * g.channels, out_image = volume(g.out) * g.channels,
@@ -318,25 +371,28 @@ void max_pool_gather(const PoolGeometry& g, DType dtype, const void* x, PoolPosi
   Windows windows(g);
   fill_max(windows, g);
   for_parts(g, rows_of(g.out), kPoolChannels, 4 * g.out[2], part_of(windows, x, y, positions),
-            floating_kernels("max_pool_gather", dtype).gather);
+            gradients_of("max_pool_gather", dtype).gather);
 }
 
 void avg_pool_forward(const PoolGeometry& g, DType dtype, bool count_include_pad, int64_t divisor_override,
                       const void* x, void* y) {
   Windows windows(g);
   fill_avg(windows, g, count_include_pad, divisor_override);
-  for_parts(g, rows_of(g.out), kPoolChannels, row_work(g), part_of(windows, x, y),
-            floating_kernels("avg_pool", dtype).avg);
+  for_parts(g, rows_of(g.out), kPoolChannels, row_work(g), part_of(windows, x, y), avg_kernel(dtype));
 }
 
 void avg_pool_backward(const PoolGeometry& g, DType dtype, bool count_include_pad, int64_t divisor_override,
                        const void* grad_y, void* grad_x) {
   Windows windows(g);
   fill_avg(windows, g, count_include_pad, divisor_override);
+  const PoolGradients& kernels = gradients_of("avg_pool_backward", dtype);
+  if (kernels.avg_tiles && windows.tile()) {
+    return for_parts(g, rows_of(g.out), kPoolChannels, row_work(g), part_of(windows, grad_y, grad_x),
+                     kernels.avg_tiles);
+  }
   windows.invert();
   const int64_t taps = std::max<int64_t>(1, 2 * volume(g.out) / std::max<int64_t>(1, volume(g.in)));
-  for_parts(g, rows_of(g.in), kPoolChannels, g.in[2] * taps, part_of(windows, grad_y, grad_x),
-            floating_kernels("avg_pool", dtype).avg_backward);
+  for_parts(g, rows_of(g.in), kPoolChannels, g.in[2] * taps, part_of(windows, grad_y, grad_x), kernels.avg);
 }
 
 }  // namespace opsin::cpu

@@ -185,6 +185,7 @@ def adaptive_max_pool3d(
 def affine_grid(theta: Tensor, size: _Ints, align_corners: _bool | None = None) -> Tensor:
     """The grid for grid_sample() of affine maps [N, 2, 3] or [N, 3, 4] and an output of `size`."""
 
+@overload
 def avg_pool1d(
     input: Tensor,
     kernel_size: _Int | _Ints,
@@ -193,8 +194,20 @@ def avg_pool1d(
     ceil_mode: _bool = False,
     count_include_pad: _bool = True,
 ) -> Tensor:
-    """The mean of each window."""
+    """The mean of each window. padding: also as (before, behind), or a name as convolution takes it."""
 
+@overload
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    ceil_mode: _bool = False,
+    count_include_pad: _bool = True,
+) -> Tensor:
+    """The mean of each window. padding: also as (before, behind), or a name as convolution takes it."""
+
+@overload
 def avg_pool2d(
     input: Tensor,
     kernel_size: _Int | _Ints,
@@ -204,8 +217,21 @@ def avg_pool2d(
     count_include_pad: _bool = True,
     divisor_override: _Int | None = None,
 ) -> Tensor:
-    """The mean of each window."""
+    """The mean of each window. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
+@overload
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    ceil_mode: _bool = False,
+    count_include_pad: _bool = True,
+    divisor_override: _Int | None = None,
+) -> Tensor:
+    """The mean of each window. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
 def avg_pool3d(
     input: Tensor,
     kernel_size: _Int | _Ints,
@@ -215,7 +241,19 @@ def avg_pool3d(
     count_include_pad: _bool = True,
     divisor_override: _Int | None = None,
 ) -> Tensor:
-    """The mean of each window."""
+    """The mean of each window. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    ceil_mode: _bool = False,
+    count_include_pad: _bool = True,
+    divisor_override: _Int | None = None,
+) -> Tensor:
+    """The mean of each window. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 def batch_norm(
     input: Tensor,
@@ -666,32 +704,77 @@ def log_softmax(
 def logsigmoid(input: Tensor) -> Tensor:
     """ln(sigmoid(x)), without overflow."""
 
+@overload
 def lp_pool1d(
     input: Tensor,
     norm_type: _Float,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
     ceil_mode: _bool = False,
+    *,
+    padding: _Int | _Ints = 0,
 ) -> Tensor:
-    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
 
+@overload
+def lp_pool1d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+    *,
+    padding: str = "valid",
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
 def lp_pool2d(
     input: Tensor,
     norm_type: _Float,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
     ceil_mode: _bool = False,
+    *,
+    padding: _Int | _Ints = 0,
 ) -> Tensor:
-    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
 
+@overload
+def lp_pool2d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+    *,
+    padding: str = "valid",
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
 def lp_pool3d(
     input: Tensor,
     norm_type: _Float,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
     ceil_mode: _bool = False,
+    *,
+    padding: _Int | _Ints = 0,
 ) -> Tensor:
-    """The norm of each window: (sum of x^norm_type)^(1 / norm_type)."""
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def lp_pool3d(
+    input: Tensor,
+    norm_type: _Float,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    ceil_mode: _bool = False,
+    *,
+    padding: str = "valid",
+) -> Tensor:
+    """The norm of each window: (sum of x^norm_type)^(1 / norm_type). padding, which adds nothing: one entry, one or (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool1d(
@@ -703,7 +786,7 @@ def max_pool1d(
     ceil_mode: _bool = False,
     return_indices: Literal[False] = False,
 ) -> Tensor:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool1d(
@@ -716,7 +799,7 @@ def max_pool1d(
     *,
     return_indices: Literal[True],
 ) -> tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool1d(
@@ -728,7 +811,44 @@ def max_pool1d(
     ceil_mode: _bool = False,
     return_indices: _bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool2d(
@@ -740,7 +860,7 @@ def max_pool2d(
     ceil_mode: _bool = False,
     return_indices: Literal[False] = False,
 ) -> Tensor:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool2d(
@@ -753,7 +873,7 @@ def max_pool2d(
     *,
     return_indices: Literal[True],
 ) -> tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool2d(
@@ -765,7 +885,44 @@ def max_pool2d(
     ceil_mode: _bool = False,
     return_indices: _bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool3d(
@@ -777,7 +934,7 @@ def max_pool3d(
     ceil_mode: _bool = False,
     return_indices: Literal[False] = False,
 ) -> Tensor:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool3d(
@@ -790,7 +947,7 @@ def max_pool3d(
     *,
     return_indices: Literal[True],
 ) -> tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
 def max_pool3d(
@@ -802,8 +959,46 @@ def max_pool3d(
     ceil_mode: _bool = False,
     return_indices: _bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes."""
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
 def max_unpool1d(
     input: Tensor,
     indices: Tensor,
@@ -812,8 +1007,20 @@ def max_unpool1d(
     padding: _Int | _Ints = 0,
     output_size: _Ints | None = None,
 ) -> Tensor:
-    """Zeros with the values of `input` at the positions that max pooling returned."""
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
 
+@overload
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
+
+@overload
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -822,8 +1029,20 @@ def max_unpool2d(
     padding: _Int | _Ints = 0,
     output_size: _Ints | None = None,
 ) -> Tensor:
-    """Zeros with the values of `input` at the positions that max pooling returned."""
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
 
+@overload
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
+
+@overload
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,
@@ -832,7 +1051,18 @@ def max_unpool3d(
     padding: _Int | _Ints = 0,
     output_size: _Ints | None = None,
 ) -> Tensor:
-    """Zeros with the values of `input` at the positions that max pooling returned."""
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
+
+@overload
+def max_unpool3d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: str = "valid",
+    output_size: _Ints | None = None,
+) -> Tensor:
+    """Zeros with the values of `input` at the positions that max pooling returned. padding: as that pooling had it; by a name other than 'valid' the output is `stride` times as large."""
 
 def mish(input: Tensor, inplace: _bool = False) -> Tensor:
     """x * tanh(softplus(x))."""

@@ -54,6 +54,7 @@ from opsin.nn._drop_connect import DropConnectConv1d, DropConnectConv2d, DropCon
 from opsin.nn._dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from opsin.nn._graph import GraphConv
 from opsin.nn._group_norm import (
+    CrossMapLRN2d,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -186,6 +187,7 @@ __all__ = [
     "ConvTranspose3d",
     "CornerPool",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "DepthwiseSeparableConv1d",
     "DepthwiseSeparableConv2d",
     "DepthwiseSeparableConv3d",

@@ -178,3 +178,30 @@ class LocalResponseNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(Module):
+    """x / (k + alpha sum(x^2) / size)^beta over channels around each of input [N, C, H, W].
+
+    The sum is over 2 floor((size + 1) / 2) - 1 channels, which for an even `size` is one less than it
+    (Krizhevsky 2012, as Torch7 has it; in PyTorch's layer the first channel stays in every sum).
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__()
+        self.size = integer("CrossMapLRN2d", "size", size, 1)
+        self.alpha = number("CrossMapLRN2d", "alpha", alpha)
+        self.beta = number("CrossMapLRN2d", "beta", beta)
+        self.k = number("CrossMapLRN2d", "k", k)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4:
+            raise ShapeError(
+                f"CrossMapLRN2d: expected input [N, C, H, W], got {list(input.shape)} "
+                "(LocalResponseNorm takes any rank)"
+            )
+        window = 2 * ((self.size + 1) // 2) - 1
+        return F.local_response_norm(input, window, self.alpha * window / self.size, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -8,8 +8,16 @@ from typing import Any
 from opsin._C import Tensor
 from opsin.nn import functional as F
 from opsin.nn._checks import int_or_ints, integer, integers, number
+from opsin.nn._conv_arithmetic import padding_setting
 from opsin.nn._fractional import output_ratios
 from opsin.nn.module import Module
+
+
+def _padding(layer: str, padding: Any, rank: int, stride: Any) -> Any:
+    """As convolution takes it: a name, a number, one per axis, or (before, behind) of each axis."""
+    if isinstance(padding, Iterable):
+        return padding_setting(layer, padding, rank, integers(layer, "stride", stride, rank, 1))
+    return integer(layer, "padding", padding, 0)
 
 
 class _MaxPoolNd(Module):
@@ -28,7 +36,7 @@ class _MaxPoolNd(Module):
         layer, rank = type(self).__name__, self._rank
         self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
         self.stride = self.kernel_size if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
-        self.padding = int_or_ints(layer, "padding", padding, rank, 0)
+        self.padding = _padding(layer, padding, rank, self.stride)
         self.dilation = int_or_ints(layer, "dilation", dilation, rank, 1)
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
@@ -44,7 +52,11 @@ class _MaxPoolNd(Module):
 
 
 class MaxPool1d(_MaxPoolNd):
-    """Largest value per window of [N, C, L]; `return_indices` also gives where it was."""
+    """Largest value per window of [N, C, L]; `return_indices` also gives where it was.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 1
 
@@ -53,7 +65,11 @@ class MaxPool1d(_MaxPoolNd):
 
 
 class MaxPool2d(_MaxPoolNd):
-    """Largest value per window of [N, C, H, W]; `return_indices` also gives where it was."""
+    """Largest value per window of [N, C, H, W]; `return_indices` also gives where it was.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 2
 
@@ -62,7 +78,11 @@ class MaxPool2d(_MaxPoolNd):
 
 
 class MaxPool3d(_MaxPoolNd):
-    """Largest value per window of [N, C, D, H, W]; `return_indices` also gives where it was."""
+    """Largest value per window of [N, C, D, H, W]; `return_indices` also gives where it was.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 3
 
@@ -86,7 +106,7 @@ class _AvgPoolNd(Module):
         layer, rank = type(self).__name__, self._rank
         self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
         self.stride = self.kernel_size if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
-        self.padding = int_or_ints(layer, "padding", padding, rank, 0)
+        self.padding = _padding(layer, padding, rank, self.stride)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
         if divisor_override is not None and integer(layer, "divisor_override", divisor_override) == 0:
@@ -101,7 +121,11 @@ class _AvgPoolNd(Module):
 
 
 class AvgPool1d(_AvgPoolNd):
-    """Mean per window of [N, C, L]; `count_include_pad` counts the zeros of the padding."""
+    """Mean per window of [N, C, L]; `count_include_pad` counts the zeros of the padding.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 1
 
@@ -116,7 +140,7 @@ class AvgPool1d(_AvgPoolNd):
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
         # PyTorch keeps the settings of this one as tuples.
         self.kernel_size, self.stride, self.padding = (
-            tuple(value) if isinstance(value, Iterable) else (value,)
+            value if isinstance(value, (str, tuple)) else (value,)
             for value in (self.kernel_size, self.stride, self.padding)
         )
 
@@ -125,7 +149,11 @@ class AvgPool1d(_AvgPoolNd):
 
 
 class AvgPool2d(_AvgPoolNd):
-    """Mean per window of [N, C, H, W]; `divisor_override` replaces the number of elements."""
+    """Mean per window of [N, C, H, W]; `divisor_override` replaces the number of elements.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 2
 
@@ -134,7 +162,11 @@ class AvgPool2d(_AvgPoolNd):
 
 
 class AvgPool3d(_AvgPoolNd):
-    """Mean per window of [N, C, D, H, W]; `divisor_override` replaces the number of elements."""
+    """Mean per window of [N, C, D, H, W]; `divisor_override` replaces the number of elements.
+
+    `padding` is a number, one per axis, (before, behind) of each axis, or 'valid', 'same', 'same_upper',
+    'same_lower' or 'causal', as in `Conv1d`.
+    """
 
     _rank = 3
 
@@ -233,7 +265,13 @@ class _LPPoolNd(Module):
     _rank: int
 
     def __init__(
-        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+        self,
+        norm_type: float,
+        kernel_size: Any,
+        stride: Any = None,
+        ceil_mode: bool = False,
+        *,
+        padding: Any = 0,
     ) -> None:
         super().__init__()
         layer, rank = type(self).__name__, self._rank
@@ -243,42 +281,60 @@ class _LPPoolNd(Module):
         self.kernel_size = int_or_ints(layer, "kernel_size", kernel_size, rank, 1)
         self.stride = None if stride is None else int_or_ints(layer, "stride", stride, rank, 1)
         self.ceil_mode = ceil_mode
+        self.padding = _padding(layer, padding, rank, self.kernel_size if stride is None else self.stride)
 
     def extra_repr(self) -> str:
-        return (
+        text = (
             f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"ceil_mode={self.ceil_mode}"
         )
+        return text if self.padding == 0 else f"{text}, padding={self.padding}"
 
-    def _arguments(self) -> tuple[Any, ...]:
-        return float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
+    def _run(self, pool: Any, input: Tensor) -> Tensor:
+        return pool(
+            input,
+            float(self.norm_type),
+            self.kernel_size,
+            self.stride,
+            self.ceil_mode,
+            padding=self.padding,
+        )
 
 
 class LPPool1d(_LPPoolNd):
-    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, L]."""
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, L].
+
+    `padding` is as in `MaxPool1d` and adds nothing to the sums.
+    """
 
     _rank = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.lp_pool1d(input, *self._arguments())
+        return self._run(F.lp_pool1d, input)
 
 
 class LPPool2d(_LPPoolNd):
-    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, H, W]."""
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, H, W].
+
+    `padding` is as in `MaxPool1d` and adds nothing to the sums.
+    """
 
     _rank = 2
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.lp_pool2d(input, *self._arguments())
+        return self._run(F.lp_pool2d, input)
 
 
 class LPPool3d(_LPPoolNd):
-    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, D, H, W]."""
+    """(sum of x^norm_type)^(1 / norm_type) per window of [N, C, D, H, W].
+
+    `padding` is as in `MaxPool1d` and adds nothing to the sums.
+    """
 
     _rank = 3
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.lp_pool3d(input, *self._arguments())
+        return self._run(F.lp_pool3d, input)
 
 
 class _MaxUnpoolNd(Module):
@@ -289,7 +345,7 @@ class _MaxUnpoolNd(Module):
         layer, rank = type(self).__name__, self._rank
         self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
         self.stride = self.kernel_size if stride is None else integers(layer, "stride", stride, rank, 1)
-        self.padding = integers(layer, "padding", padding, rank, 0)
+        self.padding = padding_setting(layer, padding, rank, self.stride)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include <opsin/tensor.h>
 
@@ -11,17 +12,24 @@ namespace opsin {
 /// are flat positions in the output's spatial axes, as max pooling with positions gives them (Zeiler & Fergus
 /// 2014, "Visualizing and understanding convolutional networks"). Of values with one position the last one
 /// stays; the gradient is grad_y[indices]. Sizes are those that the pooling of these settings had: (size - 1)
-/// * stride - 2 * padding + kernel_size, or `output_size`, whose entries may differ from them by less than
-/// the stride. Lists have one entry for each spatial axis or one for all; an empty stride means the kernel's
-/// size. IndexError names an index out of range.
+/// * stride - before - behind + kernel_size, or with padding by a name other than "valid" size * stride, or
+/// `output_size`, whose entries may differ from them by less than the stride. Lists have one entry for each
+/// spatial axis or one for all, padding also two for each; an empty stride means the kernel's size.
+/// IndexError names an index out of range.
 OPSIN_API Tensor max_unpool1d(const Tensor& input, const Tensor& indices, IntSpan kernel_size,
                               IntSpan stride = {}, IntSpan padding = {},
                               std::optional<IntSpan> output_size = std::nullopt);
+OPSIN_API Tensor max_unpool1d(const Tensor& input, const Tensor& indices, IntSpan kernel_size, IntSpan stride,
+                              std::string_view padding, std::optional<IntSpan> output_size = std::nullopt);
 OPSIN_API Tensor max_unpool2d(const Tensor& input, const Tensor& indices, IntSpan kernel_size,
                               IntSpan stride = {}, IntSpan padding = {},
                               std::optional<IntSpan> output_size = std::nullopt);
+OPSIN_API Tensor max_unpool2d(const Tensor& input, const Tensor& indices, IntSpan kernel_size, IntSpan stride,
+                              std::string_view padding, std::optional<IntSpan> output_size = std::nullopt);
 OPSIN_API Tensor max_unpool3d(const Tensor& input, const Tensor& indices, IntSpan kernel_size,
                               IntSpan stride = {}, IntSpan padding = {},
                               std::optional<IntSpan> output_size = std::nullopt);
+OPSIN_API Tensor max_unpool3d(const Tensor& input, const Tensor& indices, IntSpan kernel_size, IntSpan stride,
+                              std::string_view padding, std::optional<IntSpan> output_size = std::nullopt);
 
 }  // namespace opsin

@@ -1,7 +1,7 @@
 // Pooling of float32 images that lie row by row, compiled once per instruction set. Windows that are whole
 // along a row and one or two pixels apart are done a vector of neighbours at a time, the others one by one.
 // Pixels come in the order of the channels-last kernels, so that both give the same bits.
-#include "gemm_vector.h"
+#include "pool_pixels.h"
 #include "pool_planar_table.h"
 
 #include <cstdint>
@@ -113,39 +113,67 @@ OPSIN_INLINE Float halve(Float a, Float b, int odd) {
   return __builtin_shuffle(a, b, from);
 }
 
-/// Windows o to o + lanes - 1, all of them whole and `stride` apart; with stride 2 they have at least two
-/// pixels without a step between them.
-template <Kind kind, int stride>
+/// The elements of a and b in turn, the lower or the upper half of them.
+OPSIN_INLINE Float in_turn(Float a, Float b, bool upper) {
+  Int32 from{};
+  for (int i = 0; i < lanes; ++i) from[i] = i / 2 + (upper ? lanes / 2 : 0) + (i % 2 == 0 ? 0 : lanes);
+  return __builtin_shuffle(a, b, from);
+}
+
+/// Windows o to o + vectors * lanes - 1, all of them whole and `stride` apart; with stride 2 they have at
+/// least two pixels without a step between them.
+template <Kind kind, int stride, int vectors>
 OPSIN_INLINE void several(const Row& row, int64_t o, Float divisor) {
   const PoolAxis& axis = row.w.axis[2];
   const int64_t begin = axis.begin[o], kernel = axis.kernel;
-  Window<kind, Float, Int32> window(broadcast(kind == Kind::kSum ? 0.0f : lowest), Int32{} + row.first);
-  row.for_lines([&](const float* line, int32_t at) {
+  constexpr int64_t apart = stride * lanes;
+  Float value[vectors];
+  Int32 place[vectors];
+  for (int v = 0; v < vectors; ++v) {
+    value[v] = broadcast(kind == Kind::kSum ? 0.0f : lowest);
+    place[v] = Int32{} + row.first;
+  }
+  const auto add = [&](int v, Float x, int32_t at) OPSIN_INLINED {
+    Window<kind, Float, Int32> window(value[v], place[v]);
+    window.add(x, at);
+    value[v] = window.value;
+    place[v] = window.place;
+  };
+  row.for_lines([&](const float* line, int32_t at) OPSIN_INLINED {
     const float* x = line + begin;
     if constexpr (stride == 1) {
-      for (int64_t t = 0; t < kernel; ++t, at += row.step[2]) window.add(load(x + t * axis.step), at);
+      for (int64_t t = 0; t < kernel; ++t, at += row.step[2]) {
+        for (int v = 0; v < vectors; ++v) add(v, load(x + v * apart + t * axis.step), at);
+      }
     } else {
       int64_t t = 0;
       for (; t + 2 <= kernel; t += 2, at += 2 * row.step[2]) {
-        const Float a = load(x + t), b = load(x + t + lanes);
-        window.add(halve(a, b, 0), at);
-        window.add(halve(a, b, 1), at + row.step[2]);
+        for (int v = 0; v < vectors; ++v) {
+          const Float a = load(x + v * apart + t), b = load(x + v * apart + t + lanes);
+          add(v, halve(a, b, 0), at);
+          add(v, halve(a, b, 1), at + row.step[2]);
+        }
       }
       // One pixel earlier, so that nothing beyond the last window is read.
-      if (t < kernel) window.add(halve(load(x + t - 1), load(x + t - 1 + lanes), 1), at);
+      for (int v = 0; v < vectors && t < kernel; ++v) {
+        const float* last = x + v * apart + t - 1;
+        add(v, halve(load(last), load(last + lanes), 1), at);
+      }
     }
   });
-  if constexpr (kind == Kind::kSum) window.value = window.value / divisor;
-  store(static_cast<float*>(row.part.out) + row.out + o, window.value);
-  if constexpr (kind == Kind::kPlaces) {
-    int32_t place[lanes];
-    __builtin_memcpy(place, &window.place, sizeof place);
-    if (row.part.taps != nullptr) {
-      uint8_t* taps = row.part.taps + row.out + o;
-      for (int i = 0; i < lanes; ++i) taps[i] = static_cast<uint8_t>(place[i]);
-    } else {
-      int64_t* indices = row.part.indices + row.out + o;
-      for (int i = 0; i < lanes; ++i) indices[i] = place[i] + begin + i * stride;
+  for (int v = 0; v < vectors; ++v, o += lanes) {
+    if constexpr (kind == Kind::kSum) value[v] = value[v] / divisor;
+    store(static_cast<float*>(row.part.out) + row.out + o, value[v]);
+    if constexpr (kind == Kind::kPlaces) {
+      int32_t at[lanes];
+      __builtin_memcpy(at, &place[v], sizeof at);
+      if (row.part.taps != nullptr) {
+        uint8_t* taps = row.part.taps + row.out + o;
+        for (int i = 0; i < lanes; ++i) taps[i] = static_cast<uint8_t>(at[i]);
+      } else {
+        int64_t* indices = row.part.indices + row.out + o;
+        for (int i = 0; i < lanes; ++i) indices[i] = at[i] + begin + v * apart + i * stride;
+      }
     }
   }
 }
@@ -158,18 +186,27 @@ OPSIN_INLINE void pool_row(const PoolPart& part) {
   const bool pairs = w.stride == 2 && axis.step == 1 && axis.kernel >= 2;
   int64_t low = w.low, high = w.high;
   if (high - low < lanes || !(w.stride == 1 || pairs)) low = high = 0;
-  for (int64_t o = 0; o < low; ++o) single<kind>(row, o);
+  for (int64_t i = 0; i < low; ++i) single<kind>(row, i);
   const Float divisor = broadcast(kind != Kind::kSum || low == high || row.empty() ? 1.0f : row.divisor(low));
-  for (int64_t o = low; o < high; o += lanes) {
+  constexpr int vectors = 4;
+  int64_t o = low;
+  for (; o + vectors * lanes <= high; o += vectors * lanes) {
+    if (w.stride == 1) {
+      several<kind, 1, vectors>(row, o, divisor);
+    } else {
+      several<kind, 2, vectors>(row, o, divisor);
+    }
+  }
+  for (; o < high; o += lanes) {
     // The last vector begins earlier and repeats what the one before did.
     const int64_t from = o + lanes <= high ? o : high - lanes;
     if (w.stride == 1) {
-      several<kind, 1>(row, from, divisor);
+      several<kind, 1, 1>(row, from, divisor);
     } else {
-      several<kind, 2>(row, from, divisor);
+      several<kind, 2, 1>(row, from, divisor);
     }
   }
-  for (int64_t o = high; o < axis.out; ++o) single<kind>(row, o);
+  for (o = high; o < axis.out; ++o) single<kind>(row, o);
 }
 
 void max_row(const PoolPart& part) {
@@ -199,7 +236,8 @@ void avg_backward_row(const PoolPart& part) {
     const int64_t stop = start + chunk < axis[2].out ? start + chunk : axis[2].out;
     const auto within = [&](int64_t o) { return o < start ? start : o > stop ? stop : o; };
     const int64_t low = within(w.low), high = within(w.high);
-    float sums[chunk] = {};
+    float sums[chunk];
+    for (int64_t o = start; o < stop; ++o) sums[o - start] = 0;
     for (int64_t o0 = axis[0].first[i0]; o0 < axis[0].last[i0]; ++o0) {
       for (int64_t o1 = axis[1].first[i1]; o1 < axis[1].last[i1]; ++o1) {
         const float* from = grad + (o0 * axis[1].out + o1) * axis[2].out;
@@ -277,7 +315,15 @@ void max_backward_plane(const PoolPart& part) {
             const auto first = static_cast<int32_t>(
                 ((i0 - axis[0].begin[o0]) * axis[1].kernel + i1 - axis[1].begin[o1]) * 2);
             float* x = to + (i0 * height + i1) * width + (n > 0 ? axis[2].begin[w.low] : 0);
-            for (int64_t o = 0; o < n; ++o) {
+            int64_t o = 0;
+            for (; o + lanes <= n; o += lanes) {
+              const Int32 tap = load_taps<float>(at + o), value = (Int32)load(g + o);
+              const auto even = (Float)((tap == Int32{} + first) & value),
+                         odd = (Float)((tap == Int32{} + (first + 1)) & value);
+              store(x + 2 * o, in_turn(even, odd, false));
+              store(x + 2 * o + lanes, in_turn(even, odd, true));
+            }
+            for (; o < n; ++o) {
               x[2 * o] = at[o] == first ? g[o] : 0;
               x[2 * o + 1] = at[o] == first + 1 ? g[o] : 0;
             }

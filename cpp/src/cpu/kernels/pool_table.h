@@ -1,5 +1,5 @@
-// The contract between pooling (cpu/pool.cpp, compiled once) and its kernels (pool_isa.cpp, compiled once per
-// instruction set). Plain data and function pointers only.
+// The contract between pooling (cpu/pool.cpp, compiled once) and its kernels (pool_isa.cpp and
+// pool_gradient_isa.cpp, compiled once per instruction set). Plain data and function pointers only.
 #pragma once
 
 #include <cstdint>
@@ -39,15 +39,8 @@ struct PoolPart {
   void* out;
   int64_t* indices;  ///< these, or the taps, or neither; see PoolPositions
   uint8_t* taps;
-  int64_t image, row;  ///< of the output for forward, of the input for backward
+  int64_t image, row;  ///< of the output for forward, gather and tiles, of the input for backward
   int64_t first, last;
-};
-
-struct PoolFloating {
-  void (*avg)(const PoolPart&);
-  void (*avg_backward)(const PoolPart&);
-  void (*scatter)(const PoolPart&);  ///< one image
-  void (*gather)(const PoolPart&);
 };
 
 struct PoolTable {
@@ -60,9 +53,27 @@ struct PoolTable {
   void (*max_i16)(const PoolPart&);
   void (*max_i32)(const PoolPart&);
   void (*max_i64)(const PoolPart&);
-  PoolFloating f32, f64, f16, bf16;
+  void (*avg_f32)(const PoolPart&);
+  void (*avg_f64)(const PoolPart&);
+  void (*avg_f16)(const PoolPart&);
+  void (*avg_bf16)(const PoolPart&);
+};
+
+struct PoolGradients {
+  void (*avg)(const PoolPart&);
+  void (*max)(const PoolPart&);  ///< by taps, from windows of step 1, none of them empty
+  /// By row of the output, from windows that tile the input; null for 16-bit types.
+  void (*avg_tiles)(const PoolPart&);
+  void (*max_tiles)(const PoolPart&);
+  void (*scatter)(const PoolPart&);  ///< one image
+  void (*gather)(const PoolPart&);
+};
+
+struct PoolGradientTable {
+  PoolGradients f32, f64, f16, bf16;
 };
 
 OPSIN_ISA_TABLE(PoolTable, pool_table)
+OPSIN_ISA_TABLE(PoolGradientTable, pool_gradient_table)
 
 }  // namespace opsin::cpu

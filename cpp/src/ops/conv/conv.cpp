@@ -235,7 +235,10 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
     spread |= s.input_dilation[i] > 1;
     strided |= s.stride[i] > 1;
     g.in[axis] = p.x_sizes[2 + i] = dilated(x.sizes()[2 + i], s.input_dilation[i]);
-    if (!s.padding_name.empty()) add_named_padding(s, i, g.in[axis], g.kernel[axis], padding);
+    if (!s.padding_name.empty()) {
+      add_named_padding(s.padding_name, i, g.in[axis], conv_reach(s, i, g.kernel[axis]), s.stride[i],
+                        padding);
+    }
     g.pad_begin[axis] = padding.begin[i];
     g.pad_end[axis] = padding.end[i];
     const int64_t padded = g.in[axis] + padding.begin[i] + padding.end[i];
@@ -274,7 +277,7 @@ Tensor conv(const char* op, size_t axes, const Tensor& input, const Tensor& weig
             IntSpan input_dilation, std::string_view algorithm) {
   Settings s = settings(op, axes, stride, dilation, groups, strict, input_dilation, algorithm);
   s.padding_name = padding;
-  check_padding_name(s);
+  check_padding_name(op, s.padding_name, s.stride);
   return run(s, input, weight, bias);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv_kernels.h"
+#include "conv_padding.h"
 
 #include <string>
 
@@ -24,11 +25,6 @@ Tensor conv_product(const ConvParams& p, const Tensor& x, const Tensor& weight, 
 /// The gradient of the input, which is the transposed convolution.
 Tensor conv_input_product(const ConvParams& p, const Tensor& grad_y, const Tensor& weight);
 
-/// Numbers per axis before and behind.
-struct ConvSides {
-  Dims begin, end;
-};
-
 /// The arguments that all forms share. Padding is given by name or, where that is empty, in numbers.
 struct ConvSettings {
   const char* op;
@@ -43,18 +39,11 @@ struct ConvSettings {
 /// Lists with one entry or one for each axis.
 ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan dilation, int64_t groups,
                            std::string_view algorithm);
-/// Padding of one entry, one for each axis, or (before, behind) for each axis.
-ConvSides conv_sides(const char* op, size_t axes, IntSpan padding);
 
 /// Positions that a kernel of `size` covers.
 inline int64_t conv_reach(const ConvSettings& s, size_t axis, int64_t size) {
   return s.dilation[axis] * (size - 1) + 1;
 }
-
-/// Raises unless the name of the padding is known and fits the stride.
-void check_padding_name(const ConvSettings& s);
-/// The padding of a convolution whose input has `size` positions on `axis`, by its name.
-void add_named_padding(const ConvSettings& s, size_t axis, int64_t size, int64_t kernel, ConvSides& to);
 
 /// Checks ranks, dtypes, groups and kernel sizes; `channels` are those of the input and dimension 0 or 1 of
 /// the weight, whichever `weight_sizes` says.

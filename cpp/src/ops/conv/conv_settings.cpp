@@ -1,4 +1,4 @@
-// Padding and sizes of all forms of convolution.
+// Settings and sizes of all forms of convolution.
 #include "conv_products.h"
 
 #include <algorithm>
@@ -29,60 +29,6 @@ ConvSettings conv_settings(const char* op, size_t axes, IntSpan stride, IntSpan 
           {},
           groups,
           parse_algorithm(op, algorithm)};
-}
-
-ConvSides conv_sides(const char* op, size_t axes, IntSpan padding) {
-  ConvSides sides;
-  if (padding.size() != 2 * axes) {
-    OPSIN_CHECK(ShapeError, padding.size() <= 1 || padding.size() == axes, op,
-                ": expected padding to have 1 or ", axes, " entries, or ", 2 * axes,
-                " (before and behind for each axis), got ", str(padding));
-    sides.begin = sides.end = per_axis(padding, axes, 0, 0, op, "padding");
-    return sides;
-  }
-  for (size_t i = 0; i < axes; ++i) {
-    sides.begin.push_back(padding[2 * i]);
-    sides.end.push_back(padding[2 * i + 1]);
-    OPSIN_CHECK(ShapeError, padding[2 * i] >= 0 && padding[2 * i + 1] >= 0, op,
-                ": expected padding of at least 0, got ", str(padding));
-  }
-  return sides;
-}
-
-void check_padding_name(const ConvSettings& s) {
-  const std::string_view name = s.padding_name;
-  OPSIN_CHECK(
-      ValueError,
-      name == "valid" || name == "same" || name == "same_upper" || name == "same_lower" || name == "causal",
-      s.op,
-      ": Invalid padding string: expected 'valid', 'same', 'same_upper', 'same_lower' or 'causal', got '",
-      name, "'");
-  if (name != "same") return;
-  for (const int64_t step : s.stride) {
-    OPSIN_CHECK(ValueError, step == 1, s.op,
-                ": padding='same' is not supported for strided convolutions, got stride ", str(s.stride),
-                " (pass 'same_upper', as in TensorFlow, or 'same_lower')");
-  }
-}
-
-void add_named_padding(const ConvSettings& s, size_t axis, int64_t size, int64_t kernel, ConvSides& to) {
-  int64_t begin = 0, end = 0;
-  if (s.padding_name != "valid") {
-    const int64_t reach = conv_reach(s, axis, kernel), step = s.stride[axis];
-    const int64_t out = (size + step - 1) / step;
-    const int64_t total = std::max<int64_t>((out - 1) * step + reach - size, 0);
-    if (s.padding_name == "causal" && axis == 0) {
-      begin = reach - 1;
-    } else if (s.padding_name == "same_lower") {
-      end = total / 2;
-      begin = total - end;
-    } else {
-      begin = total / 2;
-      end = total - begin;
-    }
-  }
-  to.begin.push_back(begin);
-  to.end.push_back(end);
 }
 
 void check_conv_operands(const ConvSettings& s, bool transposed, const Tensor& input, const Tensor& weight,

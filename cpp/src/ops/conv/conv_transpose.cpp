@@ -55,7 +55,7 @@ int64_t add_transposed_padding(const ConvSettings& s, size_t axis, int64_t size,
     to.begin.push_back(0);
     to.end.push_back(std::max<int64_t>(reach - step, 0));
   } else {
-    add_named_padding(s, axis, size * step, kernel, to);
+    add_named_padding(s.padding_name, axis, size * step, reach, step, to);
   }
   return std::max<int64_t>(step - reach, 0);
 }
@@ -108,7 +108,7 @@ Tensor conv_transpose(const char* op, size_t axes, const Tensor& input, const Te
                       int64_t groups, IntSpan dilation, std::string_view algorithm) {
   ConvSettings s = conv_settings(op, axes, stride, dilation, groups, algorithm);
   s.padding_name = padding;
-  check_padding_name(s);
+  check_padding_name(op, s.padding_name, s.stride);
   return run(s, per_axis(output_padding, axes, 0, 0, op, "output_padding"), input, weight, bias);
 }
 

@@ -3,7 +3,9 @@
 #include <opsin/ops/max_unpool.h>
 #include <opsin/ops/view.h>
 
+#include "../conv/conv_padding.h"
 #include "../index/rows.h"
+#include "../pool/pool_named.h"
 #include "autograd/autocast.h"
 #include "core/registry.h"
 
@@ -12,15 +14,20 @@ namespace opsin {
 namespace {
 
 Dims sizes_of_output(const char* op, size_t axes, IntSpan sizes, IntSpan kernel_size, IntSpan stride,
-                     IntSpan padding, std::optional<IntSpan> output_size) {
+                     PoolPadding padding, std::optional<IntSpan> output_size) {
   OPSIN_CHECK(ShapeError, !kernel_size.empty(), op, ": expected a kernel_size");
   const Dims kernel = per_axis(kernel_size, axes, 1, 1, op, "kernel_size");
   const Dims step = stride.empty() ? kernel : per_axis(stride, axes, 1, 1, op, "stride");
-  const Dims pad = per_axis(padding, axes, 0, 0, op, "padding");
+  const bool named = !padding.name.empty();
+  if (named) check_padding_name(op, padding.name, step);
+  const bool multiple = named && padding.name != "valid";
+  const ConvSides sides = conv_sides(op, axes, padding.numbers);
   const size_t leading = sizes.size() - axes;
   Dims result(sizes.first(leading));
   for (size_t i = 0; i < axes; ++i) {
-    result.push_back((sizes[leading + i] - 1) * step[i] - 2 * pad[i] + kernel[i]);
+    const int64_t size = sizes[leading + i];
+    result.push_back(multiple ? size * step[i]
+                              : (size - 1) * step[i] - sides.begin[i] - sides.end[i] + kernel[i]);
   }
   if (output_size) {
     IntSpan wanted = *output_size;
@@ -37,14 +44,14 @@ Dims sizes_of_output(const char* op, size_t axes, IntSpan sizes, IntSpan kernel_
   }
   for (size_t i = 0; i < axes; ++i) {
     OPSIN_CHECK(ShapeError, result[leading + i] >= 0, op, ": the output size ", result[leading + i],
-                " on axis ", i, " is below 0 for input ", str(sizes), " and padding ", pad[i],
-                " (give an output_size)");
+                " on axis ", i, " is below 0 for input ", str(sizes), " and padding (", sides.begin[i], ", ",
+                sides.end[i], ") (give an output_size)");
   }
   return result;
 }
 
 Tensor unpool(const char* op, size_t axes, const Tensor& input, const Tensor& indices, IntSpan kernel_size,
-              IntSpan stride, IntSpan padding, std::optional<IntSpan> output_size) {
+              IntSpan stride, PoolPadding padding, std::optional<IntSpan> output_size) {
   if (autocast::is_on(DeviceType::kCPU, input)) {
     return autocast::call<autocast::kFull>(unpool, op, axes, input, indices, kernel_size, stride, padding,
                                            output_size);
@@ -70,9 +77,9 @@ Tensor unpool(const char* op, size_t axes, const Tensor& input, const Tensor& in
   return reshape(y, sizes);
 }
 
-template <size_t kAxes>
+template <size_t kAxes, class Padding>
 Tensor unpool_schema(const Tensor& input, const Tensor& indices, IntSpan kernel_size,
-                     std::optional<IntSpan> stride, IntSpan padding, std::optional<IntSpan> output_size) {
+                     std::optional<IntSpan> stride, Padding padding, std::optional<IntSpan> output_size) {
   constexpr const char* kNames[] = {"", "max_unpool1d", "max_unpool2d", "max_unpool3d"};
   return unpool(kNames[kAxes], kAxes, input, indices, kernel_size, stride.value_or(IntSpan()), padding,
                 output_size);
@@ -80,25 +87,32 @@ Tensor unpool_schema(const Tensor& input, const Tensor& indices, IntSpan kernel_
 
 }  // namespace
 
-#define OPSIN_UNPOOL(n)                                                                                    \
+#define OPSIN_UNPOOL(n, Padding)                                                                           \
   Tensor max_unpool##n##d(const Tensor& input, const Tensor& indices, IntSpan kernel_size, IntSpan stride, \
-                          IntSpan padding, std::optional<IntSpan> output_size) {                           \
+                          Padding padding, std::optional<IntSpan> output_size) {                           \
     return unpool("max_unpool" #n "d", n, input, indices, kernel_size, stride, padding, output_size);      \
   }
-OPSIN_UNPOOL(1)
-OPSIN_UNPOOL(2)
-OPSIN_UNPOOL(3)
+OPSIN_UNPOOL(1, IntSpan)
+OPSIN_UNPOOL(2, IntSpan)
+OPSIN_UNPOOL(3, IntSpan)
+OPSIN_UNPOOL(1, std::string_view)
+OPSIN_UNPOOL(2, std::string_view)
+OPSIN_UNPOOL(3, std::string_view)
 #undef OPSIN_UNPOOL
 
 void register_max_unpool(Registry& registry) {
-#define OPSIN_UNPOOL(n)                                                                                \
-  registry.add<&unpool_schema<n>>(                                                                     \
+#define OPSIN_UNPOOL(n, Padding, padding)                                                              \
+  registry.add<&unpool_schema<n, Padding>>(                                                            \
       "nn.functional.max_unpool" #n "d(Tensor input, Tensor indices, int[" #n "] kernel_size, int[" #n \
-      "]? stride=None, int[" #n "] padding=0, int[]? output_size=None) -> Tensor",                     \
-      "Zeros with the values of `input` at the positions that max pooling returned.");
-  OPSIN_UNPOOL(1)
-  OPSIN_UNPOOL(2)
-  OPSIN_UNPOOL(3)
+      "]? stride=None, " padding ", int[]? output_size=None) -> Tensor",                               \
+      "Zeros with the values of `input` at the positions that max pooling returned. padding: as that " \
+      "pooling had it; by a name other than 'valid' the output is `stride` times as large.");
+  OPSIN_UNPOOL(1, IntSpan, "int[1] padding=0")
+  OPSIN_UNPOOL(1, std::string_view, "str padding='valid'")
+  OPSIN_UNPOOL(2, IntSpan, "int[2] padding=0")
+  OPSIN_UNPOOL(2, std::string_view, "str padding='valid'")
+  OPSIN_UNPOOL(3, IntSpan, "int[3] padding=0")
+  OPSIN_UNPOOL(3, std::string_view, "str padding='valid'")
 #undef OPSIN_UNPOOL
 }
 

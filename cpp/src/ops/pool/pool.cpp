@@ -8,6 +8,7 @@
 #include <opsin/ops/reduce.h>
 #include <opsin/ops/view.h>
 
+#include "../conv/conv_padding.h"
 #include "core/call.h"
 #include "core/channels_last.h"
 #include "core/registry.h"
@@ -170,33 +171,46 @@ PoolParams base_params(const char* op, size_t axes, const Tensor& input) {
 }
 
 PoolParams window_params(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size,
-                         IntSpan stride, IntSpan padding, IntSpan dilation, bool ceil_mode) {
+                         IntSpan stride, PoolPadding padding, IntSpan dilation, bool ceil_mode) {
   PoolParams p = base_params(op, axes, input);
   OPSIN_CHECK(ShapeError, !kernel_size.empty(), op, ": expected a kernel_size");
   const Dims kernel = per_axis(kernel_size, axes, 1, 1, op, "kernel_size");
   const Dims step = stride.empty() ? kernel : per_axis(stride, axes, 1, 1, op, "stride");
-  const Dims pad = per_axis(padding, axes, 0, 0, op, "padding");
   const Dims spread = per_axis(dilation, axes, 1, 1, op, "dilation");
+  const bool per_side = !padding.name.empty() || padding.numbers.size() == 2 * axes;
+  ConvSides sides;
+  if (padding.name.empty()) {
+    sides = conv_sides(op, axes, padding.numbers);
+  } else {
+    check_padding_name(op, padding.name, step);
+  }
   for (size_t i = 0; i < axes; ++i) {
     const size_t axis = 3 - axes + i;
     const int64_t reach = spread[i] * (kernel[i] - 1) + 1;
-    OPSIN_CHECK(ShapeError, pad[i] <= reach / 2, op,
-                ": padding should be at most half of effective kernel size, got padding=", pad[i],
-                ", kernel_size=", kernel[i], " and dilation=", spread[i]);
     const int64_t in = p.geometry.in[axis];
-    const int64_t room = in + 2 * pad[i] - reach;
+    if (!padding.name.empty()) add_named_padding(padding.name, i, in, reach, step[i], sides);
+    const int64_t before = sides.begin[i], behind = sides.end[i];
+    // Per side it may be anything that leaves no window without a pixel.
+    OPSIN_CHECK(ShapeError, per_side || before <= reach / 2, op,
+                ": padding should be at most half of effective kernel size, got padding=", before,
+                ", kernel_size=", kernel[i], " and dilation=", spread[i]);
+    OPSIN_CHECK(ShapeError, std::max(before, behind) < reach, op,
+                ": padding of a side should be smaller than effective kernel size, got padding=(", before,
+                ", ", behind, ") on axis ", i, ", kernel_size=", kernel[i], " and dilation=", spread[i]);
+    const int64_t room = in + before + behind - reach;
     // Rounds towards minus infinity, so that a window larger than the input gives a size below 1.
     const int64_t slack = room + (ceil_mode ? step[i] - 1 : 0);
     int64_t out = (slack >= 0 ? slack / step[i] : -((-slack + step[i] - 1) / step[i])) + 1;
     // The last window must start inside the input or its padding at the front.
-    if (ceil_mode && (out - 1) * step[i] >= in + pad[i]) --out;
+    if (ceil_mode && (out - 1) * step[i] >= in + before) --out;
     OPSIN_CHECK(ShapeError, out >= 1, op, ": Given input size ", str(input.sizes()), " and kernel_size ",
                 str(kernel), ", the calculated output size ", out, " on axis ", i,
                 " is too small. Output size is too small");
     p.geometry.kernel[axis] = kernel[i];
     p.geometry.stride[axis] = step[i];
     p.geometry.dilation[axis] = spread[i];
-    p.geometry.pad_begin[axis] = p.geometry.pad_end[axis] = pad[i];
+    p.geometry.pad_begin[axis] = before;
+    p.geometry.pad_end[axis] = behind;
     p.geometry.out[axis] = out;
     p.y_sizes.push_back(out);
   }
@@ -261,11 +275,6 @@ std::array<Tensor, 2> run_max(const PoolParams& p, size_t axes, const Tensor& in
   return result;
 }
 
-Tensor adaptive_avg(const char* op, size_t axes, const Tensor& input, IntSpan output_size) {
-  const PoolParams p = adaptive_params(op, axes, input, output_size);
-  return run_avg(p, axes, input);
-}
-
 /// What Python gets: the values, or values and positions.
 TensorList as_list(std::array<Tensor, 2> result, bool return_indices) {
   TensorList list{std::move(result[0])};
@@ -273,9 +282,9 @@ TensorList as_list(std::array<Tensor, 2> result, bool return_indices) {
   return list;
 }
 
-template <size_t kAxes>
+template <size_t kAxes, class Padding>
 TensorList max_pool_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
-                           IntSpan padding, IntSpan dilation, bool ceil_mode, bool return_indices) {
+                           Padding padding, IntSpan dilation, bool ceil_mode, bool return_indices) {
   constexpr const char* kNames[] = {"", "max_pool1d", "max_pool2d", "max_pool3d"};
   const PoolParams p = window_params(kNames[kAxes], kAxes, input, kernel_size, stride.value_or(IntSpan()),
                                      padding, dilation, ceil_mode);
@@ -290,27 +299,24 @@ TensorList adaptive_max_pool_schema(const Tensor& input, IntSpan output_size, bo
       return_indices);
 }
 
+template <class Padding>
 Tensor avg_pool1d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
-                         IntSpan padding, bool ceil_mode, bool count_include_pad) {
-  return avg_pool1d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad);
+                         Padding padding, bool ceil_mode, bool count_include_pad) {
+  return avg_pool_named("avg_pool1d", 1, input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode,
+                        count_include_pad, std::nullopt);
 }
-Tensor avg_pool2d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
-                         IntSpan padding, bool ceil_mode, bool count_include_pad,
-                         std::optional<int64_t> divisor_override) {
-  return avg_pool2d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad,
-                    divisor_override);
-}
-Tensor avg_pool3d_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
-                         IntSpan padding, bool ceil_mode, bool count_include_pad,
-                         std::optional<int64_t> divisor_override) {
-  return avg_pool3d(input, kernel_size, stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad,
-                    divisor_override);
+template <size_t kAxes, class Padding>
+Tensor avg_pool_schema(const Tensor& input, IntSpan kernel_size, std::optional<IntSpan> stride,
+                       Padding padding, bool ceil_mode, bool count_include_pad,
+                       std::optional<int64_t> divisor_override) {
+  return avg_pool_named(kAxes == 2 ? "avg_pool2d" : "avg_pool3d", kAxes, input, kernel_size,
+                        stride.value_or(IntSpan()), padding, ceil_mode, count_include_pad, divisor_override);
 }
 
 }  // namespace
 
 Tensor avg_pool_named(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
-                      IntSpan padding, bool ceil_mode, bool count_include_pad,
+                      PoolPadding padding, bool ceil_mode, bool count_include_pad,
                       std::optional<int64_t> divisor_override) {
   OPSIN_CHECK(ShapeError, !divisor_override || *divisor_override != 0, op, ": divisor must be not zero");
   PoolParams p = window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode);
@@ -320,81 +326,112 @@ Tensor avg_pool_named(const char* op, size_t axes, const Tensor& input, IntSpan 
 }
 
 Tensor max_pool_named(const char* op, size_t axes, const Tensor& input, IntSpan kernel_size, IntSpan stride,
-                      bool ceil_mode) {
-  return run_max(window_params(op, axes, input, kernel_size, stride, {}, {}, ceil_mode), axes, input,
+                      PoolPadding padding, bool ceil_mode) {
+  return run_max(window_params(op, axes, input, kernel_size, stride, padding, {}, ceil_mode), axes, input,
                  false)[0];
 }
 
-std::array<Tensor, 2> max_pool(const Tensor& input, size_t axes, IntSpan kernel_size, IntSpan stride,
-                               IntSpan padding, IntSpan dilation, bool ceil_mode) {
-  OPSIN_CHECK(ValueError, axes >= 1 && axes <= 3, "max_pool: expected 1 to 3 spatial axes, got ", axes);
-  return run_max(window_params("max_pool", axes, input, kernel_size, stride, padding, dilation, ceil_mode),
-                 axes, input, true);
-}
-
-#define OPSIN_POOL(n)                                                                                  \
-  Tensor max_pool##n##d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding,     \
+#define OPSIN_POOL(Padding)                                                                                \
+  std::array<Tensor, 2> max_pool(const Tensor& input, size_t axes, IntSpan kernel_size, IntSpan stride,    \
+                                 Padding padding, IntSpan dilation, bool ceil_mode) {                      \
+    OPSIN_CHECK(ValueError, axes >= 1 && axes <= 3, "max_pool: expected 1 to 3 spatial axes, got ", axes); \
+    const PoolParams p =                                                                                   \
+        window_params("max_pool", axes, input, kernel_size, stride, padding, dilation, ceil_mode);         \
+    return run_max(p, axes, input, true);                                                                  \
+  }                                                                                                        \
+  Tensor avg_pool1d(const Tensor& input, IntSpan kernel_size, IntSpan stride, Padding padding,             \
+                    bool ceil_mode, bool count_include_pad) {                                              \
+    return avg_pool_named("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode,                 \
+                          count_include_pad, std::nullopt);                                                \
+  }                                                                                                        \
+  OPSIN_AVG_POOL(2, Padding)                                                                               \
+  OPSIN_AVG_POOL(3, Padding)                                                                               \
+  OPSIN_MAX_POOL(1, Padding)                                                                               \
+  OPSIN_MAX_POOL(2, Padding)                                                                               \
+  OPSIN_MAX_POOL(3, Padding)
+#define OPSIN_AVG_POOL(n, Padding)                                                                         \
+  Tensor avg_pool##n##d(const Tensor& input, IntSpan kernel_size, IntSpan stride, Padding padding,         \
+                        bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) { \
+    return avg_pool_named("avg_pool" #n "d", n, input, kernel_size, stride, padding, ceil_mode,            \
+                          count_include_pad, divisor_override);                                            \
+  }
+#define OPSIN_MAX_POOL(n, Padding)                                                                     \
+  Tensor max_pool##n##d(const Tensor& input, IntSpan kernel_size, IntSpan stride, Padding padding,     \
                         IntSpan dilation, bool ceil_mode) {                                            \
     const PoolParams p =                                                                               \
         window_params("max_pool" #n "d", n, input, kernel_size, stride, padding, dilation, ceil_mode); \
     return run_max(p, n, input, false)[0];                                                             \
-  }                                                                                                    \
-  Tensor adaptive_avg_pool##n##d(const Tensor& input, IntSpan output_size) {                           \
-    return adaptive_avg("adaptive_avg_pool" #n "d", n, input, output_size);                            \
+  }
+OPSIN_POOL(IntSpan)
+OPSIN_POOL(std::string_view)
+#undef OPSIN_POOL
+#undef OPSIN_AVG_POOL
+#undef OPSIN_MAX_POOL
+
+std::array<Tensor, 2> adaptive_max_pool(const Tensor& input, size_t axes, IntSpan output_size) {
+  OPSIN_CHECK(ValueError, axes >= 1 && axes <= 3, "adaptive_max_pool: expected 1 to 3 spatial axes, got ",
+              axes);
+  return run_max(adaptive_params("adaptive_max_pool", axes, input, output_size), axes, input, true);
+}
+
+#define OPSIN_POOL(n)                                                                                       \
+  Tensor adaptive_max_pool##n##d(const Tensor& input, IntSpan output_size) {                                \
+    return run_max(adaptive_params("adaptive_max_pool" #n "d", n, input, output_size), n, input, false)[0]; \
+  }                                                                                                         \
+  Tensor adaptive_avg_pool##n##d(const Tensor& input, IntSpan output_size) {                                \
+    return run_avg(adaptive_params("adaptive_avg_pool" #n "d", n, input, output_size), n, input);           \
   }
 OPSIN_POOL(1)
 OPSIN_POOL(2)
 OPSIN_POOL(3)
 #undef OPSIN_POOL
 
-Tensor avg_pool1d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
-                  bool count_include_pad) {
-  return avg_pool_named("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                        std::nullopt);
-}
-Tensor avg_pool2d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
-                  bool count_include_pad, std::optional<int64_t> divisor_override) {
-  return avg_pool_named("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                        divisor_override);
-}
-Tensor avg_pool3d(const Tensor& input, IntSpan kernel_size, IntSpan stride, IntSpan padding, bool ceil_mode,
-                  bool count_include_pad, std::optional<int64_t> divisor_override) {
-  return avg_pool_named("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                        divisor_override);
-}
-
 void register_pool(Registry& registry) {
   register_pool_cpu();
-#define OPSIN_POOL(n)                                                                                        \
-  registry.add<&max_pool_schema<n>>(                                                                         \
+#define OPSIN_MAX_POOL(n, Padding, padding)                                                                  \
+  registry.add<&max_pool_schema<n, Padding>>(                                                                \
       "nn.functional.max_pool" #n "d(Tensor input, int[" #n "] kernel_size, int[" #n                         \
-      "]? stride=None, int[" #n "] padding=0, int[" #n                                                       \
+      "]? stride=None, " padding ", int[" #n                                                                 \
       "] dilation=1, bool ceil_mode=False, bool return_indices=False) -> Tensor|Tensor[]",                   \
       "The largest value of each window; with return_indices also its flat position in the input's spatial " \
-      "axes.");                                                                                              \
-  registry.add<&adaptive_max_pool_schema<n>>(                                                                \
-      "nn.functional.adaptive_max_pool" #n "d(Tensor input, int?[" #n                                        \
-      "] output_size, bool return_indices=False) -> Tensor|Tensor[]",                                        \
-      "The largest value of windows chosen so that the output has the given size; None keeps a size.");      \
-  registry.add<&adaptive_avg_pool##n##d>(                                                                    \
-      "nn.functional.adaptive_avg_pool" #n "d(Tensor input, int?[" #n "] output_size) -> Tensor",            \
+      "axes. padding: also as (before, behind) for each axis, or a name as convolution takes it.")
+#define OPSIN_AVG_POOL(n, Padding, padding)                                                                 \
+  registry.add<&avg_pool_schema<n, Padding>>(                                                               \
+      "nn.functional.avg_pool" #n "d(Tensor input, int[" #n "] kernel_size, int[" #n                        \
+      "]? stride=None, " padding                                                                            \
+      ", bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",         \
+      "The mean of each window. padding: also as (before, behind) for each axis, or a name as convolution " \
+      "takes it.")
+#define OPSIN_POOL(n)                                                                                   \
+  OPSIN_MAX_POOL(n, IntSpan, "int[" #n "] padding=0");                                                  \
+  OPSIN_MAX_POOL(n, std::string_view, "str padding='valid'");                                           \
+  registry.add<&adaptive_max_pool_schema<n>>(                                                           \
+      "nn.functional.adaptive_max_pool" #n "d(Tensor input, int?[" #n                                   \
+      "] output_size, bool return_indices=False) -> Tensor|Tensor[]",                                   \
+      "The largest value of windows chosen so that the output has the given size; None keeps a size."); \
+  registry.add<&adaptive_avg_pool##n##d>(                                                               \
+      "nn.functional.adaptive_avg_pool" #n "d(Tensor input, int?[" #n "] output_size) -> Tensor",       \
       "The mean of windows chosen so that the output has the given size; None keeps a size.");
   OPSIN_POOL(1)
   OPSIN_POOL(2)
   OPSIN_POOL(3)
+  OPSIN_AVG_POOL(2, IntSpan, "int[2] padding=0");
+  OPSIN_AVG_POOL(2, std::string_view, "str padding='valid'");
+  OPSIN_AVG_POOL(3, IntSpan, "int[3] padding=0");
+  OPSIN_AVG_POOL(3, std::string_view, "str padding='valid'");
 #undef OPSIN_POOL
-  registry.add<&avg_pool1d_schema>(
+#undef OPSIN_AVG_POOL
+#undef OPSIN_MAX_POOL
+  constexpr const char* kDoc =
+      "The mean of each window. padding: also as (before, behind), or a name as convolution takes it.";
+  registry.add<&avg_pool1d_schema<IntSpan>>(
       "nn.functional.avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, int[1] padding=0, "
       "bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
-      "The mean of each window.");
-  registry.add<&avg_pool2d_schema>(
-      "nn.functional.avg_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, int[2] padding=0, "
-      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-      "The mean of each window.");
-  registry.add<&avg_pool3d_schema>(
-      "nn.functional.avg_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, int[3] padding=0, "
-      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor",
-      "The mean of each window.");
+      kDoc);
+  registry.add<&avg_pool1d_schema<std::string_view>>(
+      "nn.functional.avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, str padding='valid', "
+      "bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+      kDoc);
 }
 
 }  // namespace opsin

@@ -77,8 +77,7 @@ void with_width(bool wide, F&& body) {
 template <class F>
 bool with_window(const cpu::PoolGeometry& g, F&& body) {
   const auto is = [&](int axis, int64_t kernel, int64_t stride) {
-    return g.kernel[axis] == kernel && g.stride[axis] == stride && g.dilation[axis] == 1 &&
-           g.pad_begin[axis] == g.pad_end[axis];
+    return g.kernel[axis] == kernel && g.stride[axis] == stride && g.dilation[axis] == 1;
   };
   if (g.adaptive || g.in[0] != 1 || g.out[0] != 1 || g.kernel[0] != 1) return false;
   if (is(1, 3, 2) && is(2, 3, 2)) {
@@ -111,6 +110,7 @@ pool::WindowArgs window_args(const PoolParams& p, int width, int64_t images, int
     a.in[axis] = static_cast<int>(g.in[1 + axis]);
     a.out[axis] = static_cast<int>(g.out[1 + axis]);
     a.pad[axis] = static_cast<int>(g.pad_begin[1 + axis]);
+    a.margin[axis] = p.count_include_pad ? static_cast<int>(g.pad_end[1 + axis]) : 0;
   }
   a.channels = static_cast<int>(g.channels);
   a.count_include_pad = p.count_include_pad;

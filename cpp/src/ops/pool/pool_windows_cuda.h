@@ -22,7 +22,9 @@ using StoredAs = std::conditional_t<kStored == kFloat32, float, uint16_t>;
 /// One launch; offsets of elements fit 32 bits.
 struct WindowArgs {
   uint32_t threads;
-  int in[2], out[2], pad[2];
+  int in[2], out[2];
+  int pad[2];     ///< before the input
+  int margin[2];  ///< what a mean counts of it behind
   int channels;
   Divider groups, columns, strips;
   bool count_include_pad;
@@ -248,8 +250,8 @@ template <int K, int S>
 __device__ __forceinline__ float divisor_of(const WindowArgs& a, int o0, int o1) {
   if (a.divisor != 0) return a.divisor;
   const auto length = [&](int axis, int o) {
-    const int start = o * S - a.pad[axis], margin = a.count_include_pad ? a.pad[axis] : 0;
-    return min(start + K, a.in[axis] + margin) - max(start, -margin);
+    const int start = o * S - a.pad[axis];
+    return min(start + K, a.in[axis] + a.margin[axis]) - (a.count_include_pad ? start : max(start, 0));
   };
   return static_cast<float>(length(0, o0) * length(1, o1));
 }
