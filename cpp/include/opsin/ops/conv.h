@@ -22,9 +22,10 @@ namespace opsin {
 ///   "auto"      the fastest, by shape and dtype
 ///   "direct"    sums over the taps of the kernel
 ///   "im2col"    a matrix product with copies of the windows, at most 8 MB of them at a time
-///   "fft"       products of spectra, tile by tile, at most 32 MB of them and 12 MB for each thread (beyond
-///               one tile of a kernel of thousands of taps); a stride is paid for as if it were 1; an error
-///               is relative to the largest outputs of a tile, and a NaN or infinity spreads over it
+///   "fft"       products of spectra, tile by tile; at most 32 MB of them and 12 MB for each thread, but one
+///               tile, which exceeds that for kernels of tens of thousands of taps. A stride is paid for as
+///               if it were 1. Errors are relative to the largest outputs of a tile, and a NaN or an infinity
+///               spreads over it. "auto" takes it from 31 taps on where it is faster
 ///   "winograd"  minimal filtering, where it has kernels; the gradient of the weight is direct
 /// CUDA makes its own choice, for "auto" and "direct". ValueError for what a device does not have.
 OPSIN_API Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
