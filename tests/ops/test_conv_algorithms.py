@@ -77,7 +77,7 @@ OPS = [
         f"{F}{name}{n}d",
         [call for algorithm in ("im2col", "fft", "direct") for call in make(n, algorithm)],
         peer=without_algorithm(f"{name}{n}d"),
-        features=("CV29", "CV30", "CV31") if name == "conv" else ("CV10",),
+        features=("CV29", "CV30") if name == "conv" else ("CV10",),
         demands=("A15",),
         layouts=False,
         **SUM,

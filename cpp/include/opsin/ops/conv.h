@@ -22,9 +22,10 @@ namespace opsin {
 ///   "auto"      the fastest, by shape and dtype
 ///   "direct"    sums over the taps of the kernel
 ///   "im2col"    a matrix product with copies of the windows, at most 8 MB of them at a time
-///   "fft"       products of spectra, tile by tile, at most 32 MB of them and 12 MB for each thread (beyond
-///               one tile of a kernel of thousands of taps); a stride is paid for as if it were 1; an error
-///               is relative to the largest outputs of a tile, and a NaN or infinity spreads over it
+///   "fft"       products of spectra, tile by tile; at most 32 MB of them and 12 MB for each thread, but one
+///               tile, which exceeds that for kernels of tens of thousands of taps. A stride is paid for as
+///               if it were 1. Errors are relative to the largest outputs of a tile, and a NaN or an infinity
+///               spreads over it. "auto" takes it from 31 taps on where it is faster
 ///   "winograd"  minimal filtering in tiles of 2x2 or 4x4 outputs, for kernels that end in 3x3 with stride
 ///               and dilation 1, not in float64; the gradient of the weight is direct. With u = 2^-24 an
 ///               output is off by at most (C / groups * kD + 32) u kappa sum over c of (greatest |input_c| in
