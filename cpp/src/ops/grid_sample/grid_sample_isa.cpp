@@ -216,9 +216,13 @@ OPSIN_INLINE void sample(const GridCall& a, const S* plane, const Tile<T>& tile,
   const int64_t step = a.pixel_step, stride = a.point_step;
   for (int i = 0; i < count; i += lanes) {
     Vector<T> sum = {};
+    if constexpr (kTaps == 1) {
+      sum = read_tap<kDense>(plane, step, tile.tap[0], i);
+    } else {
 #pragma GCC unroll 4
-    for (int t = 0; t < taps; ++t) {
-      sum = fma(load(tile.tap[t].weight + i), read_tap<kDense>(plane, step, tile.tap[t], i), sum);
+      for (int t = 0; t < taps; ++t) {
+        sum = fma(load(tile.tap[t].weight + i), read_tap<kDense>(plane, step, tile.tap[t], i), sum);
+      }
     }
     if (kDense) {
       store_some(y + i, sum, count - i);
@@ -234,6 +238,7 @@ void forward(const GridCall& a) {
   const S* image = static_cast<const S*>(a.image);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
+  const bool is_copy = a.mode == grid::Mode::kNearest && (a.order[0] | a.order[1] | a.order[2]) == 0;
   const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>&) OPSIN_INLINED {
     if (a.channel_step == 1 && channels >= 8) {
       for (int i = 0; i < tile.count; ++i) {
@@ -258,12 +263,19 @@ void forward(const GridCall& a) {
     for (int64_t c = a.c0; c < a.c1; ++c) {
       const S* plane = image + c * a.channel_step;
       S* y = out + first * a.point_step + c * a.value_step;
-      if (a.point_step != 1) {
-        sample<0, false>(a, plane, tile, y);
-      } else if (tile.taps == 4) {
-        sample<4, true>(a, plane, tile, y);
+      const auto run = [&]<bool kDense>() OPSIN_INLINED {
+        if (is_copy) {
+          sample<1, kDense>(a, plane, tile, y);
+        } else if (tile.taps == 4) {
+          sample<4, kDense>(a, plane, tile, y);
+        } else {
+          sample<0, kDense>(a, plane, tile, y);
+        }
+      };
+      if (a.point_step == 1) {
+        run.template operator()<true>();
       } else {
-        sample<0, true>(a, plane, tile, y);
+        run.template operator()<false>();
       }
     }
   };
@@ -312,6 +324,50 @@ void scatter(const GridCall& a) {
   for_tiles<false, S>(a, body);
 }
 
+/// The slopes of the points of a tile of two axes with kTaps taps each, where points are the lanes: rows of
+/// taps are joined along x first.
+template <int kTaps, bool kDense, class S, class T>
+OPSIN_INLINE void slopes_of_planes(const GridCall& a, const S* image, const S* values, const Tile<T>& tile,
+                                   const AxisTile<T>& axes, S* out) {
+  constexpr int lanes = lanes_of<T>;
+  constexpr int64_t kMostChannels = 8;
+  alignas(64) T value[kDense ? 1 : kMostChannels][kTile], slope[2 * kTile];
+  if (!kDense) {
+    for (int64_t c = a.c0; c < a.c1; ++c) {
+      load_values(values + c * a.value_step, a.point_step, tile.count, value[c - a.c0]);
+    }
+  }
+  for (int i = 0; i < tile.count; i += lanes) {
+    Vector<T> along_x = {}, along_y = {};
+    for (int64_t c = a.c0; c < a.c1; ++c) {
+      const S* plane = image + c * a.channel_step;
+      Vector<T> dx = {}, dy = {};
+#pragma GCC unroll 4
+      for (int y = 0; y < kTaps; ++y) {
+        Vector<T> mean = {}, rise = {};
+#pragma GCC unroll 4
+        for (int x = 0; x < kTaps; ++x) {
+          const Vector<T> read = read_tap<kDense>(plane, a.pixel_step, tile.tap[y * kTaps + x], i);
+          mean = fma(load(axes.weight[2][x] + i), read, mean);
+          rise = fma(load(axes.slope[2][x] + i), read, rise);
+        }
+        dx = fma(load(axes.weight[1][y] + i), rise, dx);
+        dy = fma(load(axes.slope[1][y] + i), mean, dy);
+      }
+      const Vector<T> g =
+          kDense ? load_some<T>(values + c * a.value_step + i, tile.count - i) : load(value[c - a.c0] + i);
+      along_x = fma(g, dx, along_x);
+      along_y = fma(g, dy, along_y);
+    }
+    for (int l = 0; l < lanes; ++l) {
+      slope[2 * (i + l)] = along_x[l];
+      slope[2 * (i + l) + 1] = along_y[l];
+    }
+  }
+  const int all = 2 * tile.count;
+  for (int i = 0; i < all; i += lanes) store_some(out + i, load(slope + i), all - i);
+}
+
 template <class S>
 void slopes(const GridCall& a) {
   using T = Compute<S>;
@@ -320,9 +376,29 @@ void slopes(const GridCall& a) {
   const S* values = static_cast<const S*>(a.values);
   S* out = static_cast<S*>(a.out);
   const int64_t channels = a.c1 - a.c0;
+  // The other way round few channels would leave vectors of them empty.
+  const bool planes = a.channel_step != 1 || channels < 8;
   const auto body = [&](int64_t first, const Tile<T>& tile, const AxisTile<T>& axes) OPSIN_INLINED {
+    if (planes && a.rank == 2) {
+      prefetch(a, image, tile);
+      const S* g = values + first * a.point_step;
+      S* y = out + first * 2;
+      const auto run = [&]<int kTaps>() OPSIN_INLINED {
+        if (a.pixel_step == 1) {
+          slopes_of_planes<kTaps, true>(a, image, g, tile, axes, y);
+        } else {
+          slopes_of_planes<kTaps, false>(a, image, g, tile, axes, y);
+        }
+      };
+      if (a.mode == grid::Mode::kLinear) {
+        run.template operator()<2>();
+      } else {
+        run.template operator()<4>();
+      }
+      return;
+    }
     alignas(64) T product[kMostTaps][kTile];
-    if (a.channel_step == 1 && channels >= 8) {
+    if (!planes) {
       for (int i = 0; i < tile.count; ++i) {
         const S* g = values + (first + i) * a.point_step + a.c0;
         for (int t = 0; t < tile.taps; ++t) {

@@ -25,6 +25,15 @@ namespace {
 /// Whether `x` lies channels last, or can be taken for it.
 bool is_channels_last(const Tensor& x) { return x.impl()->is_hidden() || to_channels_last(x).is_same(x); }
 
+/// Whether vectors of channels are worth the copy of an image that lies otherwise: where it grows, and where
+/// they are full.
+bool is_worth_moving(const Tensor& x, const Dims& sizes) {
+  int64_t elements = 1;
+  for (const int64_t size : sizes) elements *= size;
+  return x.device().type == DeviceType::kCPU && (sizes[1] % 8 == 0 || sizes[1] >= 32) &&
+         x.numel() <= elements;
+}
+
 struct Resample {
   static constexpr const char* kName = "interpolate";
   struct Params {
@@ -40,8 +49,9 @@ struct Resample {
     const auto axes = x.sizes().size() - 2;
     for (size_t i = 0; i < axes; ++i) sizes.push_back(call.y_size(static_cast<int>(3 - axes + i)));
     const auto kernel = resample.get(x.device(), x.dtype());
-    const bool last = !x.is_contiguous() || x.impl()->is_hidden() ? is_channels_last(x) : false;
-    const Tensor from = last ? x : contiguous(x.detach());
+    const bool lies_last = !x.is_contiguous() || x.impl()->is_hidden() ? is_channels_last(x) : false;
+    const bool last = lies_last || is_worth_moving(x, sizes);
+    const Tensor from = lies_last ? x : last ? to_channels_last(x) : contiguous(x.detach());
     const Tensor y =
         last ? empty_channels_last(sizes, x.dtype(), x.device()) : empty(sizes, x.dtype(), x.device());
     if (y.numel() == 0) return y;

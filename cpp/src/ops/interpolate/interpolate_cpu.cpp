@@ -90,10 +90,14 @@ void run(const ResampleParams& p, cpu::ResampleTable::Run kernel) {
     a.places = places[0].places.data();
     a.weights = places[0].weights.data();
   }
+  // Merged rows pay where their pixels are read several times.
+  const int64_t of_rows = a.axis[0].most * a.axis[1].most, taps = of_rows * last.most;
+  a.at_once = !gathers && taps <= cpu::kMostAtOnce && last.most > 1 &&
+              taps * last.out <= (of_rows + 1) * last.in + last.most * last.out;
   // What is merged should stay in the second cache.
   constexpr int64_t kBuffer = 24576;
   int64_t block = p.inner;
-  if (!gathers && last.in * p.inner > kBuffer) {
+  if (!gathers && !a.at_once && last.in * p.inner > kBuffer) {
     block = std::min(p.inner, std::max<int64_t>(kBuffer / last.in / 16 * 16, 64));
   }
   const int64_t ranges = (p.inner + block - 1) / block;

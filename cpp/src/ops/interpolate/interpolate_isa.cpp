@@ -86,27 +86,70 @@ OPSIN_INLINE const T* merged(const ResampleRows& a, const ResamplePart& part, co
   return buffer;
 }
 
-/// y[c] = the sum of w[k] * x[k * step + c].
-template <class S, class T>
-OPSIN_INLINE void pixel(S* y, const T* x, const T* w, int64_t taps, int64_t step, int64_t width) {
+/// y[c] = the sum of w[k] * from(k)[c] for kVectors vectors of channels, the last of which begins at `last`.
+template <int kVectors, class S, class T, class From>
+OPSIN_INLINE void pixel_of(S* y, From from, const T* w, int64_t taps, int64_t first, int64_t last) {
   constexpr int lanes = lanes_of<T>;
-  int64_t c = 0;
-  for (; c + 4 * lanes <= width; c += 4 * lanes) {
-    Vector<T> sum[4] = {};
-    for (int64_t k = 0; k < taps; ++k) {
-      const Vector<T> weight = broadcast(w[k]);
+  const auto at = [=](int i) OPSIN_INLINED { return i + 1 < kVectors ? first + int64_t{i} * lanes : last; };
+  Vector<T> sum[kVectors] = {};
+  for (int64_t k = 0; k < taps; ++k) {
+    const Vector<T> weight = broadcast(w[k]);
+    const auto* x = from(k);
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[i] = fma(weight, load(x + k * step + c + i * lanes), sum[i]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) store_some(y + c + i * lanes, sum[i], lanes);
+    for (int i = 0; i < kVectors; ++i) sum[i] = fma(weight, load_some<T>(x + at(i), lanes), sum[i]);
   }
-  for (; c < width; c += lanes) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectors; ++i) store_some(y + at(i), sum[i], lanes);
+}
+
+/// y[c] = the sum of w[k] * from(k)[c], c < width.
+template <class S, class T, class From>
+OPSIN_INLINE void pixel(S* y, From from, const T* w, int64_t taps, int64_t width) {
+  constexpr int lanes = lanes_of<T>;
+  if (width < lanes) {
     Vector<T> sum = {};
-    for (int64_t k = 0; k < taps; ++k) {
-      sum = fma(broadcast(w[k]), load_some<T>(x + k * step + c, width - c), sum);
+    for (int64_t k = 0; k < taps; ++k) sum = fma(broadcast(w[k]), load_some<T>(from(k), width), sum);
+    store_some(y, sum, width);
+    return;
+  }
+  int64_t c = 0;
+  for (; c + 4 * lanes <= width; c += 4 * lanes) pixel_of<4>(y, from, w, taps, c, c + 3 * lanes);
+  // The last vector ends where the channels do: some it makes once more.
+  const int64_t rest = width - c, last = width - lanes;
+  if (rest == 0) return;
+  if (rest <= lanes) {
+    pixel_of<1>(y, from, w, taps, c, last);
+  } else if (rest <= 2 * lanes) {
+    pixel_of<2>(y, from, w, taps, c, last);
+  } else if (rest <= 3 * lanes) {
+    pixel_of<3>(y, from, w, taps, c, last);
+  } else {
+    pixel_of<4>(y, from, w, taps, c, last);
+  }
+}
+
+/// A row of the output from all taps of its pixels at once.
+template <class S, class T>
+OPSIN_INLINE void row_at_once(const ResampleRows& a, S* y, const S* image, int64_t o0, int64_t o1,
+                              int64_t width) {
+  const ResampleAxis &u = a.axis[0], &v = a.axis[1], &last = a.axis[2];
+  const T* wu = static_cast<const T*>(u.weights) + o0 * u.most;
+  const T* wv = static_cast<const T*>(v.weights) + o1 * v.most;
+  for (int64_t o = 0; o < last.out; ++o) {
+    const T* ww = static_cast<const T*>(last.weights) + o * last.most;
+    const S* from[kMostAtOnce];
+    T weight[kMostAtOnce];
+    int taps = 0;
+    for (int64_t i = 0; i < u.count[o0]; ++i) {
+      for (int64_t j = 0; j < v.count[o1]; ++j) {
+        const S* row = image + ((u.first[o0] + i) * v.in + v.first[o1] + j) * last.in * a.inner;
+        for (int64_t k = 0; k < last.count[o]; ++k) {
+          from[taps] = row + (last.first[o] + k) * a.inner;
+          weight[taps++] = wu[i] * wv[j] * ww[k];
+        }
+      }
     }
-    store_some(y + c, sum, width - c);
+    pixel(y + o * a.inner, [&](int64_t k) OPSIN_INLINED { return from[k]; }, weight, taps, width);
   }
 }
 
@@ -147,16 +190,22 @@ void run(const ResampleRows& a, const ResamplePart& part) {
     const int64_t o0 = i % rows / a.axis[1].out, o1 = i % a.axis[1].out;
     int64_t step = 0;
     const S* from = static_cast<const S*>(a.x) + i / rows * image;
-    const T* row = merged<S, T>(a, part, from, o0, o1, step);
     S* y = static_cast<S*>(a.y) + i * last.out * a.inner + part.c0;
+    if (a.at_once) {
+      row_at_once<S, T>(a, y, from + part.c0, o0, o1, width);
+      continue;
+    }
+    const T* row = merged<S, T>(a, part, from, o0, o1, step);
     if (a.places != nullptr) {
       static_cast<T*>(part.buffer)[last.in * a.inner] = 0;
       gathered(a, y, row);
       continue;
     }
     for (int64_t o = 0; o < last.out; ++o) {
-      pixel(y + o * a.inner, row + last.first[o] * step, static_cast<const T*>(last.weights) + o * last.most,
-            last.count[o], step, width);
+      const T* first = row + last.first[o] * step;
+      pixel(
+          y + o * a.inner, [=](int64_t k) OPSIN_INLINED { return first + k * step; },
+          static_cast<const T*>(last.weights) + o * last.most, last.count[o], width);
     }
   }
 }

@@ -15,6 +15,8 @@ struct ResampleAxis {
   const void* weights;  ///< Of the type of computation.
 };
 
+constexpr int kMostAtOnce = 8;
+
 /// Rows of pixels along the last of three axes, each pixel `inner` elements.
 struct ResampleRows {
   ResampleAxis axis[3];
@@ -26,6 +28,7 @@ struct ResampleRows {
   /// name.
   const int32_t* places;
   const void* weights;
+  bool at_once;  ///< All taps of a pixel, at most kMostAtOnce, in one step.
 };
 
 /// Which rows [begin, end), numbered over the outer images and the first two axes, and elements [c0, c1) of

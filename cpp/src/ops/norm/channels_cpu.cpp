@@ -105,32 +105,36 @@ void Channels::sums(const ChannelParams& params, const void* numbers, const Numb
     return;
   }
 
-  // Row-major: one row of `inner` elements per sample and channel.
+  // Row-major: a row of `inner` elements per sample and channel. A task takes some channels of a slice.
   const int64_t slices =
       std::clamp<int64_t>(std::min(64 / channels, channels * batch * inner / kWork), 1, batch);
   Numbers parts(static_cast<size_t>(2 * slices * channels));
   const int64_t work = std::max<int64_t>(1, per_channel() / slices);
+  const int64_t together = std::clamp<int64_t>(kWork / work, 1, channels);
+  const int64_t ranges = (channels + together - 1) / together;
   const auto number = static_cast<int64_t>(item_size(compute_type(shape_.dtype)));
-  parallel_for(slices * channels, std::max<int64_t>(1, kWork / work), [&](int64_t begin, int64_t end) {
+  parallel_for(slices * ranges, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t s = task / channels, c = task % channels;
+      const int64_t s = task / ranges, c = task % ranges * together;
       ChannelParams p = base;
-      p.rows = inner;
-      p.channels = 1;
+      p.rows = p.pitch = inner;
+      p.channels = std::min(together, channels - c);
       if (numbers) p.numbers = static_cast<const char*>(numbers) + c * number;
       p.stride = channels;
       p.shift = shift.data() + c;
-      p.sum = parts.data() + 2 * task;
-      p.product = p.sum + 1;
+      p.sum = parts.data() + 2 * s * channels + c;
+      p.product = p.sum + channels;
       for (int64_t n = batch * s / slices; n < batch * (s + 1) / slices; ++n) {
         kernel(at(p, (n * channels + c) * inner));
       }
     }
   });
-  for (int64_t task = 0; task < slices * channels; ++task) {
-    const auto c = static_cast<size_t>(task % channels);
-    sum[c] += parts[static_cast<size_t>(2 * task)];
-    product[c] += parts[static_cast<size_t>(2 * task + 1)];
+  for (int64_t s = 0; s < slices; ++s) {
+    const double* part = parts.data() + 2 * s * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      sum[static_cast<size_t>(c)] += part[c];
+      product[static_cast<size_t>(c)] += part[channels + c];
+    }
   }
 }
 
@@ -159,12 +163,14 @@ void Channels::apply(void (*kernel)(const ChannelParams&), const ChannelParams& 
   }
   const auto number = static_cast<int64_t>(item_size(compute_type(shape_.dtype)));
   parallel_for(shape_.batch * channels, std::max<int64_t>(1, kWork / inner), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < end;) {
+      const int64_t c = i % channels;
       ChannelParams p = at(base, i * inner);
-      p.rows = inner;
-      p.channels = 1;
-      p.numbers = first + i % channels * number;
+      p.rows = p.pitch = inner;
+      p.channels = std::min(end - i, channels - c);
+      p.numbers = first + c * number;
       kernel(p);
+      i += p.channels;
     }
   });
 }

@@ -80,19 +80,12 @@ class Units {
       kernel(last);
       return;
     }
-    const auto number = static_cast<int64_t>(item_size(compute_type(shape_.dtype)));
-    for (int64_t c = 0; c < channels_; ++c) {
-      cpu::ChannelParams row = moved(p, (first(unit) + c) * inner + begin);
-      row.rows = end - begin;
-      row.channels = 1;
-      if (numbers) row.numbers = static_cast<const char*>(numbers) + c * number;
-      if (p.shift) row.shift = p.shift + c;
-      if (p.sum) {
-        row.sum = p.sum + c;
-        row.product = p.product + c;
-      }
-      kernel(row);
-    }
+    cpu::ChannelParams rows = moved(p, first(unit) * inner + begin);
+    rows.rows = end - begin;
+    rows.channels = channels_;
+    rows.pitch = inner;
+    rows.numbers = numbers;
+    kernel(rows);
   }
 
   int64_t slices() const { return slices_; }
@@ -215,10 +208,68 @@ void first_values(const GroupNormParams& p, const Units& units, int64_t unit, Nu
   });
 }
 
+/// Whether groups are dense in memory and so many that each is one thread's.
+bool is_whole(const Units& units, const GroupShape& shape) { return !shape.columns && units.slices() == 1; }
+
+/// The forward pass over groups that are dense: the sums need not tell their channels apart.
+template <class S>
+void forward_whole(const GroupNormParams& p, const Units& units) {
+  using T = compute_t<S>;
+  const GroupShape& shape = p.shape;
+  const cpu::NormTable& table = OPSIN_ISA_SELECT(cpu::norm_table);
+  const auto sums = table.sums[static_cast<int>(shape.dtype)];
+  const auto apply = table.apply[static_cast<int>(shape.dtype)];
+  const auto* weight = static_cast<const T*>(p.weight);
+  const auto* bias = static_cast<const T*>(p.bias);
+  const int64_t channels = units.channels(), n = channels * shape.inner;
+  const double one = 1 / static_cast<double>(n);
+  cpu::parallel_for(units.count(), std::max<int64_t>(1, kWork / n), [&](int64_t begin, int64_t end) {
+    std::vector<T> numbers(static_cast<size_t>(3 * channels));
+    T *const means = numbers.data(), *const scales = means + channels, *const offsets = scales + channels;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = units.first(unit), channel = first % shape.channels;
+      const S* x = static_cast<const S*>(p.x) + first * shape.inner;
+      const double shift = static_cast<double>(static_cast<T>(*x));
+      double sum = 0, square = 0;
+      cpu::ChannelParams k{};
+      k.x = x;
+      k.rows = k.pitch = n;
+      k.channels = 1;
+      k.shift = &shift;
+      k.sum = &sum;
+      k.product = &square;
+      sums(k);
+      const double away = sum * one, centre = shift + away, spread = square * one - away * away;
+      const double variance = spread > 0 || spread != spread ? spread : 0;
+      const double inverse = 1 / std::sqrt(variance + p.eps);
+      const T near_mean = static_cast<T>(centre);
+      for (int64_t c = 0; c < channels; ++c) {
+        p.mean[first + c] = centre;
+        p.inverse[first + c] = inverse;
+        // What rounding the mean loses goes into the offset.
+        const double scale = weight ? static_cast<double>(weight[channel + c]) * inverse : inverse;
+        const double offset = bias ? static_cast<double>(bias[channel + c]) : 0;
+        means[c] = near_mean;
+        scales[c] = static_cast<T>(scale);
+        offsets[c] = static_cast<T>(offset + (static_cast<double>(near_mean) - centre) * scale);
+      }
+      k.rows = k.pitch = shape.inner;
+      k.channels = k.stride = channels;
+      k.numbers = means;
+      k.y = static_cast<S*>(p.y) + first * shape.inner;
+      apply(k);
+    }
+  });
+}
+
 void forward(const GroupNormParams& p) {
   const GroupShape& shape = p.shape;
   const Units units(shape);
   const DType dtype = shape.dtype;
+  if (is_whole(units, shape)) {
+    dispatch_floating(dtype, "group_norm", [&]<class S>() { forward_whole<S>(p, units); });
+    return;
+  }
   const auto kernel = OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(dtype)];
   const auto inner = static_cast<double>(shape.inner);
   const auto channels = static_cast<size_t>(units.channels()),
@@ -285,6 +336,61 @@ void write_sums(const Numbers& values, const GroupShape& shape, void* to) {
   });
 }
 
+/// The gradients of groups that are dense. Sums for weight and bias: per sample and channel.
+template <class S>
+void backward_whole(const GroupNormBackwardParams& p, const Units& units, Numbers& weight_sums,
+                    Numbers& bias_sums) {
+  using T = compute_t<S>;
+  const GroupShape& shape = p.shape;
+  const cpu::NormTable& table = OPSIN_ISA_SELECT(cpu::norm_table);
+  const auto sums = table.sums[static_cast<int>(shape.dtype)];
+  const auto apply = table.apply_backward[static_cast<int>(shape.dtype)];
+  const auto* weight = static_cast<const T*>(p.weight);
+  const int64_t channels = units.channels(), work = channels * shape.inner;
+  const double one = 1 / static_cast<double>(work);
+  cpu::parallel_for(units.count(), std::max<int64_t>(1, kWork / work), [&](int64_t begin, int64_t end) {
+    const auto width = static_cast<size_t>(channels);
+    Numbers both(2 * width);
+    std::vector<T> numbers(6 * width);
+    double *const sum = both.data(), *const product = sum + channels;
+    T* const means = numbers.data();
+    T *const scales = means + 3 * channels, *const offsets = scales + channels, *slopes = offsets + channels;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = units.first(unit), channel = first % shape.channels, at = first * shape.inner;
+      std::fill(both.begin(), both.end(), 0.0);
+      cpu::ChannelParams k{};
+      k.rows = k.pitch = shape.inner;
+      k.channels = k.stride = channels;
+      k.x = static_cast<const S*>(p.x) + at;
+      k.g = static_cast<const S*>(p.g) + at;
+      k.shift = p.mean + first;
+      k.sum = sum;
+      k.product = product;
+      sums(k);
+      const double inverse = p.inverse[first], centre = p.mean[first];
+      const T near_mean = static_cast<T>(centre);
+      double total = 0, total_product = 0;
+      for (int64_t c = 0; c < channels; ++c) {
+        const double w = weight ? static_cast<double>(weight[channel + c]) : 1;
+        total += w * sum[c];
+        total_product += w * product[c];
+        scales[c] = static_cast<T>(w * inverse);
+        if (p.grad_weight) weight_sums[static_cast<size_t>(first + c)] = product[c] * inverse;
+        if (p.grad_bias) bias_sums[static_cast<size_t>(first + c)] = sum[c];
+      }
+      if (!p.grad_x) continue;
+      const double tilt = inverse * inverse * inverse * total_product * one;
+      const double offset = inverse * total * one + (static_cast<double>(near_mean) - centre) * tilt;
+      std::fill_n(means, width, near_mean);
+      std::fill_n(offsets, width, static_cast<T>(offset));
+      std::fill_n(slopes, width, static_cast<T>(tilt));
+      k.numbers = means;
+      k.y = static_cast<S*>(p.grad_x) + at;
+      apply(k);
+    }
+  });
+}
+
 void backward(const GroupNormBackwardParams& p) {
   const GroupShape& shape = p.shape;
   const Units units(shape);
@@ -296,6 +402,13 @@ void backward(const GroupNormBackwardParams& p) {
   const Numbers weight = read(p.weight, shape.channels, compute_type(dtype), 1);
   const auto all = static_cast<size_t>(shape.batch * shape.channels);
   Numbers weight_sums(p.grad_weight ? all : 0), bias_sums(p.grad_bias ? all : 0);
+  if (is_whole(units, shape)) {
+    dispatch_floating(dtype, "group_norm",
+                      [&]<class S>() { backward_whole<S>(p, units, weight_sums, bias_sums); });
+    if (p.grad_weight) write_sums(weight_sums, shape, p.grad_weight);
+    if (p.grad_bias) write_sums(bias_sums, shape, p.grad_bias);
+    return;
+  }
   Sums sums(units, dtype);
   Tables tables(units, 6, dtype);
   cpu::ChannelParams base{};

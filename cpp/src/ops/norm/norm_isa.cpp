@@ -1,135 +1,13 @@
 // Normalization loops, compiled once per instruction set.
-#include "norm_kernels.h"
-
-#include "core/isa_loops.h"
+#include "norm_sums.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
 namespace {
 
-constexpr int kLanes = 32;
-
-OPSIN_FN double total_of(double* lanes) {
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-  }
-  return lanes[0];
-}
-
-template <class S>
-OPSIN_FN double wide(S x) {
-  return static_cast<double>(static_cast<Compute<S>>(x));
-}
-
-/// How a channel is normalised.
-template <class S>
-struct Normal {
-  using T = Compute<S>;
-  static constexpr T kLeast = least_positive(dtype_of<S>);
-  const T *mean, *scale, *offset;
-
-  explicit Normal(const ChannelParams& p)
-      : mean(static_cast<const T*>(p.numbers)), scale(mean + p.stride), offset(scale + p.stride) {}
-  OPSIN_FN T operator()(S x, int64_t c) const { return (static_cast<T>(x) - mean[c]) * scale[c] + offset[c]; }
-  /// The gradient g of ReLU, as unary::Relu has it.
-  OPSIN_FN T masked(S g, S x, int64_t c) const {
-    return static_cast<T>(g) * ((*this)(x, c) > kLeast ? T(1) : T(0));
-  }
-};
-
-/// What is summed: x alone, or the gradient, as it is or masked in one of the ways of ChannelParams.
-enum class Summed { kMoments, kGradient, kMaskedByNumbers, kMaskedByOutput };
-
-/// The gradient at element i, of channel c.
-template <class S, Summed kSummed>
-OPSIN_FN double gradient_at(const ChannelParams& p, int64_t i, int64_t c) {
-  using T = Compute<S>;
-  const S g = static_cast<const S*>(p.g)[i];
-  if constexpr (kSummed == Summed::kMaskedByNumbers) {
-    return static_cast<double>(Normal<S>(p).masked(g, static_cast<const S*>(p.x)[i], c));
-  } else if constexpr (kSummed == Summed::kMaskedByOutput) {
-    const T z = static_cast<T>(static_cast<const S*>(p.relu_output)[i]);
-    const T masked = static_cast<T>(g) * (z > T(0) ? T(1) : T(0));
-    static_cast<S*>(p.masked)[i] = static_cast<S>(masked);
-    return static_cast<double>(masked);
-  } else {
-    return wide(g);
-  }
-}
-
-template <class S, Summed kSummed>
-OPSIN_FN void sums_columns(const ChannelParams& p) {
-  constexpr bool kGrad = kSummed != Summed::kMoments;
-  const int64_t channels = p.channels;
-  const auto* x = static_cast<const S*>(p.x);
-  double* sum = p.sum;
-  double* product = p.product;
-  const double* shift = p.shift;
-  int64_t r = 0;
-  for (; r + 4 <= p.rows; r += 4) {
-    const int64_t first = r * channels;
-    const S* x0 = x + first;
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      const double k = shift[c];
-      const double a = wide(x0[c]) - k, b = wide(x0[c + channels]) - k;
-      const double d = wide(x0[c + 2 * channels]) - k, e = wide(x0[c + 3 * channels]) - k;
-      if constexpr (kGrad) {
-        const double ga = gradient_at<S, kSummed>(p, first + c, c);
-        const double gb = gradient_at<S, kSummed>(p, first + c + channels, c);
-        const double gd = gradient_at<S, kSummed>(p, first + c + 2 * channels, c);
-        const double ge = gradient_at<S, kSummed>(p, first + c + 3 * channels, c);
-        sum[c] += (ga + gb) + (gd + ge);
-        product[c] += (ga * a + gb * b) + (gd * d + ge * e);
-      } else {
-        sum[c] += (a + b) + (d + e);
-        product[c] += (a * a + b * b) + (d * d + e * e);
-      }
-    }
-  }
-  for (; r < p.rows; ++r) {
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      const double a = wide(x[r * channels + c]) - shift[c];
-      double f = a;
-      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, r * channels + c, c);
-      sum[c] += f;
-      product[c] += f * a;
-    }
-  }
-}
-
-template <class S, Summed kSummed>
-OPSIN_FN void sums_row(const ChannelParams& p) {
-  constexpr bool kGrad = kSummed != Summed::kMoments;
-  const auto* x = static_cast<const S*>(p.x);
-  const double shift = p.shift[0];
-  alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= p.rows; i += kLanes) {
-#pragma GCC ivdep
-    for (int j = 0; j < kLanes; ++j) {
-      const double a = wide(x[i + j]) - shift;
-      double f = a;
-      if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
-      sum[j] += f;
-      product[j] += f * a;
-    }
-  }
-  for (int64_t j = 0; i + j < p.rows; ++j) {
-    const double a = wide(x[i + j]) - shift;
-    double f = a;
-    if constexpr (kGrad) f = gradient_at<S, kSummed>(p, i + j, 0);
-    sum[j] += f;
-    product[j] += f * a;
-  }
-  p.sum[0] += total_of(sum);
-  p.product[0] += total_of(product);
-}
-
 template <class S, Summed kSummed>
 OPSIN_FN void sums_of(const ChannelParams& p) {
-  p.columns ? sums_columns<S, kSummed>(p) : sums_row<S, kSummed>(p);
+  p.columns ? sums_columns<S, kSummed>(p) : sums_rows<S, kSummed>(p);
 }
 
 template <class S>
@@ -149,8 +27,10 @@ void sums(const ChannelParams& p) {
 template <class F>
 OPSIN_FN void for_elements(const ChannelParams& p, F f) {
   if (!p.columns) {
+    for (int64_t c = 0; c < p.channels; ++c) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < p.rows; ++i) f(i, 0);
+      for (int64_t i = 0; i < p.rows; ++i) f(c * p.pitch + i, c);
+    }
     return;
   }
   for (int64_t r = 0; r < p.rows; ++r) {
@@ -211,86 +91,159 @@ void apply_backward(const ChannelParams& p) {
   p.relu ? gradient_with<S, true>(p) : gradient_with<S, false>(p);
 }
 
+/// Sum and sum of squares of x - shift over a row.
 template <class S>
-void layer_forward(const LayerNormPart& p) {
+OPSIN_FN void row_moments(const S* x, int64_t n, double shift, double& sum, double& square) {
+  ChannelParams row{};
+  row.rows = n;
+  row.channels = 1;
+  row.x = x;
+  row.shift = &shift;
+  row.sum = &sum;
+  row.product = &square;
+  sums_rows<S, Summed::kMoments>(row);
+}
+
+/// y = ((x - mean) scale + rest) weight + bias
+template <class S, bool kWeight, bool kBias>
+OPSIN_FN void layer_row(const LayerNormPart& p, const S* x, Compute<S> mean, Compute<S> scale,
+                        Compute<S> rest, S* y) {
   using T = Compute<S>;
   const auto* weight = static_cast<const T*>(p.weight);
   const auto* bias = static_cast<const T*>(p.bias);
-  const auto n = static_cast<double>(p.n);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < p.n; ++i) {
+    T value = (static_cast<T>(x[i]) - mean) * scale + rest;
+    if constexpr (kWeight) value *= weight[i];
+    if constexpr (kBias) value += bias[i];
+    y[i] = static_cast<S>(value);
+  }
+}
+
+template <class S>
+void layer_forward(const LayerNormPart& p) {
+  using T = Compute<S>;
+  const double one = 1 / static_cast<double>(p.n);
   for (int64_t r = 0; r < p.rows; ++r) {
     const S* x = static_cast<const S*>(p.x) + r * p.n;
     S* y = static_cast<S*>(p.y) + r * p.n;
-    double shift = p.rms ? 0 : wide(x[0]), sum = 0, square = 0;
-    ChannelParams row{};
-    row.rows = p.n;
-    row.channels = 1;
-    row.x = x;
-    row.shift = &shift;
-    row.sum = &sum;
-    row.product = &square;
-    sums_row<S, Summed::kMoments>(row);
-    const double centre = p.rms ? 0 : sum / n;
+    const double shift = p.rms ? 0 : wide(x[0]);
+    double sum = 0, square = 0;
+    row_moments(x, p.n, shift, sum, square);
+    const double centre = p.rms ? 0 : sum * one;
     const double mean = shift + centre;
-    double variance = square / n - centre * centre;
+    double variance = square * one - centre * centre;
     variance = variance > 0 || variance != variance ? variance : 0;
     const double inverse = 1 / std::sqrt(variance + p.eps);
     p.mean[r] = mean;
     p.inverse[r] = inverse;
     const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
     const T rest = static_cast<T>((static_cast<double>(m) - mean) * inverse);
-#pragma GCC ivdep
-    for (int64_t i = 0; i < p.n; ++i) {
-      T value = (static_cast<T>(x[i]) - m) * a + rest;
-      value = weight ? value * weight[i] : value;
-      y[i] = static_cast<S>(bias ? value + bias[i] : value);
+    if (p.weight) {
+      p.bias ? layer_row<S, true, true>(p, x, m, a, rest, y) : layer_row<S, true, false>(p, x, m, a, rest, y);
+    } else {
+      p.bias ? layer_row<S, false, true>(p, x, m, a, rest, y)
+             : layer_row<S, false, false>(p, x, m, a, rest, y);
     }
   }
 }
 
-/// With h = g weight and xhat = (x - mean) inverse: dx = inverse (h - mean(h) - xhat mean(h xhat)).
-template <class S>
-void layer_backward(const LayerNormPart& p) {
+/// kRows rows of a layer norm's gradient. With h = g weight and xhat = (x - mean) inverse:
+/// dx = inverse (h - mean(h) - xhat mean(h xhat)).
+template <class S, int kRows, bool kWeights>
+OPSIN_FN void layer_backward_rows(const LayerNormPart& p, int64_t first) {
   using T = Compute<S>;
+  constexpr int kWide = lanes_of<double>, kColumns = 256;
+  const int64_t n = p.n;
   const auto* weight = static_cast<const T*>(p.weight);
-  const auto n = static_cast<double>(p.n);
-  for (int64_t r = 0; r < p.rows; ++r) {
-    const S* x = static_cast<const S*>(p.x) + r * p.n;
-    const S* g = static_cast<const S*>(p.g) + r * p.n;
-    const double mean = p.mean[r], inverse = p.inverse[r];
-    if (p.weight_sum) {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < p.n; ++i) p.weight_sum[i] += wide(g[i]) * ((wide(x[i]) - mean) * inverse);
+  const S* x = static_cast<const S*>(p.x) + first * n;
+  const S* g = static_cast<const S*>(p.g) + first * n;
+  alignas(64) T values[kRows][kColumns], gradients[kRows][kColumns];
+  double sums[kRows] = {}, products[kRows] = {};
+  for (int64_t from = 0; from < n; from += kColumns) {
+    const int64_t count = n - from < kColumns ? n - from : kColumns;
+    const T *a[kRows], *b[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      a[r] = computed(x + r * n + from, count, values[r]);
+      b[r] = computed(g + r * n + from, count, gradients[r]);
     }
-    if (p.bias_sum) {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < p.n; ++i) p.bias_sum[i] += wide(g[i]);
-    }
-    if (!p.y) continue;
-    alignas(64) double sum[kLanes] = {}, product[kLanes] = {};
+    Double sum[kRows] = {}, product[kRows] = {};
     int64_t i = 0;
-    for (; i + kLanes <= p.n; i += kLanes) {
-      for (int j = 0; j < kLanes; ++j) {
-        const double h = weight ? wide(g[i + j]) * static_cast<double>(weight[i + j]) : wide(g[i + j]);
-        sum[j] += h;
-        product[j] += h * (wide(x[i + j]) - mean);
+    for (; i + kWide <= count; i += kWide) {
+      Double of_weight = {}, of_bias = {};
+      const Double w = weight ? load_doubles(weight + from + i) : Double{} + 1.0;
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Double away = load_doubles(a[r] + i) - p.mean[first + r], grad = load_doubles(b[r] + i);
+        const Double h = grad * w;
+        sum[r] += h;
+        product[r] += h * away;
+        if constexpr (kWeights) {
+          of_weight += grad * (away * p.inverse[first + r]);
+          of_bias += grad;
+        }
       }
+      if (kWeights && p.weight_sum) store(p.weight_sum + from + i, load(p.weight_sum + from + i) + of_weight);
+      if (kWeights && p.bias_sum) store(p.bias_sum + from + i, load(p.bias_sum + from + i) + of_bias);
     }
-    for (int64_t j = 0; i + j < p.n; ++j) {
-      const double h = weight ? wide(g[i + j]) * static_cast<double>(weight[i + j]) : wide(g[i + j]);
-      sum[j] += h;
-      product[j] += h * (wide(x[i + j]) - mean);
+    for (int r = 0; r < kRows; ++r) {
+      sums[r] += sum_of_lanes<double>(sum[r]);
+      products[r] += sum_of_lanes<double>(product[r]);
     }
-    S* y = static_cast<S*>(p.y) + r * p.n;
-    const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
-    // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
-    const T centre = static_cast<T>(p.rms ? 0 : total_of(sum) / n);
-    const T slope = static_cast<T>(total_of(product) / n * inverse * inverse * inverse);
-#pragma GCC ivdep
-    for (int64_t k = 0; k < p.n; ++k) {
-      const T h = weight ? static_cast<T>(g[k]) * weight[k] : static_cast<T>(g[k]);
-      y[k] = static_cast<S>((h - centre) * a - (static_cast<T>(x[k]) - m) * slope);
+    for (; i < count; ++i) {
+      double of_weight = 0, of_bias = 0;
+      const double w = weight ? static_cast<double>(weight[from + i]) : 1;
+      for (int r = 0; r < kRows; ++r) {
+        const double away = static_cast<double>(a[r][i]) - p.mean[first + r];
+        const double grad = static_cast<double>(b[r][i]), h = grad * w;
+        sums[r] += h;
+        products[r] += h * away;
+        of_weight += grad * (away * p.inverse[first + r]);
+        of_bias += grad;
+      }
+      if (p.weight_sum) p.weight_sum[from + i] += of_weight;
+      if (p.bias_sum) p.bias_sum[from + i] += of_bias;
     }
   }
+  if (!p.y) return;
+  const double one = 1 / static_cast<double>(n);
+  for (int r = 0; r < kRows; ++r) {
+    const S* xr = x + r * n;
+    const S* gr = g + r * n;
+    S* y = static_cast<S*>(p.y) + (first + r) * n;
+    const double inverse = p.inverse[first + r], mean = p.mean[first + r];
+    const double tilt = products[r] * one * inverse;
+    const T m = static_cast<T>(mean), s = static_cast<T>(inverse);
+    // What rounding the mean takes from xhat.
+    const double rest = (static_cast<double>(m) - mean) * inverse;
+    // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
+    const T centre = static_cast<T>((p.rms ? 0 : sums[r] * one) + rest * tilt);
+    const T slope = static_cast<T>(tilt * inverse * inverse);
+    if (weight) {
+#pragma GCC ivdep
+      for (int64_t k = 0; k < n; ++k) {
+        const T h = static_cast<T>(gr[k]) * weight[k];
+        y[k] = static_cast<S>((h - centre) * s - (static_cast<T>(xr[k]) - m) * slope);
+      }
+    } else {
+#pragma GCC ivdep
+      for (int64_t k = 0; k < n; ++k) {
+        y[k] = static_cast<S>((static_cast<T>(gr[k]) - centre) * s - (static_cast<T>(xr[k]) - m) * slope);
+      }
+    }
+  }
+}
+
+template <class S, bool kWeights>
+OPSIN_FN void layer_backward_with(const LayerNormPart& p) {
+  int64_t r = 0;
+  for (; r + 4 <= p.rows; r += 4) layer_backward_rows<S, 4, kWeights>(p, r);
+  for (; r < p.rows; ++r) layer_backward_rows<S, 1, kWeights>(p, r);
+}
+
+template <class S>
+void layer_backward(const LayerNormPart& p) {
+  p.weight_sum || p.bias_sum ? layer_backward_with<S, true>(p) : layer_backward_with<S, false>(p);
 }
 
 constexpr NormTable make_table() {

@@ -158,10 +158,10 @@ void register_group_norm_cpu();
 
 namespace cpu {
 
-/// Values of channels. `columns`: rows of `channels` neighbours each, `rows` of them. Otherwise one row of
-/// `rows` neighbours of a single channel, and `channels` is 1.
+/// Values of channels. `columns`: rows of `channels` neighbours each, `rows` of them. Otherwise `rows`
+/// neighbours of each of `channels` channels, which begin `pitch` elements after one another.
 struct ChannelParams {
-  int64_t rows, channels;
+  int64_t rows, channels, pitch;
   bool columns;
   const void* x;
   const void* g;            ///< Gradient of the output, or null.
