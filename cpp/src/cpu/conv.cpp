@@ -106,11 +106,14 @@ void for_images(const ConvGeometry& g, const HalfCopies& half, F&& run) {
 }
 
 // Several outputs per channel are repeated and summed channels, in float32.
-bool converts_depthwise(const ConvGeometry& g) { return is_depthwise(g) && g.in_channels == g.out_channels; }
+template <class S>
+bool converts_depthwise(const ConvGeometry& g) {
+  return is_depthwise<S>(g) && g.in_channels == g.out_channels;
+}
 
 template <class T>
 void forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y) {
-  if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
+  if (is_depthwise<T>(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
   dense_forward(g, x, weight, bias, y);
 }
 
@@ -118,9 +121,9 @@ template <class S>
 void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weight, const S* bias, S* y) {
   const HalfCopies half(g, dtype);
   const Widened wide_bias(half, bias, g.out_channels);
-  const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
+  const bool depthwise = converts_depthwise<S>(g) || is_narrow<S>(g);
   if constexpr (has_dense_kernels<S>) {
-    if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (!depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {
       return dense_forward(g, x, weight, wide_bias.get(), y);
     }
   }
@@ -136,16 +139,16 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
 
 template <class T>
 void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* grad_x) {
-  if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
+  if (is_depthwise<T>(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
   dense_backward_input(g, grad_y, weight, grad_x);
 }
 
 template <class S>
 void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, const S* weight, S* grad_x) {
   const HalfCopies half(g, dtype);
-  const bool depthwise = converts_depthwise(g) || is_narrow<S>(g);
+  const bool depthwise = converts_depthwise<S>(g) || is_narrow<S>(g);
   if constexpr (has_dense_kernels<S>) {
-    if (!depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (!depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {
       return dense_backward_input(g, grad_y, weight, grad_x);
     }
   }
@@ -162,7 +165,7 @@ void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, co
 template <class T>
 void backward_weight_of(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
                         bool accumulate) {
-  if (is_depthwise(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  if (is_depthwise<T>(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
 }
 
@@ -172,13 +175,13 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
   const HalfCopies half(g, dtype);
   const Sums bias(half, grad_bias, g.out_channels);
   if constexpr (has_dense_kernels<S>) {
-    if (!is_depthwise(g) && has_bf16_kernels()) {
+    if (!is_depthwise<S>(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
       return bias.round();
     }
   }
   const Sums weight(half, grad_weight, weight_elements(g));
-  if (converts_depthwise(g)) {
+  if (converts_depthwise<S>(g)) {
     depthwise_backward_weight(g, x, grad_y, weight.get(), bias.get(), false);
   } else {
     const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
