@@ -33,6 +33,16 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
 // Outputs of a row that are computed at a time: long rows are tasks of several threads too.
 constexpr int64_t segment_outputs = 128;
 
+// Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
+// channels.
+constexpr int64_t joined_pixels = 16;
+constexpr int64_t few_channels = 8;
+
+template <class T>
+void repeat(const T* in, int64_t count, int64_t times, T* out) {
+  for (int64_t i = 0; i < times; ++i) out = std::copy(in, in + count, out);
+}
+
 // Rows of outputs, cut into segments of even length. Consecutive indices are rows below each other, so that
 // they find most of their source rows in the cache.
 struct Rows {
@@ -60,7 +70,10 @@ struct Row {
   }
 };
 
-int64_t size(const std::vector<int64_t>& list) { return static_cast<int64_t>(list.size()); }
+template <class T>
+int64_t size(const std::vector<T>& list) {
+  return static_cast<int64_t>(list.size());
+}
 
 // The distance between neighbouring taps along the width.
 int64_t spacing(const Axis& axis) { return size(axis.shifts) > 1 ? axis.shifts[1] - axis.shifts[0] : 1; }
@@ -93,10 +106,44 @@ void pack(const Phases& phases, int64_t channels, int64_t group, bool transposed
   }
 }
 
+// A row of few channels, its pixels joined where all taps are inside: each tap is a row of its own. `wide`
+// are the weights, repeated as the bias is.
+template <class S>
+void run_joined(const ConvDepthwise<S>& a, const Compute<S>* wide, const Compute<S>* wide_bias) {
+  const auto& kernel = depthwise_kernels<S>();
+  const int64_t reach = a.first + (a.taps - 1) * a.spacing;
+  const int64_t from = std::min(a.end, std::max(a.begin, -a.first));
+  const int64_t count = std::max<int64_t>(0, std::min(a.end, a.size - reach) - from) / joined_pixels;
+  ConvDepthwise<S> part = a;
+  part.end = count > 0 ? from : a.end;
+  kernel.row(part);
+  if (count == 0) return;
+  part.begin = from + count * joined_pixels;
+  part.end = a.end;
+  kernel.row(part);
+  std::vector<typename ConvDepthwise<S>::Row> taps;
+  for (int64_t r = 0; r < a.row_count; ++r) {
+    for (int64_t t = 0; t < a.taps; ++t) {
+      taps.push_back({a.rows[r].source + (from + a.first + t * a.spacing) * a.channels,
+                      wide + (a.rows[r].weight - a.rows[0].weight + t * a.channels) * joined_pixels});
+    }
+  }
+  part.rows = taps.data();
+  part.row_count = size(taps);
+  part.size = part.end = count;
+  part.taps = part.step = part.spacing = 1;
+  part.first = part.begin = part.ahead_rows = 0;
+  part.target = a.target + from * a.channels;
+  part.channels = part.target_step = a.channels * joined_pixels;
+  part.bias = wide_bias;
+  kernel.row(part);
+}
+
 // One row of the targets of a phase.
 template <class S>
 void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* source,
-             const Compute<S>* packed, S* target, std::vector<typename ConvDepthwise<S>::Row>& list) {
+             const Compute<S>* packed, S* target, const Compute<S>* wide, const Compute<S>* wide_bias,
+             std::vector<typename ConvDepthwise<S>::Row>& list) {
   const auto& axis = phase.axis;
   a.taps = size(axis[2].shifts);
   list.clear();
@@ -127,6 +174,10 @@ void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* so
     const int64_t left = axis[1].source_size - 1 - row.height * axis[1].step - axis[1].shifts.back();
     a.ahead_rows = std::clamp<int64_t>(left, 0, axis[1].step);
   }
+  if (wide != nullptr && a.row_count > 0 && a.step == 1 && a.target_step == a.channels) {
+    wide += (list.front().weight - packed) * joined_pixels;
+    return run_joined(a, wide, wide_bias);
+  }
   depthwise_kernels<S>().row(a);
 }
 
@@ -136,6 +187,16 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
          const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
   const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
   pack(phases, channels, group, transposed, weight, packed.get());
+  const bool joins = group == 1 && channels < few_channels;
+  const int64_t wide_channels = joins ? channels * joined_pixels : 0;
+  const Scratch<Compute<S>> wide((phases.kernel_taps + 1) * wide_channels);
+  Compute<S>* const wide_bias =
+      joins && bias != nullptr ? wide.get() + phases.kernel_taps * wide_channels : nullptr;
+  if (joins) {
+    for (int64_t t = 0; t < phases.kernel_taps; ++t)
+      repeat(packed.get() + t * channels, channels, joined_pixels, wide.get() + t * wide_channels);
+    if (bias != nullptr) repeat(bias, channels, joined_pixels, wide_bias);
+  }
   // The first phase has the most rows. Those of the others beside them read the same source rows.
   const auto& axis = phases.phases.front().axis;
   const Rows rows({axis[0].count, axis[1].count, axis[2].count});
@@ -150,7 +211,7 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
       const Row row(rows, i);
       for (const Phase& phase : phases.phases) {
         if (row.depth < phase.axis[0].count && row.height < phase.axis[1].count)
-          run_row(phase, row, a, source, packed.get(), target, list);
+          run_row(phase, row, a, source, packed.get(), target, joins ? wide.get() : nullptr, wide_bias, list);
       }
     }
   });
@@ -162,10 +223,53 @@ int64_t wanted_chunks(const ConvGeometry& g) {
   return std::clamp<int64_t>(static_cast<int64_t>(work(g) / 1e5), 1, 32);
 }
 
+// The sums of few channels, tap by tap, over joined pixels.
+template <class S>
+void sum_joined(const ConvDepthwiseOuter<S>& a) {
+  const auto& kernel = depthwise_kernels<S>();
+  const int64_t wide = joined_pixels * a.channels;
+  std::vector<const S*> sources(static_cast<size_t>(a.output_rows * a.kernel_rows)),
+      grads(static_cast<size_t>(a.output_rows));
+  std::vector<Compute<S>> sums(static_cast<size_t>(a.kernel_rows * wide));
+  for (int64_t t = 0; t < a.row_taps; ++t) {
+    const int64_t first = a.first + t * a.spacing;
+    const int64_t from = std::min(a.end, std::max(a.begin, -first));
+    const int64_t to = std::max(from, std::min(a.end, a.size - first));
+    const int64_t count = (to - from) / joined_pixels;
+    ConvDepthwiseOuter<S> part = a;
+    part.row_taps = part.step = part.spacing = 1;
+    part.out = sums.data();
+    const auto add = [&](int64_t channels) {
+      std::fill(sums.begin(), sums.end(), Compute<S>{});
+      part.channels = channels;
+      kernel.outer(part);
+      for (int64_t r = 0; r < a.kernel_rows; ++r) {
+        Compute<S>* out = a.out + (r * a.row_taps + t) * a.channels;
+        for (int64_t i = 0; i < channels; ++i)
+          out[i % a.channels] += sums[static_cast<size_t>(r * channels + i)];
+      }
+    };
+    part.first = first;
+    part.begin = from + count * joined_pixels;
+    part.end = to;
+    if (part.begin < part.end) add(a.channels);
+    if (count == 0) continue;
+    for (size_t i = 0; i < sources.size(); ++i)
+      sources[i] = a.source[i] == nullptr ? nullptr : a.source[i] + (from + first) * a.channels;
+    for (size_t i = 0; i < grads.size(); ++i) grads[i] = a.grad[i] + from * a.channels;
+    part.source = sources.data();
+    part.grad = grads.data();
+    part.first = part.begin = 0;
+    part.end = part.size = count;
+    add(wide);
+  }
+}
+
 // A single long row of taps in parts for which the kernels have enough sums.
 template <class S>
 void sum_taps(const ConvDepthwiseOuter<S>& a) {
   const auto& kernel = depthwise_kernels<S>();
+  if (a.channels < few_channels && a.step == 1) return sum_joined(a);
   if (a.kernel_rows > 1 || a.row_taps <= 7) return kernel.outer(a);
   ConvDepthwiseOuter<S> some = a;
   for (int64_t left = a.row_taps; left > 0; left -= some.row_taps) {
