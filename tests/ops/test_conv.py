@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import opsin
 from tests.opcheck import FLOAT, Call, Err, Op, c, make_tests, t
@@ -273,3 +274,22 @@ def test_a_changed_weight_is_seen() -> None:
         assert float(opsin.nn.functional.conv2d(x, w)) == 27
         w.data = opsin.ones(1, 1, 3, 3)
         assert float(opsin.nn.functional.conv2d(x, w)) == 9
+
+
+@pytest.mark.parametrize("groups", [2, 3, 7])
+@pytest.mark.parametrize(("kernel", "dilation", "padding"), [(3, 1, 1), (5, 1, 0), (3, 2, 2), (9, 1, 4)])
+@pytest.mark.demand("A16")
+def test_depthwise_of_few_channels_in_long_rows(
+    groups: int, kernel: int, dilation: int, padding: int
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in ((2, groups, 4, 75), (groups, 1, 3, kernel), (groups,))]
+    options = {"padding": (1, padding), "dilation": (1, dilation), "groups": groups}
+    ours = [opsin.tensor(a).requires_grad_(True) for a in arrays]
+    theirs = [torch.tensor(a).requires_grad_(True) for a in arrays]
+    y, expected = opsin.nn.functional.conv2d(*ours, **options), torch.nn.functional.conv2d(*theirs, **options)
+    (y * y).sum().backward()
+    (expected * expected).sum().backward()
+    np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-11, atol=1e-11)

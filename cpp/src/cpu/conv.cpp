@@ -109,7 +109,10 @@ void for_images(const ConvGeometry& g, const HalfCopies& half, F&& run) {
 }
 
 // Several outputs per channel are repeated and summed channels, in float32.
-bool converts_depthwise(const ConvGeometry& g) { return is_depthwise(g) && g.in_channels == g.out_channels; }
+template <class S>
+bool converts_depthwise(const ConvGeometry& g) {
+  return is_depthwise<S>(g) && g.in_channels == g.out_channels;
+}
 
 template <class T>
 constexpr DType dtype_of = std::is_same_v<T, float> ? kFloat32 : kFloat64;
@@ -122,7 +125,7 @@ void forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, 
   }
   if (algorithm == ConvAlgorithm::kIm2col) return im2col_forward(g, x, weight, bias, y);
   if (algorithm == ConvAlgorithm::kFft) return fft_forward(g, x, weight, bias, y);
-  if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
+  if (is_depthwise<T>(g) || is_narrow<T>(g)) return depthwise_forward(g, x, weight, bias, y);
   dense_forward(g, x, weight, bias, y);
 }
 
@@ -131,9 +134,9 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
   const HalfCopies half(g, dtype);
   const Widened wide_bias(half, bias, g.out_channels);
   const bool direct = choose_algorithm(g, dtype, Product::kForward) == ConvAlgorithm::kDirect;
-  const bool depthwise = direct && (converts_depthwise(g) || is_narrow<S>(g));
+  const bool depthwise = direct && (converts_depthwise<S>(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
-    if (direct && !depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {
       return dense_forward(g, x, weight, wide_bias.get(), y);
     }
   }
@@ -155,7 +158,7 @@ void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* 
   }
   if (algorithm == ConvAlgorithm::kIm2col) return im2col_backward_input(g, grad_y, weight, grad_x);
   if (algorithm == ConvAlgorithm::kFft) return fft_backward_input(g, grad_y, weight, grad_x);
-  if (is_depthwise(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
+  if (is_depthwise<T>(g) || is_narrow<T>(g)) return depthwise_backward_input(g, grad_y, weight, grad_x);
   dense_backward_input(g, grad_y, weight, grad_x);
 }
 
@@ -163,9 +166,9 @@ template <class S>
 void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, const S* weight, S* grad_x) {
   const HalfCopies half(g, dtype);
   const bool direct = choose_algorithm(g, dtype, Product::kBackwardInput) == ConvAlgorithm::kDirect;
-  const bool depthwise = direct && (converts_depthwise(g) || is_narrow<S>(g));
+  const bool depthwise = direct && (converts_depthwise<S>(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
-    if (direct && !depthwise && !is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {
       return dense_backward_input(g, grad_y, weight, grad_x);
     }
   }
@@ -189,7 +192,7 @@ void backward_weight_of(const ConvGeometry& g, const T* x, const T* grad_y, T* g
   if (algorithm == ConvAlgorithm::kFft) {
     return fft_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
-  if (is_depthwise(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  if (is_depthwise<T>(g)) return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
 }
 
@@ -200,13 +203,13 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
   const Sums bias(half, grad_bias, g.out_channels);
   const bool direct = choose_algorithm(g, dtype, Product::kBackwardWeight) == ConvAlgorithm::kDirect;
   if constexpr (has_dense_kernels<S>) {
-    if (direct && !is_depthwise(g) && has_bf16_kernels()) {
+    if (direct && !is_depthwise<S>(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
       return bias.round();
     }
   }
   const Sums weight(half, grad_weight, weight_elements(g));
-  if (direct && converts_depthwise(g)) {
+  if (direct && converts_depthwise<S>(g)) {
     depthwise_backward_weight(g, x, grad_y, weight.get(), bias.get(), false);
   } else {
     const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());

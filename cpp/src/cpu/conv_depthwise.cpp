@@ -1,7 +1,7 @@
-// Depthwise convolution: one input channel per group. Vectors run over the channels and every weight vector
-// serves several pixels. With a multiplier m (m output channels per group), the input is first repeated m
-// times per channel, and the gradient of the input is summed over each m, so that the kernels see one channel
-// in and one out.
+// Depthwise convolution (one input channel per group) and convolution in groups of 2, 4 or 8 channels, by
+// rows of outputs. With a multiplier m (m output channels per group), the input is first repeated m times per
+// channel, and the gradient of the input is summed over each m, so that the kernels see one channel in and
+// one out.
 #include "conv_plan.h"
 
 #include <algorithm>
@@ -30,52 +30,189 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
   });
 }
 
-// `channels` is that of source and target alike. Weights are [channels][group][taps]; `transposed` exchanges
-// the roles of the two channels inside each group.
+// Outputs of a row that are computed at a time: long rows are tasks of several threads too.
+constexpr int64_t segment_outputs = 128;
+
+// Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
+// channels.
+constexpr int64_t joined_pixels = 16;
+constexpr int64_t few_channels = 8;
+
+template <class T>
+void repeat(const T* in, int64_t count, int64_t times, T* out) {
+  for (int64_t i = 0; i < times; ++i) out = std::copy(in, in + count, out);
+}
+
+// Rows of outputs, cut into segments of even length. Consecutive indices are rows below each other, so that
+// they find most of their source rows in the cache.
+struct Rows {
+  int64_t count[3], segments, length;
+
+  explicit Rows(const int64_t (&outputs)[3])
+      : count{outputs[0], outputs[1], outputs[2]},
+        segments(std::max<int64_t>(1, ceil_div(outputs[2], segment_outputs))),
+        length(ceil_div(outputs[2], segments)) {}
+
+  int64_t all(int64_t batch) const { return batch * count[0] * segments * count[1]; }
+};
+
+struct Row {
+  int64_t image, depth, height, begin, end;
+
+  Row(const Rows& rows, int64_t index) {
+    height = index % rows.count[1];
+    index /= rows.count[1];
+    begin = index % rows.segments * rows.length;
+    end = std::min(begin + rows.length, rows.count[2]);
+    index /= rows.segments;
+    depth = index % rows.count[0];
+    image = index / rows.count[0];
+  }
+};
+
+template <class T>
+int64_t size(const std::vector<T>& list) {
+  return static_cast<int64_t>(list.size());
+}
+
+// The distance between neighbouring taps along the width.
+int64_t spacing(const Axis& axis) { return size(axis.shifts) > 1 ? axis.shifts[1] - axis.shifts[0] : 1; }
+
+// The source row that a row of taps reads, null outside.
 template <class S>
-void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
-         const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
-  const auto& kernel = depthwise_kernels<S>();
+const S* source_row(const Phase& phase, const S* source, int64_t channels, const Row& row, int64_t shift0,
+                    int64_t shift1) {
+  const auto& axis = phase.axis;
+  const int64_t i0 = row.depth * axis[0].step + shift0, i1 = row.height * axis[1].step + shift1;
+  if (i0 < 0 || i0 >= axis[0].source_size || i1 < 0 || i1 >= axis[1].source_size) return nullptr;
+  return source +
+         ((row.image * axis[0].source_size + i0) * axis[1].source_size + i1) * axis[2].source_size * channels;
+}
+
+// Weights [channels][group][taps] as [slots][group][channels]; `transposed` exchanges the roles of the two
+// channels inside each group.
+template <class T>
+void pack(const Phases& phases, int64_t channels, int64_t group, bool transposed, const T* weight,
+          T* packed) {
   const int64_t taps = phases.kernel_taps;
-  const Scratch<Compute<S>> packed(taps * group * channels);
-  const Scratch<S> zeros(channels);
-  std::fill(zeros.get(), zeros.get() + channels, S{});
-  for (int64_t c = 0; c < channels; ++c) {
+  for (int64_t t = 0; t < taps; ++t) {
     for (int64_t j = 0; j < group; ++j) {
-      const int64_t from = transposed ? (c - c % group + j) * group + c % group : c * group + j;
-      for (int64_t t = 0; t < taps; ++t) {
-        packed.get()[(phases.slot[static_cast<size_t>(t)] * group + j) * channels + c] =
-            weight[from * taps + t];
+      T* out = packed + (phases.slot[static_cast<size_t>(t)] * group + j) * channels;
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t from = transposed ? (c - c % group + j) * group + c % group : c * group + j;
+        out[c] = weight[from * taps + t];
       }
     }
   }
+}
 
-  const int64_t pixels = 8 * kernel.rows, most_taps = std::max<int64_t>(1, phases.most_taps);
-  const auto count_blocks = [&](const Phase& phase) { return ceil_div(phase.pixels(batch), pixels); };
-  int64_t blocks = 0;
-  for (const Phase& phase : phases.phases) blocks += count_blocks(phase);
-  parallel_for(blocks, std::max<int64_t>(1, blocks / wanted), [&](int64_t task_begin, int64_t task_end) {
-    const Scratch<const S*> sources(pixels * most_taps);
-    const Scratch<S*> targets(pixels);
-    for (int64_t task = task_begin; task < task_end; ++task) {
-      int64_t block = task;
-      const Phase* phase = phases.phases.data();
-      for (; block >= count_blocks(*phase); ++phase) block -= count_blocks(*phase);
-      const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(batch));
-      list_sources<S>(*phase, {source, channels, zeros.get()}, begin, end, kernel.rows, sources.get(),
-                      nullptr);
-      list_targets<S>(*phase, target, channels, begin, end, targets.get());
-      ConvDepthwise<S> a{};
-      a.source = sources.get();
-      a.target = targets.get();
-      a.weight = packed.get() + phase->first_slot * group * channels;
-      a.weight_stride = channels;
-      a.group = group;
-      a.bias = bias;
-      a.taps = phase->taps;
-      a.channels = channels;
-      a.pixels = end - begin;
-      group == 1 ? kernel.forward(a) : kernel.grouped(a);
+// A row of few channels, its pixels joined where all taps are inside: each tap is a row of its own. `wide`
+// are the weights, repeated as the bias is.
+template <class S>
+void run_joined(const ConvDepthwise<S>& a, const Compute<S>* wide, const Compute<S>* wide_bias) {
+  const auto& kernel = depthwise_kernels<S>();
+  const int64_t reach = a.first + (a.taps - 1) * a.spacing;
+  const int64_t from = std::min(a.end, std::max(a.begin, -a.first));
+  const int64_t count = std::max<int64_t>(0, std::min(a.end, a.size - reach) - from) / joined_pixels;
+  ConvDepthwise<S> part = a;
+  part.end = count > 0 ? from : a.end;
+  kernel.row(part);
+  if (count == 0) return;
+  part.begin = from + count * joined_pixels;
+  part.end = a.end;
+  kernel.row(part);
+  std::vector<typename ConvDepthwise<S>::Row> taps;
+  for (int64_t r = 0; r < a.row_count; ++r) {
+    for (int64_t t = 0; t < a.taps; ++t) {
+      taps.push_back({a.rows[r].source + (from + a.first + t * a.spacing) * a.channels,
+                      wide + (a.rows[r].weight - a.rows[0].weight + t * a.channels) * joined_pixels});
+    }
+  }
+  part.rows = taps.data();
+  part.row_count = size(taps);
+  part.size = part.end = count;
+  part.taps = part.step = part.spacing = 1;
+  part.first = part.begin = part.ahead_rows = 0;
+  part.target = a.target + from * a.channels;
+  part.channels = part.target_step = a.channels * joined_pixels;
+  part.bias = wide_bias;
+  kernel.row(part);
+}
+
+// One row of the targets of a phase.
+template <class S>
+void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* source,
+             const Compute<S>* packed, S* target, const Compute<S>* wide, const Compute<S>* wide_bias,
+             std::vector<typename ConvDepthwise<S>::Row>& list) {
+  const auto& axis = phase.axis;
+  a.taps = size(axis[2].shifts);
+  list.clear();
+  const Compute<S>* weight = packed + phase.first_slot * a.group * a.channels;
+  for (int64_t shift0 : axis[0].shifts) {
+    for (int64_t shift1 : axis[1].shifts) {
+      const S* from = source_row(phase, source, a.channels, row, shift0, shift1);
+      if (from != nullptr && a.taps > 0) list.push_back({from, weight});
+      weight += a.taps * a.group * a.channels;
+    }
+  }
+  a.rows = list.data();
+  a.row_count = size(list);
+  a.size = axis[2].source_size;
+  a.step = axis[2].step;
+  a.first = a.taps > 0 ? axis[2].shifts.front() : 0;
+  a.spacing = spacing(axis[2]);
+  int64_t pixel = row.image;
+  const int64_t index[3] = {row.depth, row.height, 0};
+  for (int i = 0; i < 3; ++i) pixel = pixel * axis[i].target_size + axis[i].first + index[i] * axis[i].every;
+  a.target = target + pixel * a.channels;
+  a.target_step = axis[2].every * a.channels;
+  a.begin = row.begin;
+  a.end = std::min(row.end, axis[2].count);
+  a.row_elements = a.size * a.channels;
+  a.ahead_rows = 0;
+  if (!axis[1].shifts.empty()) {
+    const int64_t left = axis[1].source_size - 1 - row.height * axis[1].step - axis[1].shifts.back();
+    a.ahead_rows = std::clamp<int64_t>(left, 0, axis[1].step);
+  }
+  if (wide != nullptr && a.row_count > 0 && a.step == 1 && a.target_step == a.channels) {
+    wide += (list.front().weight - packed) * joined_pixels;
+    return run_joined(a, wide, wide_bias);
+  }
+  depthwise_kernels<S>().row(a);
+}
+
+// `channels` is that of source and target alike.
+template <class S>
+void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
+         const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
+  const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
+  pack(phases, channels, group, transposed, weight, packed.get());
+  const bool joins = group == 1 && channels < few_channels;
+  const int64_t wide_channels = joins ? channels * joined_pixels : 0;
+  const Scratch<Compute<S>> wide((phases.kernel_taps + 1) * wide_channels);
+  Compute<S>* const wide_bias =
+      joins && bias != nullptr ? wide.get() + phases.kernel_taps * wide_channels : nullptr;
+  if (joins) {
+    for (int64_t t = 0; t < phases.kernel_taps; ++t)
+      repeat(packed.get() + t * channels, channels, joined_pixels, wide.get() + t * wide_channels);
+    if (bias != nullptr) repeat(bias, channels, joined_pixels, wide_bias);
+  }
+  // The first phase has the most rows. Those of the others beside them read the same source rows.
+  const auto& axis = phases.phases.front().axis;
+  const Rows rows({axis[0].count, axis[1].count, axis[2].count});
+  const int64_t count = rows.all(batch);
+  ConvDepthwise<S> a{};
+  a.bias = bias;
+  a.channels = channels;
+  a.group = group;
+  parallel_for(count, std::max<int64_t>(1, count / wanted), [&](int64_t begin, int64_t end) {
+    std::vector<typename ConvDepthwise<S>::Row> list;
+    for (int64_t i = begin; i < end; ++i) {
+      const Row row(rows, i);
+      for (const Phase& phase : phases.phases) {
+        if (row.depth < phase.axis[0].count && row.height < phase.axis[1].count)
+          run_row(phase, row, a, source, packed.get(), target, joins ? wide.get() : nullptr, wide_bias, list);
+      }
     }
   });
 }
@@ -84,6 +221,63 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
 // dense one.
 int64_t wanted_chunks(const ConvGeometry& g) {
   return std::clamp<int64_t>(static_cast<int64_t>(work(g) / 1e5), 1, 32);
+}
+
+// The sums of few channels, tap by tap, over joined pixels.
+template <class S>
+void sum_joined(const ConvDepthwiseOuter<S>& a) {
+  const auto& kernel = depthwise_kernels<S>();
+  const int64_t wide = joined_pixels * a.channels;
+  std::vector<const S*> sources(static_cast<size_t>(a.output_rows * a.kernel_rows)),
+      grads(static_cast<size_t>(a.output_rows));
+  std::vector<Compute<S>> sums(static_cast<size_t>(a.kernel_rows * wide));
+  for (int64_t t = 0; t < a.row_taps; ++t) {
+    const int64_t first = a.first + t * a.spacing;
+    const int64_t from = std::min(a.end, std::max(a.begin, -first));
+    const int64_t to = std::max(from, std::min(a.end, a.size - first));
+    const int64_t count = (to - from) / joined_pixels;
+    ConvDepthwiseOuter<S> part = a;
+    part.row_taps = part.step = part.spacing = 1;
+    part.out = sums.data();
+    const auto add = [&](int64_t channels) {
+      std::fill(sums.begin(), sums.end(), Compute<S>{});
+      part.channels = channels;
+      kernel.outer(part);
+      for (int64_t r = 0; r < a.kernel_rows; ++r) {
+        Compute<S>* out = a.out + (r * a.row_taps + t) * a.channels;
+        for (int64_t i = 0; i < channels; ++i)
+          out[i % a.channels] += sums[static_cast<size_t>(r * channels + i)];
+      }
+    };
+    part.first = first;
+    part.begin = from + count * joined_pixels;
+    part.end = to;
+    if (part.begin < part.end) add(a.channels);
+    if (count == 0) continue;
+    for (size_t i = 0; i < sources.size(); ++i)
+      sources[i] = a.source[i] == nullptr ? nullptr : a.source[i] + (from + first) * a.channels;
+    for (size_t i = 0; i < grads.size(); ++i) grads[i] = a.grad[i] + from * a.channels;
+    part.source = sources.data();
+    part.grad = grads.data();
+    part.first = part.begin = 0;
+    part.end = part.size = count;
+    add(wide);
+  }
+}
+
+// A single long row of taps in parts for which the kernels have enough sums.
+template <class S>
+void sum_taps(const ConvDepthwiseOuter<S>& a) {
+  const auto& kernel = depthwise_kernels<S>();
+  if (a.channels < few_channels && a.step == 1) return sum_joined(a);
+  if (a.kernel_rows > 1 || a.row_taps <= 7) return kernel.outer(a);
+  ConvDepthwiseOuter<S> some = a;
+  for (int64_t left = a.row_taps; left > 0; left -= some.row_taps) {
+    some.row_taps = left >= 10 || left == 7 ? 7 : left == 8 || left == 5 ? 5 : std::min<int64_t>(left, 3);
+    kernel.outer(some);
+    some.first += some.row_taps * a.spacing;
+    some.out += some.row_taps * a.channels;
+  }
 }
 
 }  // namespace
@@ -115,46 +309,66 @@ template <class S>
 void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, Compute<S>* grad_weight,
                                Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
-  constexpr int64_t block_pixels = weight_block_pixels<S>;
   const auto& kernel = depthwise_kernels<S>();
   const int64_t channels = g.out_channels, multiplier = channels / g.groups;
-  const int64_t count = g.batch * volume(g.in) * g.in_channels;
-  const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier), zeros(channels);
-  if (multiplier != 1) repeat_channels(x, count, multiplier, repeated.get());
-  std::fill(zeros.get(), zeros.get() + channels, S{});
-  const Source<S> source{multiplier == 1 ? x : repeated.get(), channels, zeros.get()};
+  const int64_t elements = g.batch * volume(g.in) * g.in_channels;
+  const Scratch<S> repeated(multiplier == 1 ? 0 : elements * multiplier);
+  if (multiplier != 1) repeat_channels(x, elements, multiplier, repeated.get());
+  const S* source = multiplier == 1 ? x : repeated.get();
 
   const Phases phases = forward_phases(g);
   const Phase& phase = phases.phases.front();
+  const auto& axis = phase.axis;
   const int64_t taps = phases.kernel_taps, pixels = phase.pixels(g.batch);
+  const Rows rows({axis[0].count, axis[1].count, axis[2].count});
+  const int64_t count = pixels == 0 ? 0 : rows.all(g.batch);
+  // The sums of a block of rows stay in registers, its pixels in the first-level cache.
+  const int64_t at_once = std::max<int64_t>(1, 64 / std::max<int64_t>(1, rows.length));
   const int64_t splits = choose_splits<S>(pixels, (taps + 1) * channels, wanted_chunks(g));
-  const int64_t blocks_each = ceil_div(ceil_div(pixels, block_pixels), splits);
+  const int64_t rows_each = ceil_div(count, splits);
   // The last row of each part is the gradient of the bias.
   const int64_t part = (taps + 1) * channels;
   const Scratch<T> partial(splits * part);
 
   parallel_for(splits, 1, [&](int64_t split_begin, int64_t split_end) {
-    const Scratch<const S*> sources(block_pixels * taps);
+    const int64_t kernel_rows = g.kernel[0] * g.kernel[1];
+    const Scratch<const S*> sources(at_once * kernel_rows), grads(at_once);
     for (int64_t split = split_begin; split < split_end; ++split) {
-      const int64_t first = split * blocks_each * block_pixels;
-      const int64_t last = std::min((split + 1) * blocks_each * block_pixels, pixels);
-      for (int64_t begin = first; begin == first || begin < last; begin += block_pixels) {
-        const int64_t rows = std::max<int64_t>(0, std::min(block_pixels, last - begin));
-        list_sources<S>(phase, source, begin, begin + rows, rows, sources.get(), nullptr);
-        ConvDepthwiseOuter<S> a{};
-        a.source = sources.get();
-        a.grad = grad_y + begin * channels;
-        a.grad_stride = channels;
-        a.out = partial.get() + split * part;
-        a.out_stride = channels;
-        a.taps = taps;
-        a.channels = channels;
-        a.pixels = rows;
-        a.accumulate = begin > first;
-        kernel.outer(a);
-        if (grad_bias != nullptr) {
-          kernel.sum_rows({a.grad, channels, rows, channels, a.out + taps * channels, a.accumulate});
+      ConvDepthwiseOuter<S> a{};
+      a.source = sources.get();
+      a.grad = grads.get();
+      a.kernel_rows = kernel_rows;
+      a.row_taps = g.kernel[2];
+      a.size = g.in[2];
+      a.step = g.stride[2];
+      a.first = -g.pad_begin[2];
+      a.spacing = g.dilation[2];
+      a.out = partial.get() + split * part;
+      a.channels = channels;
+      std::fill(a.out, a.out + part, T{});
+      const int64_t last = std::min((split + 1) * rows_each, count);
+      for (int64_t i = split * rows_each; i < last;) {
+        // Rows of one segment.
+        const Row first(rows, i);
+        a.begin = first.begin;
+        a.end = first.end;
+        a.output_rows = 0;
+        const S** list = sources.get();
+        for (; i < last && a.output_rows < at_once; ++i, ++a.output_rows) {
+          const Row row(rows, i);
+          if (row.begin != first.begin) break;
+          for (int64_t shift0 : axis[0].shifts) {
+            for (int64_t shift1 : axis[1].shifts)
+              *list++ = source_row(phase, source, channels, row, shift0, shift1);
+          }
+          const int64_t line = (row.image * g.out[0] + row.depth) * g.out[1] + row.height;
+          grads.get()[a.output_rows] = grad_y + line * g.out[2] * channels;
+          if (grad_bias != nullptr) {
+            kernel.sum_rows({grads.get()[a.output_rows] + a.begin * channels, channels, a.end - a.begin,
+                             channels, a.out + taps * channels, true});
+          }
         }
+        sum_taps(a);
       }
     }
   });

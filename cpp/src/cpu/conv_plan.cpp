@@ -226,8 +226,9 @@ void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, 
   template void list_targets(const Phase&, S*, int64_t, int64_t, int64_t, S**);
 OPSIN_INSTANTIATE(float)
 OPSIN_INSTANTIATE(double)
+#if defined(__x86_64__)
 OPSIN_INSTANTIATE(BFloat16)
-OPSIN_INSTANTIATE(Float16)
+#endif
 #undef OPSIN_INSTANTIATE
 
 }  // namespace opsin::cpu::conv

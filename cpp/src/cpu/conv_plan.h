@@ -151,8 +151,13 @@ int64_t choose_splits(int64_t all_pixels, int64_t elements, int64_t tasks) {
   return std::clamp<int64_t>(tasks, 1, std::max<int64_t>(1, most));
 }
 
-/// Each group has one input channel.
-inline bool is_depthwise(const ConvGeometry& g) { return g.groups > 1 && g.groups == g.in_channels; }
+/// Each group has one input channel, and they fill a vector, with their neighbours along the width at least.
+/// The dense kernels compute the others.
+template <class T>
+bool is_depthwise(const ConvGeometry& g) {
+  return g.groups > 1 && g.groups == g.in_channels &&
+         (g.stride[2] == 1 || g.out_channels >= std::min<int64_t>(8, depthwise_kernels<T>().lanes));
+}
 
 /// A few channels in and as many out per group, for which there is a kernel.
 template <class T>

@@ -6,13 +6,19 @@ namespace {
 // The least height of panels that gives no more of them than mr would: evenly filled tiles.
 int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
 
-void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, char* out) {
+// `step` is the height that panels of `panel_rows` are filled up to.
+void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64_t step, char* out) {
   const GemmKernels& kernels = *g.kernels;
   for (int64_t row = 0; row < rows.size; row += panel_rows) {
     const char* in = g.a + ((rows.begin + row) * g.a_row + depth.begin * g.a_col) * kernels.storage;
-    kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row), depth.size, out, kernels.mr});
-    out += kernels.mr * panel_depth(kernels, depth.size) * kernels.packed;
+    kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row), depth.size, out, step});
+    out += step * panel_depth(kernels, depth.size) * kernels.packed;
   }
+}
+
+// Rows of a panel of A: all of a thin product.
+int64_t panel_step(const GemmKernels& kernels, bool thin) {
+  return thin ? std::max(kernels.mr, kernels.thin_transposed) : kernels.mr;
 }
 
 }  // namespace
@@ -31,14 +37,16 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   const int64_t depth = panel_depth(kernels, std::min(g.k, kernels.slice));
   const bool same_type = kernels.storage == kernels.compute;
   BlockPlan plan{};
-  plan.thin = !packed_b && rows <= kernels.thin_rows && (g.b_col == 1 || g.b_row == 1);
+  const int64_t thin = g.b_col == 1 ? kernels.thin_rows : g.b_row == 1 ? kernels.thin_transposed : 0;
+  plan.thin = !packed_b && rows <= thin;
   // Read where they are if they lie as panels do and few tiles use them. The columns of A must not be so far
   // apart that they fall on the same lines of the cache.
   plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
   plan.a_in_place =
       !plan.thin && same_type && g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
   if (!plan.a_in_place) {
-    plan.a_bytes = round_up((round_up(rows, kernels.mr) * depth + pack_slack) * kernels.packed, 64);
+    plan.a_bytes =
+        round_up((round_up(rows, panel_step(kernels, plan.thin)) * depth + pack_slack) * kernels.packed, 64);
   }
   if (!packed_b && !plan.thin) {
     const int64_t panels = plan.b_in_place ? kernels.nr : round_up(cols, kernels.nr);
@@ -58,7 +66,8 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
 
   GemmBlock block{};
   block.m = rows.size;
-  block.panel_rows = even_rows(rows.size, kernels.mr);
+  const int64_t step = panel_step(kernels, plan.thin);
+  block.panel_rows = even_rows(rows.size, step);
   block.bias_by_row = g.bias_by_row;
   const int64_t c_offset = rows.begin * g.c_row + cols.begin * g.c_col;
   if (g.wide) {
@@ -91,10 +100,10 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
       block.a_step = g.a_col;
       block.a_panel = block.panel_rows;
     } else {
-      pack_a(g, rows, slice, block.panel_rows, a_panels);
+      pack_a(g, rows, slice, block.panel_rows, step, a_panels);
       block.a = a_panels;
-      block.a_step = kernels.mr;
-      block.a_panel = kernels.mr * panel_depth(kernels, slice.size);
+      block.a_step = step;
+      block.a_panel = step * panel_depth(kernels, slice.size);
     }
     if (plan.thin) {
       block.n = cols.size;

@@ -1,5 +1,10 @@
-// Depthwise convolution: vectors run over the channels, and every vector of weights serves several pixels.
-// 16-bit floats are converted as they are loaded and stored.
+// Depthwise convolution and convolution in groups of 2, 4 or 8 channels, row by row. Vectors run over the
+// channels; a tile of neighbouring outputs is summed in registers, so that the weights of a row of taps stay
+// there too and every pixel is loaded once for all the outputs that read it. 16-bit floats are converted as
+// they are loaded and stored.
+//
+// In groups, one vector holds several of them: each tap takes one product per channel of a group, of weights
+// with the source vector permuted inside the groups. The dense kernel would leave most lanes empty.
 #pragma once
 
 #include "conv_vector.h"
@@ -7,100 +12,320 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
-// Pixels share a load of the weights; the row list of `tiles` is read in parts.
-#if defined(__AVX512F__)
-constexpr int depthwise_rows = 7;
-#else
-constexpr int depthwise_rows = tile_rows;
-#endif
+// Outputs of a tile: enough independent sums for the latency of a multiply-add, and a divisor of the widths
+// that networks have (7, 14, 28, 56, 112).
+constexpr int depthwise_outputs = 7;
 
-template <class S, int P, int NV>
-OPSIN_INLINE void depthwise_tile(const ConvDepthwise<S>& a, const S* const* source, S* const* target,
-                                 int64_t c, int64_t count) {
+// Code of its own for the usual taps, in the types that images have.
+template <class S>
+constexpr bool has_depthwise_taps = sizeof(Compute<S>) == 4;
+
+// Lane l becomes lane J of the group of l.
+template <class T, int G, int J, int... L>
+OPSIN_INLINE Vector<T> member(Vector<T> x, std::integer_sequence<int, L...>) {
+  using Lane = typename VectorOf<T>::Lane;
+  const typename VectorOf<T>::Index index = {static_cast<Lane>(L - L % G + J)...};
+  return __builtin_shuffle(x, index);
+}
+template <class T, int G, int J>
+OPSIN_INLINE Vector<T> member(Vector<T> x) {
+  if constexpr (G == 1) return x;
+  return member<T, G, J>(x, std::make_integer_sequence<int, lanes_of<T>>{});
+}
+
+// A vector of channels c of outputs [p, p + P); K taps along the width that are neighbours, outputs STEP
+// pixels apart. K = 0: any taps and any step. Unless EDGE, all pixels are inside.
+template <class S, int G, int K, int STEP, int P, bool EDGE>
+struct DepthwiseTile {
   using T = Compute<S>;
-  constexpr int lanes = lanes_of<T>;
-  Vector<T> sum[P][NV];
-#pragma GCC unroll 2
-  for (int v = 0; v < NV; ++v) {
-    const Vector<T> bias =
-        a.bias != nullptr ? load_some<T>(a.bias + c + v * lanes, count - v * lanes) : Vector<T>{};
-#pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) sum[p][v] = bias;
-  }
-  const T* weight = a.weight + c;
-  for (int64_t t = 0; t < a.taps; ++t, source += tile_rows, weight += a.weight_stride) {
-#pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) {
-      const Vector<T> w = load_some<T>(weight + v * lanes, count - v * lanes);
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
-        sum[p][v] = fma(load_some<T>(source[p] + c + v * lanes, count - v * lanes), w, sum[p][v]);
+  const ConvDepthwise<S>& a;
+  Vector<T> sum[P];
+
+  // The products with channel J of each group of a row of taps.
+  template <int J>
+  OPSIN_INLINE void add(const S* x, [[maybe_unused]] int64_t pixel, const T* weight) {
+    const int64_t stride = G * a.channels;
+    weight += J * a.channels;
+    if constexpr (K > 0) {
+      Vector<T> w[K];
+#pragma GCC unroll 8
+      for (int t = 0; t < K; ++t) w[t] = load(weight + t * stride);
+#pragma GCC unroll 32
+      for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.channels) {
+        if (EDGE && (pixel + i < 0 || pixel + i >= a.size)) continue;
+        const Vector<T> v = member<T, G, J>(load_wide(x));
+#pragma GCC unroll 8
+        for (int t = 0; t < K; ++t) {
+          const int p = (i - t) / STEP;
+          if (i >= t && (i - t) % STEP == 0 && p < P) sum[p] = fma(v, w[t], sum[p]);
+        }
+      }
+    } else {
+      for (int64_t t = 0; t < a.taps; ++t, x += a.spacing * a.channels, weight += stride) {
+        const Vector<T> w = load(weight);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p)
+          sum[p] = fma(member<T, G, J>(load_wide(x + p * a.step * a.channels)), w, sum[p]);
       }
     }
   }
-#pragma GCC unroll 16
-  for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) store_some(target[p] + c + v * lanes, sum[p][v], count - v * lanes);
+
+  template <int... J>
+  OPSIN_INLINE void run(int64_t p, int64_t c, std::integer_sequence<int, J...>) {
+    const Vector<T> bias = a.bias != nullptr ? load(a.bias + c) : Vector<T>{};
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) sum[i] = bias;
+    for (int64_t r = 0; r < a.row_count; ++r) {
+      const int64_t pixel = p * a.step + a.first;
+      const S* x = a.rows[r].source + pixel * a.channels + c;
+      (add<J>(x, pixel, a.rows[r].weight + c), ...);
+    }
+    S* target = a.target + p * a.target_step + c;
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) store_some(target + i * a.target_step, sum[i], lanes_of<T>);
+  }
+};
+
+template <class S, int G, int K, int STEP, int P, bool EDGE>
+[[gnu::noinline]] void depthwise_tile(const ConvDepthwise<S>& a, int64_t p) {
+  constexpr int lanes = lanes_of<Compute<S>>;
+  // The rows that only the next outputs read, in the order of memory.
+  const S* next = a.rows[a.row_count - 1].source + (p * a.step + a.first) * a.channels + a.row_elements;
+  const int64_t line = 64 / static_cast<int64_t>(sizeof(S)), fetched = P * a.step * lanes;
+  for (int64_t c = 0; c < a.channels; c += lanes, next += fetched) {
+    for (int64_t row = 0; row < a.ahead_rows; ++row) {
+      for (int64_t i = 0; i < fetched; i += line) __builtin_prefetch(next + row * a.row_elements + i, 0, 2);
+    }
+    // What is left at the end is computed with some channels before it once more.
+    const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
+    DepthwiseTile<S, G, K, STEP, P, EDGE>{a, {}}.run(p, at, std::make_integer_sequence<int, G>{});
   }
 }
 
-template <class S, int P>
-void depthwise_pixels(const ConvDepthwise<S>& a, const S* const* source, S* const* target) {
-  constexpr int lanes = lanes_of<Compute<S>>;
-  const int64_t end = a.offset + a.channels;
-  int64_t c = a.offset;
-  for (; c + 2 * lanes <= end; c += 2 * lanes) depthwise_tile<S, P, 2>(a, source, target, c, 2 * lanes);
-  for (; c + lanes <= end; c += lanes) depthwise_tile<S, P, 1>(a, source, target, c, lanes);
-  if (c < end) depthwise_tile<S, P, 1>(a, source, target, c, end - c);
+// An output at an edge, or of less than a vector of channels: the taps that are inside.
+template <class S, int G, int... J>
+[[gnu::noinline]] void depthwise_edge(const ConvDepthwise<S>& a, int64_t p,
+                                      std::integer_sequence<int, J...>) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
+  const int64_t pixel = p * a.step + a.first;
+  int64_t from = 0, to = a.taps;
+  while (from < to && pixel + from * a.spacing < 0) ++from;
+  while (from < to && pixel + (to - 1) * a.spacing >= a.size) --to;
+  for (int64_t c = 0; c < a.channels; c += lanes) {
+    const int64_t count = a.channels - c;
+    Vector<T> sum = a.bias != nullptr ? load_some<T>(a.bias + c, count) : Vector<T>{};
+    for (int64_t r = 0; r < a.row_count; ++r) {
+      const S* x = a.rows[r].source + (pixel + from * a.spacing) * a.channels + c;
+      const T* weight = a.rows[r].weight + from * G * a.channels + c;
+      for (int64_t t = from; t < to; ++t, x += a.spacing * a.channels, weight += G * a.channels) {
+        const Vector<T> v = load_some<T>(x, count);
+        ((sum = fma(member<T, G, J>(v), load_some<T>(weight + J * a.channels, count), sum)), ...);
+      }
+    }
+    store_some(a.target + p * a.target_step + c, sum, count);
+  }
+}
+
+template <class S, int G, int K, int STEP, int P>
+void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p, int64_t before, int64_t inside) {
+  if constexpr (K == 0) {
+    depthwise_tile<S, G, K, STEP, P, false>(a, p);
+  } else if (P > 1 && p >= before && p + P <= inside) {
+    depthwise_tile<S, G, K, STEP, P, false>(a, p);
+  } else {
+    depthwise_tile<S, G, K, STEP, P, true>(a, p);
+  }
+}
+
+template <class S, int G, int K, int STEP>
+void depthwise_row(const ConvDepthwise<S>& a) {
+  int64_t p = a.begin;
+  const auto edge = [&] { depthwise_edge<S, G>(a, p++, std::make_integer_sequence<int, G>{}); };
+  // Outputs whose taps are all inside.
+  const int64_t before = a.first < 0 ? (-a.first + a.step - 1) / a.step : 0;
+  const int64_t room = a.size - 1 - a.first - (a.taps - 1) * a.spacing;
+  const int64_t inside = room < 0 ? 0 : room / a.step + 1;
+  const bool tiles = a.row_count > 0 && a.channels >= lanes_of<Compute<S>>;
+  const int64_t last = !tiles ? 0 : K == 0 && inside < a.end ? inside : a.end;
+  if constexpr (K == 0) {
+    while (p < a.end && p < before) edge();
+  }
+  constexpr int P = depthwise_outputs;
+  for (; p + P <= last; p += P) depthwise_outputs_of<S, G, K, STEP, P>(a, p, before, inside);
+  if constexpr (G == 1) {
+    for (; p + 4 <= last; p += 4) depthwise_outputs_of<S, G, K, STEP, 4>(a, p, before, inside);
+  }
+  for (; p < last; ++p) depthwise_outputs_of<S, G, K, STEP, 1>(a, p, before, inside);
+  while (p < a.end) edge();
+}
+
+template <class S, int G>
+void depthwise_group(const ConvDepthwise<S>& a) {
+  if constexpr (has_depthwise_taps<S>) {
+    if (a.spacing == 1 && a.step == 1) {
+      if (a.taps == 3) return depthwise_row<S, G, 3, 1>(a);
+      if constexpr (G == 1) {
+        if (a.taps == 1) return depthwise_row<S, G, 1, 1>(a);
+        if (a.taps == 2) return depthwise_row<S, G, 2, 1>(a);
+        if (a.taps == 5) return depthwise_row<S, G, 5, 1>(a);
+        if (a.taps == 7) return depthwise_row<S, G, 7, 1>(a);
+      }
+    }
+    if (a.spacing == 1 && a.step == 2 && a.taps == 3) return depthwise_row<S, G, 3, 2>(a);
+  }
+  depthwise_row<S, G, 0, 0>(a);
 }
 
 template <class S>
 void conv_depthwise(const ConvDepthwise<S>& a) {
-  const S* const* source = a.source;
-  for (int64_t p = 0; p < a.pixels; p += tile_rows, source += a.taps * tile_rows) {
-    const int64_t rows = a.pixels - p < tile_rows ? a.pixels - p : tile_rows;
-    int64_t i = 0;
-    for (; i + depthwise_rows <= rows; i += depthwise_rows) {
-      depthwise_pixels<S, depthwise_rows>(a, source + i, a.target + p + i);
-    }
-    for (; i < rows; ++i) depthwise_pixels<S, 1>(a, source + i, a.target + p + i);
+  constexpr int lanes = lanes_of<Compute<S>>;
+  if (a.group == 1) return depthwise_group<S, 1>(a);
+  if (a.group == 2) return depthwise_group<S, 2>(a);
+  if constexpr (lanes >= 8) {
+    if (a.group == 4) return depthwise_group<S, 4>(a);
+  }
+  if constexpr (lanes >= 16) {
+    if (a.group == 8) return depthwise_group<S, 8>(a);
   }
 }
 
-template <class S, int N>
-OPSIN_INLINE void depthwise_outer_taps(const ConvDepthwiseOuter<S>& a, int64_t t, int64_t c, int64_t count) {
+// The sums over some outputs of R rows of K taps, for a vector of channels.
+template <class S, int R, int K, int STEP>
+struct DepthwiseSums {
   using T = Compute<S>;
-  Vector<T> sum[N] = {};
-  const S* const* source = a.source + t * a.pixels;
-  for (int64_t p = 0; p < a.pixels; ++p) {
-    const Vector<T> g = load_some<T>(a.grad + p * a.grad_stride + c, count);
-#pragma GCC unroll 16
-    for (int i = 0; i < N; ++i) sum[i] = fma(load_some<T>(source[i * a.pixels + p] + c, count), g, sum[i]);
+  static constexpr int outputs = 4;
+  const ConvDepthwiseOuter<S>& a;
+  Vector<T> sum[R][K];
+
+  // Outputs [p, p + P). Unless EDGE, all pixels are inside.
+  template <int P, bool EDGE>
+  OPSIN_INLINE void add(const S* const* source, const S* grad, int64_t p, int64_t c) {
+    Vector<T> g[P];
+    const int64_t step = K == 1 ? a.step : STEP, pixel = p * step + a.first;
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) g[i] = load_wide(grad + (p + i) * a.channels + c);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      if (source[r] == nullptr) continue;
+      const S* x = source[r] + pixel * a.channels + c;
+      if constexpr (K == 1) {
+#pragma GCC unroll 8
+        for (int i = 0; i < P; ++i, x += step * a.channels) {
+          if (EDGE && (pixel + i * step < 0 || pixel + i * step >= a.size)) continue;
+          sum[r][0] = fma(load_wide(x), g[i], sum[r][0]);
+        }
+      } else {
+#pragma GCC unroll 32
+        for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.channels) {
+          if (EDGE && (pixel + i < 0 || pixel + i >= a.size)) continue;
+          const Vector<T> v = load_wide(x);
+#pragma GCC unroll 8
+          for (int t = 0; t < K; ++t) {
+            const int q = (i - t) / STEP;
+            if (i >= t && (i - t) % STEP == 0 && q < P) sum[r][t] = fma(v, g[q], sum[r][t]);
+          }
+        }
+      }
+    }
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < N; ++i) {
-    T* out = a.out + (t + i) * a.out_stride + c;
-    if (a.accumulate) sum[i] += load_some<T>(out, count);
-    store_some(out, sum[i], count);
+
+  OPSIN_INLINE T* out(int64_t row, int64_t tap) const {
+    return a.out + (row * a.row_taps + tap) * a.channels;
+  }
+};
+
+template <class S, int R, int K, int STEP>
+[[gnu::noinline]] void depthwise_sums(const ConvDepthwiseOuter<S>& a, int64_t row) {
+  using T = Compute<S>;
+  using Sums = DepthwiseSums<S, R, K, STEP>;
+  constexpr int lanes = lanes_of<T>, P = Sums::outputs;
+  const int64_t before = a.first < 0 ? (-a.first + a.step - 1) / a.step : 0;
+  const int64_t room = a.size - a.first - K;
+  const int64_t inside = room < 0 ? 0 : room / a.step + 1;
+  for (int64_t c = 0; c < a.channels; c += lanes) {
+    // What is left at the end is computed with some channels before it once more.
+    const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
+    Sums sums{a, {}};
+    for (int64_t y = 0; y < a.output_rows; ++y) {
+      const S* const* source = a.source + y * a.kernel_rows + row;
+      const S* grad = a.grad[y];
+      int64_t p = a.begin;
+      for (; p + P <= a.end; p += P) {
+        if (p >= before && p + P <= inside) {
+          sums.template add<P, false>(source, grad, p, at);
+        } else {
+          sums.template add<P, true>(source, grad, p, at);
+        }
+      }
+      if (a.end - p == 3) {
+        sums.template add<3, true>(source, grad, p, at);
+        p += 3;
+      }
+      for (; p < a.end; ++p) sums.template add<1, true>(source, grad, p, at);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < K; ++t) {
+        T* out = sums.out(row + r, t) + at;
+        if (at == c) {
+          store(out, load(out) + sums.sum[r][t]);
+        } else {
+          alignas(64) T lane[lanes];
+          store(lane, sums.sum[r][t]);
+          for (int64_t i = c - at; i < lanes; ++i) out[i] += lane[i];
+        }
+      }
+    }
   }
 }
 
+// Less than a vector of channels, one tap per row.
 template <class S>
-OPSIN_INLINE void depthwise_outer_channels(const ConvDepthwiseOuter<S>& a, int64_t c, int64_t count) {
-  int64_t t = 0;
-  for (; t + 9 <= a.taps; t += 9) depthwise_outer_taps<S, 9>(a, t, c, count);
-  for (; t + 3 <= a.taps; t += 3) depthwise_outer_taps<S, 3>(a, t, c, count);
-  for (; t < a.taps; ++t) depthwise_outer_taps<S, 1>(a, t, c, count);
+void depthwise_few(const ConvDepthwiseOuter<S>& a, int64_t row) {
+  using T = Compute<S>;
+  Vector<T> sum = {};
+  for (int64_t y = 0; y < a.output_rows; ++y) {
+    const S* source = a.source[y * a.kernel_rows + row];
+    for (int64_t p = a.begin; source != nullptr && p < a.end; ++p) {
+      const int64_t pixel = p * a.step + a.first;
+      if (pixel < 0 || pixel >= a.size) continue;
+      const Vector<T> x = load_some<T>(source + pixel * a.channels, a.channels);
+      sum = fma(x, load_some<T>(a.grad[y] + p * a.channels, a.channels), sum);
+    }
+  }
+  T* out = a.out + row * a.row_taps * a.channels;
+  store_some(out, load_some<T>(out, a.channels) + sum, a.channels);
+}
+
+// R rows of taps at a time.
+template <class S, int R, int K, int STEP>
+void depthwise_sum_rows(const ConvDepthwiseOuter<S>& a) {
+  int64_t row = 0;
+  for (; row + R <= a.kernel_rows; row += R) depthwise_sums<S, R, K, STEP>(a, row);
+  for (; row < a.kernel_rows; ++row) depthwise_sums<S, 1, K, STEP>(a, row);
 }
 
 template <class S>
 void conv_depthwise_outer(const ConvDepthwiseOuter<S>& a) {
-  constexpr int lanes = lanes_of<Compute<S>>;
-  const int64_t end = a.offset + a.channels;
-  int64_t c = a.offset;
-  for (; c + lanes <= end; c += lanes) depthwise_outer_channels(a, c, lanes);
-  if (c < end) depthwise_outer_channels(a, c, end - c);
+  const bool few = a.channels < lanes_of<Compute<S>>;
+  if constexpr (has_depthwise_taps<S>) {
+    if (!few && a.spacing == 1 && a.step == 1) {
+      if (a.row_taps == 3) return depthwise_sum_rows<S, 3, 3, 1>(a);
+      if (a.row_taps == 5) return depthwise_sum_rows<S, 2, 5, 1>(a);
+      if (a.row_taps == 7) return depthwise_sum_rows<S, 1, 7, 1>(a);
+    }
+    if (!few && a.spacing == 1 && a.step == 2 && a.row_taps == 3) return depthwise_sum_rows<S, 3, 3, 2>(a);
+  }
+  ConvDepthwiseOuter<S> tap = a;
+  for (int64_t t = 0; t < a.row_taps; ++t, tap.first += a.spacing, tap.out += a.channels) {
+    if (!few) {
+      depthwise_sum_rows<S, 4, 1, 0>(tap);
+    } else {
+      for (int64_t row = 0; row < a.kernel_rows; ++row) depthwise_few(tap, row);
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // The kernels of convolution that every instruction set has, compiled once for each.
 #include "conv_depthwise.h"
-#include "conv_grouped.h"
 #include "conv_table.h"
 #include "conv_tile.h"
 #include "conv_winograd.h"
@@ -15,8 +14,7 @@ constexpr ConvKernels<T> dense = {lanes_of<T>,  tile_rows,      Dot<T>::step, ti
                                   outer<T>,     panels<T>,      sum_rows<T>};
 
 template <class S>
-constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>,    tile_rows,
-                                               conv_depthwise<S>,       conv_grouped<S>,
+constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>, conv_depthwise<S>,
                                                conv_depthwise_outer<S>, sum_rows<S>};
 
 }  // namespace

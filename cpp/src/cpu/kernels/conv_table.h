@@ -101,28 +101,38 @@ struct ConvSum {
   bool accumulate;
 };
 
-/// target[p][c] = bias[c] + sum over t of source(t, p)[c] * weight[t][c]. Channels start at `offset`
-/// everywhere.
+/// A row of a depthwise or grouped convolution: target[p][c] = bias[c] + sum over rows r, taps t and members
+/// j of the group of c: rows[r].source[i][j] * rows[r].weight[t][j][c], for outputs p in [begin, end) and
+/// pixels i = p * step + first + t * spacing in [0, size).
 template <class S>
 struct ConvDepthwise {
-  const S* const* source;    ///< [ceil(pixels / rows)][taps][rows]
-  S* const* target;          ///< [pixels]
-  const Compute<S>* weight;  ///< [taps][group][weight_stride]
-  int64_t weight_stride, group;
+  struct Row {
+    const S* source;           ///< [size][channels]
+    const Compute<S>* weight;  ///< [taps][group][channels]
+  };
+  const Row* rows;
+  int64_t row_count, size;
+  int64_t taps, step, first, spacing;
+  S* target;
+  int64_t target_step;  ///< from output to output
+  int64_t begin, end;
   const Compute<S>* bias;  ///< or null
-  int64_t offset, taps, channels, pixels;
+  int64_t channels, group;
+  /// Rows behind the last that will be read next, `row_elements` apart: fetched meanwhile.
+  int64_t ahead_rows, row_elements;
 };
 
-/// out[t][c] (+)= sum over p of source(t, p)[c] * grad[p][c]. Channels start at `offset` everywhere.
+/// out[r][t][c] += sum over output rows y and p in [begin, end) of source(y, r)[i][c] * grad(y)[p][c],
+/// where pixel i = p * step + first + t * spacing is in [0, size).
 template <class S>
 struct ConvDepthwiseOuter {
-  const S* const* source;  ///< [taps][pixels]
-  const S* grad;           ///< [pixels][grad_stride]
-  int64_t grad_stride;
-  Compute<S>* out;  ///< [taps][out_stride]
-  int64_t out_stride;
-  int64_t offset, taps, channels, pixels;
-  bool accumulate;
+  const S* const* source;  ///< [output_rows][kernel_rows], each [size][channels] or null
+  const S* const* grad;    ///< [output_rows], each [end][channels]
+  int64_t output_rows, kernel_rows, row_taps, size;
+  int64_t step, first, spacing;
+  int64_t begin, end;
+  Compute<S>* out;  ///< [kernel_rows][row_taps][channels]
+  int64_t channels;
 };
 
 template <class S>
@@ -142,13 +152,11 @@ struct ConvKernels {
   void (*sum_rows)(const ConvSum<S>&);
 };
 
-/// Depthwise and narrow convolution, bound by memory: 16-bit floats are converted in registers.
+/// Depthwise and narrow convolution: 16-bit floats are converted in registers.
 template <class S>
 struct ConvDepthwiseKernels {
   int64_t lanes;
-  int64_t rows;  ///< pixels of a row list, as in ConvKernels
-  void (*forward)(const ConvDepthwise<S>&);
-  void (*grouped)(const ConvDepthwise<S>&);
+  void (*row)(const ConvDepthwise<S>&);
   void (*outer)(const ConvDepthwiseOuter<S>&);
   void (*sum_rows)(const ConvSum<S>&);
 };

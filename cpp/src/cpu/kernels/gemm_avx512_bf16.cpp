@@ -168,6 +168,7 @@ const GemmKernels& gemm_kernels() {
                                           tile_cols<float>,
                                           slice_depth<float>,
                                           thin_rows,
+                                          thin_transposed,
                                           sizeof(BFloat16),
                                           sizeof(float),
                                           sizeof(BFloat16),

@@ -125,8 +125,9 @@ template <class S, class T>
 void multiply_thin(const GemmBlock& g) {
   if (g.m == 1) return multiply_thin_by<S, T, 1>(g);
   if (g.m == 2) return multiply_thin_by<S, T, 2>(g);
-  if (thin_rows == 4 || g.m <= 4) return multiply_thin_by<S, T, 4>(g);
-  multiply_thin_by<S, T, thin_rows>(g);
+  if (g.m <= 4) return multiply_thin_by<S, T, 4>(g);
+  if (g.b_panel == 1) return multiply_thin_rows<S, T, thin_rows>(g);
+  multiply_thin_columns<S, T, thin_transposed>(g);
 }
 
 // Lanes lie side by side in memory: copy row by row.
@@ -239,10 +240,21 @@ void multiply_direct(const GemmParams& g) {
 
 template <class S, class T>
 constexpr GemmKernels kernels_for() {
-  return {tile_rows,       tile_cols<T>,      slice_depth<T>,      thin_rows,
-          sizeof(S),       sizeof(T),         sizeof(T),           1,
-          pack<S, T>,      multiply_block<T>, multiply_thin<S, T>, multiply_direct<S, T>,
-          widen_all<S, T>, narrow_all<S, T>};
+  return {tile_rows,
+          tile_cols<T>,
+          slice_depth<T>,
+          thin_rows,
+          thin_transposed,
+          sizeof(S),
+          sizeof(T),
+          sizeof(T),
+          1,
+          pack<S, T>,
+          multiply_block<T>,
+          multiply_thin<S, T>,
+          multiply_direct<S, T>,
+          widen_all<S, T>,
+          narrow_all<S, T>};
 }
 
 constexpr GemmTable table = {kernels_for<float, float>(), kernels_for<double, double>(),

@@ -43,12 +43,14 @@ struct GemmBlock {
 /// The kernels for one storage dtype. `storage`, `compute` and `packed`, the type of the panels, are sizes in
 /// bytes; `pair` steps of k are multiplied at a time, which divides `slice`.
 struct GemmKernels {
-  int64_t mr, nr, slice, thin_rows;
+  int64_t mr, nr, slice;
+  /// Most rows of a thin product, if the columns of B are adjacent and if its rows are.
+  int64_t thin_rows, thin_transposed;
   int64_t storage, compute, packed, pair;
   void (*pack)(const GemmPack&);
   void (*block)(const GemmBlock&);
-  /// The same for m <= thin_rows with B as it lies in memory, in the storage type: element (p, j) at p *
-  /// b_step + j * b_panel, one of the two strides being 1; A is one packed panel.
+  /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element
+  /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel.
   void (*thin)(const GemmBlock&);
   /// The whole product with neither packing nor scratch memory, for the smallest sizes; k <= slice.
   void (*direct)(const GemmParams&);

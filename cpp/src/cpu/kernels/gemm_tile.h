@@ -15,13 +15,13 @@ namespace {
 
 #if defined(__AVX512F__)
 constexpr int tile_rows = 14;
-constexpr int thin_rows = 8;
+constexpr int thin_rows = 8, thin_transposed = 8;
 #elif defined(__AVX2__)
 constexpr int tile_rows = 6;
-constexpr int thin_rows = 4;
+constexpr int thin_rows = 4, thin_transposed = 8;
 #else
 constexpr int tile_rows = 4;
-constexpr int thin_rows = 4;
+constexpr int thin_rows = 4, thin_transposed = 4;
 #endif
 
 template <class T>

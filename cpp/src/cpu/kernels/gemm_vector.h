@@ -236,9 +236,27 @@ OPSIN_INLINE void store_some(Float16* p, Float v, int64_t count) {
   store_half(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT), count);
 }
 #else
+#if defined(__AVX2__)
+OPSIN_INLINE __m128i rounded(Float v, const BFloat16*) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i even = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  // A NaN keeps its sign and becomes quiet.
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(even, quiet, nan), 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+OPSIN_INLINE __m128i rounded(Float v, const Float16*) {
+  return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+}
+#endif
 template <class S>
   requires(!__is_same(S, Compute<S>))
 OPSIN_INLINE void store_some(S* p, Float v, int64_t count) {
+#if defined(__AVX2__)
+  if (count >= lanes_of<float>) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), rounded(v, p));
+#endif
   const int64_t some = count < lanes_of<float> ? count : lanes_of<float>;
   for (int64_t i = 0; i < some; ++i) narrow(v[i], p + i);
 }
