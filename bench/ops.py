@@ -139,9 +139,6 @@ def _convs() -> Iterator[Case]:
     yield _conv("1x1, 256 to 64, 28x28", (8, 256, 28, 28), (64, 256, 1, 1), BOTH)
     yield _conv("7x7 stride 2, 3 to 64, 112x112", (2, 3, 112, 112), (64, 3, 7, 7), padding=3, stride=2)
     yield _conv("3x3 depthwise, 64, 56x56", (8, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64)
-    yield _conv("31x31, 64 to 64, 56x56", (1, 64, 56, 56), (64, 64, 31, 31), padding=15)
-    yield _conv("31x31 depthwise, 64, 56x56", (2, 64, 56, 56), (64, 1, 31, 31), padding=15, groups=64)
-    yield _conv("255 of 64 over 4096", (1, 64, 4096), (64, 64, 255), padding=127)
     yield _conv("3x3x3, 16 to 32, 8x28x28", (2, 16, 8, 28, 28), (32, 16, 3, 3, 3), padding=1)
 
 
