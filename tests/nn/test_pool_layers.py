@@ -68,8 +68,8 @@ def test_fractional_layer_of_one_dimension() -> None:
 def test_hierarchical_layers(n: int) -> None:
     """The largest mean of all windows, written out."""
     x = draw(2, 3, *SIZES[n])
-    windows = np.lib.stride_tricks.sliding_window_view(x, (2,) * n, tuple(range(2, n + 2)))
-    means = windows.mean(tuple(range(n + 2, 2 * n + 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (1, 1, *(2,) * n))
+    means = windows.mean(tuple(range(n + 2, 2 * n + 4)))
     y = fetch(layer("HierarchicalPool", n, 2)(on_device(x))).numpy()
     assert y.shape == (2, 3, *(1,) * n)
     np.testing.assert_allclose(y.reshape(2, 3), means.max(tuple(range(2, n + 2))), rtol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-RECALLS: Floats = np.linspace(0, 1, 101)
+RECALLS: Floats = np.asarray(np.linspace(0, 1, 101), np.float64)
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
@@ -183,8 +183,8 @@ class MeanAveragePrecision:
     ) -> None:
         if iou_type not in ("bbox", "segm"):
             raise ValueError(f"MeanAveragePrecision: expected iou_type bbox or segm, got {iou_type!r}")
-        given = (
-            np.linspace(0.5, 0.95, 10) if iou_thresholds is None else np.asarray(iou_thresholds, np.float64)
+        given = np.asarray(
+            np.linspace(0.5, 0.95, 10) if iou_thresholds is None else iou_thresholds, np.float64
         )
         if len(given) == 0 or not ((given > 0) & (given <= 1)).all():
             raise ValueError(f"MeanAveragePrecision: expected iou_thresholds in (0, 1], got {iou_thresholds}")
