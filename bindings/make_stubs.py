@@ -156,6 +156,8 @@ def op_definitions(schemas: Iterable[dict[str, Any]], *, method: bool) -> dict[s
             by_name.setdefault(schema["name"], []).append((arguments, result, doc))
     texts = {}
     for name, found in sorted(by_name.items()):
+        # One whose flag is not known says less than those of a known one, so it comes last.
+        found.sort(key=lambda definition: " | " in definition[1])
         mark = "@overload\n" if len(found) > 1 else ""
         texts[name] = "".join(mark + define(name, *definition) for definition in found)
     return texts

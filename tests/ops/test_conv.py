@@ -284,10 +284,12 @@ def test_depthwise_of_few_channels_in_long_rows(
 ) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(s) for s in ((2, groups, 4, 75), (groups, 1, 3, kernel), (groups,))]
-    options = {"padding": (1, padding), "dilation": (1, dilation), "groups": groups}
+    options: Any = {"padding": (1, padding), "dilation": (1, dilation), "groups": groups}
     ours = [opsin.tensor(a).requires_grad_(True) for a in arrays]
     theirs = [torch.tensor(a).requires_grad_(True) for a in arrays]
-    y, expected = opsin.nn.functional.conv2d(*ours, **options), torch.nn.functional.conv2d(*theirs, **options)
+    x, weight, bias = ours
+    y = opsin.nn.functional.conv2d(x, weight, bias, **options)
+    expected = torch.nn.functional.conv2d(*theirs, **options)
     (y * y).sum().backward()
     (expected * expected).sum().backward()
     np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-12)

@@ -806,18 +806,6 @@ def max_pool1d(
     input: Tensor,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    ceil_mode: _bool = False,
-    return_indices: _bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
-
-@overload
-def max_pool1d(
-    input: Tensor,
-    kernel_size: _Int | _Ints,
-    stride: _Int | _Ints | None = None,
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     ceil_mode: _bool = False,
@@ -843,6 +831,18 @@ def max_pool1d(
     input: Tensor,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     ceil_mode: _bool = False,
@@ -880,18 +880,6 @@ def max_pool2d(
     input: Tensor,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    ceil_mode: _bool = False,
-    return_indices: _bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
-
-@overload
-def max_pool2d(
-    input: Tensor,
-    kernel_size: _Int | _Ints,
-    stride: _Int | _Ints | None = None,
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     ceil_mode: _bool = False,
@@ -917,6 +905,18 @@ def max_pool2d(
     input: Tensor,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     ceil_mode: _bool = False,
@@ -954,18 +954,6 @@ def max_pool3d(
     input: Tensor,
     kernel_size: _Int | _Ints,
     stride: _Int | _Ints | None = None,
-    padding: _Int | _Ints = 0,
-    dilation: _Int | _Ints = 1,
-    ceil_mode: _bool = False,
-    return_indices: _bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
-
-@overload
-def max_pool3d(
-    input: Tensor,
-    kernel_size: _Int | _Ints,
-    stride: _Int | _Ints | None = None,
     padding: str = "valid",
     dilation: _Int | _Ints = 1,
     ceil_mode: _bool = False,
@@ -984,6 +972,18 @@ def max_pool3d(
     *,
     return_indices: Literal[True],
 ) -> tuple[Tensor, Tensor]:
+    """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: _Int | _Ints,
+    stride: _Int | _Ints | None = None,
+    padding: _Int | _Ints = 0,
+    dilation: _Int | _Ints = 1,
+    ceil_mode: _bool = False,
+    return_indices: _bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """The largest value of each window; with return_indices also its flat position in the input's spatial axes. padding: also as (before, behind) for each axis, or a name as convolution takes it."""
 
 @overload
