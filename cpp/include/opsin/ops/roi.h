@@ -17,7 +17,8 @@
 namespace opsin {
 
 /// The largest value of each bin of a box that is rounded to whole pixels, both ends included and at least
-/// one; bins are rounded outwards. NaN where there is one. No gradient for the boxes: rounding has none.
+/// one; bins are rounded outwards, exactly: torchvision's products in float32 sometimes add a pixel to bins
+/// that end between two. NaN where there is one. No gradient for the boxes: rounding has none.
 ///
 /// Source: R. Girshick, "Fast R-CNN" (2015), section 2.1.
 OPSIN_API Tensor roi_pool(const Tensor& input, const Tensor& boxes, IntSpan output_size,
@@ -41,7 +42,7 @@ OPSIN_API Tensor roi_align(const Tensor& input, TensorSpan boxes, IntSpan output
 
 /// Position-sensitive pooling: bin b of output channel c is the mean of input channel c * bins + b, so C is a
 /// multiple of the number of bins and the result is [K, C / bins, output_size...]. Boxes are rounded, ends
-/// not included; as in torchvision the last pixel of an axis is never read.
+/// not included, and bins as those of roi_pool; as in torchvision the last pixel of an axis is never read.
 ///
 /// Source: J. Dai et al., "R-FCN" (2016), equation 1.
 OPSIN_API Tensor ps_roi_pool(const Tensor& input, const Tensor& boxes, IntSpan output_size,
