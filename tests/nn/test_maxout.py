@@ -135,3 +135,13 @@ def test_drop_connect(rank: int) -> None:
 def test_errors(make: Any, kind: type[Exception], match: str) -> None:
     with pytest.raises(kind, match=match):
         make()
+
+
+@pytest.mark.device
+@pytest.mark.demand("A21")
+def test_settings_of_convolutions_reach_those_that_drop_weights() -> None:
+    settings: dict[str, Any] = {"strict": True, "input_dilation": 2, "algorithm": "direct"}
+    layer, plain = nn.DropConnectConv2d(2, 3, 3, **settings).eval(), nn.Conv2d(2, 3, 3, **settings)
+    plain.load_state_dict(layer.state_dict())
+    x = place(opsin.randn(1, 2, 4, 4))
+    assert opsin.equal(layer.to(DEVICE)(x), plain.to(DEVICE)(x))

@@ -122,8 +122,12 @@ class _ConvNd(Module):
         if self.algorithm != "auto":
             more["algorithm"] = self.algorithm
         return self._convolve(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, **more
+            input, self._kernel(), self.bias, self.stride, padding, self.dilation, self.groups, **more
         )
+
+    def _kernel(self) -> Tensor:
+        """What is convolved with, made of `weight`."""
+        return self.weight
 
     def _pad(self, input: Tensor, sides: Sides) -> Tensor:
         """`input` with `sides` around it, as `padding_mode` says."""
@@ -258,7 +262,7 @@ class _ConvTransposeNd(_ConvNd):
         if self.padding_mode != "zeros":
             input, padding, more = self._extend(input, more)
         return self._convolve(
-            input, self.weight, self.bias, self.stride, padding, more, self.groups, self.dilation, **how
+            input, self._kernel(), self.bias, self.stride, padding, more, self.groups, self.dilation, **how
         )
 
     def _reaches(self) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from opsin._C import Tensor
@@ -22,13 +21,14 @@ class _DropConnect(Module):
     """
 
     training: bool
+    weight: Tensor
 
     def __init__(self, *args: Any, p: float = 0.5, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.p = probability(type(self).__name__, "p", p)
 
-    def _kept(self, weight: Tensor) -> Tensor:
-        return F.dropout(weight, self.p, self.training)
+    def _kernel(self) -> Tensor:
+        return F.dropout(self.weight, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.p}"
@@ -38,26 +38,16 @@ class DropConnectLinear(_DropConnect, Linear):
     __doc__ = _DropConnect.__doc__
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self._kept(self.weight), self.bias)
+        return F.linear(input, self._kernel(), self.bias)
 
 
-class _DropConnectConv(_DropConnect):
-    _function: Callable[..., Tensor]
-
-    def _convolve(self, input: Tensor, weight: Tensor, *settings: Any) -> Tensor:
-        return self._function(input, self._kept(weight), *settings)
-
-
-class DropConnectConv1d(_DropConnectConv, Conv1d):
+class DropConnectConv1d(_DropConnect, Conv1d):
     __doc__ = _DropConnect.__doc__
-    _function = staticmethod(F.conv1d)
 
 
-class DropConnectConv2d(_DropConnectConv, Conv2d):
+class DropConnectConv2d(_DropConnect, Conv2d):
     __doc__ = _DropConnect.__doc__
-    _function = staticmethod(F.conv2d)
 
 
-class DropConnectConv3d(_DropConnectConv, Conv3d):
+class DropConnectConv3d(_DropConnect, Conv3d):
     __doc__ = _DropConnect.__doc__
-    _function = staticmethod(F.conv3d)

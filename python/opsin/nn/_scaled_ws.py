@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from opsin import ones
 from opsin._C import Tensor
-from opsin.nn import functional as F
 from opsin.nn._checks import number
 from opsin.nn._conv import Conv1d, Conv2d, Conv3d, _ConvNd
 from opsin.nn.parameter import Parameter
@@ -18,7 +16,6 @@ class _ScaledWSConv(_ConvNd):
     """A convolution with gain (W - mean) / sqrt(max(fan_in var, eps)) in place of W, per output channel."""
 
     gain: Tensor | None
-    _function: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -65,8 +62,8 @@ class _ScaledWSConv(_ConvNd):
         scale = (centred.square().mean(dims, keepdim=True) * fan_in).clamp(min=self.eps).rsqrt()
         return centred * (scale if self.gain is None else scale * self.gain)
 
-    def _convolve(self, input: Tensor, weight: Tensor, *settings: Any) -> Tensor:  # noqa: ARG002
-        return self._function(input, self.standardized_weight(), *settings)
+    def _kernel(self) -> Tensor:
+        return self.standardized_weight()
 
 
 class ScaledWSConv1d(_ScaledWSConv, Conv1d):
@@ -76,8 +73,6 @@ class ScaledWSConv1d(_ScaledWSConv, Conv1d):
     is [out, 1, 1], learned, or absent with `gain=False`.
     """
 
-    _function = staticmethod(F.conv1d)
-
 
 class ScaledWSConv2d(_ScaledWSConv, Conv2d):
     """Conv2d with scaled weight standardisation (Brock, De, Smith 2021, "Characterizing Signal Propagation").
@@ -86,8 +81,6 @@ class ScaledWSConv2d(_ScaledWSConv, Conv2d):
     is [out, 1, 1, 1], learned, or absent with `gain=False`.
     """
 
-    _function = staticmethod(F.conv2d)
-
 
 class ScaledWSConv3d(_ScaledWSConv, Conv3d):
     """Conv3d with scaled weight standardisation (Brock, De, Smith 2021, "Characterizing Signal Propagation").
@@ -95,5 +88,3 @@ class ScaledWSConv3d(_ScaledWSConv, Conv3d):
     Convolves with gain (W - mean) / sqrt(max(fan_in var, eps)), mean and variance per output channel; `gain`
     is [out, 1, 1, 1, 1], learned, or absent with `gain=False`.
     """
-
-    _function = staticmethod(F.conv3d)
