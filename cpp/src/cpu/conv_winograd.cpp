@@ -375,10 +375,35 @@ struct Work {
   int64_t choose_m() const { return winograd(4) < winograd(2) ? 4 : 2; }
 };
 
-std::vector<int64_t> slots(int64_t taps, bool reverse) {
+// The forward product, or the gradient of the input: the convolution of grad_y with the weights transposed
+// and their taps reversed.
+void run_product(const ConvGeometry& g, Product product, const float* source, const float* weight,
+                 const float* bias, float* target) {
+  const bool forward = product == Product::kForward;
+  const int64_t inputs = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
+  const int64_t taps = volume(g.kernel);
   std::vector<int64_t> slot(static_cast<size_t>(taps));
-  for (int64_t t = 0; t < taps; ++t) slot[static_cast<size_t>(t)] = reverse ? taps - 1 - t : t;
-  return slot;
+  for (int64_t t = 0; t < taps; ++t) slot[static_cast<size_t>(t)] = forward ? t : taps - 1 - t;
+  Pass pass{};
+  pass.batch = g.batch;
+  pass.groups = g.groups;
+  pass.depth_taps = g.kernel[0];
+  pass.source = source;
+  pass.source_channels = forward ? inputs : outputs;
+  pass.target = target;
+  pass.target_channels = forward ? outputs : inputs;
+  for (int a = 0; a < 3; ++a) {
+    const int64_t out = std::max<int64_t>(g.out[a], 0);
+    pass.source_size[a] = forward ? g.in[a] : out;
+    pass.target_size[a] = forward ? out : g.in[a];
+    pass.pad[a] = forward ? g.pad_begin[a] : g.kernel[a] - 1 - g.pad_begin[a];
+  }
+  pass.weight = weight;
+  pass.lane_stride = forward ? inputs * taps : taps;
+  pass.channel_stride = forward ? taps : inputs * taps;
+  pass.slot = slot.data();
+  pass.bias = bias;
+  run(pass, Work(g, product).choose_m(), wanted_tasks(g));
 }
 
 }  // namespace
@@ -403,50 +428,11 @@ bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
 
 void winograd_forward(const ConvGeometry& g, const float* x, const float* weight, const float* bias,
                       float* y) {
-  const int64_t channels = g.in_channels / g.groups, taps = volume(g.kernel);
-  const std::vector<int64_t> slot = slots(taps, false);
-  Pass pass{};
-  pass.batch = g.batch;
-  pass.groups = g.groups;
-  pass.depth_taps = g.kernel[0];
-  pass.source = x;
-  pass.source_channels = channels;
-  pass.target = y;
-  pass.target_channels = g.out_channels / g.groups;
-  for (int a = 0; a < 3; ++a) {
-    pass.source_size[a] = g.in[a];
-    pass.target_size[a] = std::max<int64_t>(g.out[a], 0);
-    pass.pad[a] = g.pad_begin[a];
-  }
-  pass.weight = weight;
-  pass.lane_stride = channels * taps;
-  pass.channel_stride = taps;
-  pass.slot = slot.data();
-  pass.bias = bias;
-  run(pass, Work(g, Product::kForward).choose_m(), wanted_tasks(g));
+  run_product(g, Product::kForward, x, weight, bias, y);
 }
 
 void winograd_backward_input(const ConvGeometry& g, const float* grad_y, const float* weight, float* grad_x) {
-  const int64_t channels = g.in_channels / g.groups, taps = volume(g.kernel);
-  const std::vector<int64_t> slot = slots(taps, true);
-  Pass pass{};
-  pass.batch = g.batch;
-  pass.groups = g.groups;
-  pass.depth_taps = g.kernel[0];
-  pass.source = grad_y;
-  pass.source_channels = g.out_channels / g.groups;
-  pass.target = grad_x;
-  pass.target_channels = channels;
-  for (int a = 0; a < 3; ++a) {
-    pass.source_size[a] = std::max<int64_t>(g.out[a], 0);
-    pass.target_size[a] = g.in[a];
-    pass.pad[a] = g.kernel[a] - 1 - g.pad_begin[a];
-  }
-  pass.weight = weight;
-  pass.lane_stride = taps;
-  pass.channel_stride = channels * taps;
-  pass.slot = slot.data();
-  run(pass, Work(g, Product::kBackwardInput).choose_m(), wanted_tasks(g));
+  run_product(g, Product::kBackwardInput, grad_y, weight, nullptr, grad_x);
 }
 
 }  // namespace opsin::cpu::conv
