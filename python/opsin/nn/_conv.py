@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from opsin import cat, empty, zeros
 from opsin._C import Tensor
 from opsin.nn import functional as F
 from opsin.nn import init
-from opsin.nn._checks import check_groups, choice, integer, integers
+from opsin.nn._checks import choice, integers
 from opsin.nn._conv_arithmetic import (
     Sides,
     named_sides,
@@ -18,27 +17,17 @@ from opsin.nn._conv_arithmetic import (
     padding_setting,
     transposed_named_sides,
 )
-from opsin.nn.module import Module
+from opsin.nn._conv_settings import ConvSettings
 from opsin.nn.parameter import Parameter
 
 
-class _ConvNd(Module):
+class _ConvNd(ConvSettings):
     """Settings and parameters of a convolution; the subclass names the rank and the function."""
 
-    _rank: int
     _convolve: Callable[..., Tensor]
-    _transposed = False
 
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
     padding: str | tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
     padding_mode: str
-    weight: Tensor
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -60,13 +49,7 @@ class _ConvNd(Module):
     ) -> None:
         super().__init__()
         layer, rank = type(self).__name__, self._rank
-        self.in_channels = integer(layer, "in_channels", in_channels, 0)
-        self.out_channels = integer(layer, "out_channels", out_channels, 0)
-        self.groups = integer(layer, "groups", groups, 1)
-        check_groups(layer, self.in_channels, self.out_channels, self.groups)
-        self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
-        self.stride = integers(layer, "stride", stride, rank, 1)
-        self.dilation = integers(layer, "dilation", dilation, rank, 1)
+        self._set_kernel(in_channels, out_channels, kernel_size, stride, dilation, groups, least_channels=0)
         self.padding = padding_setting(layer, padding, rank, self.stride)
         self.padding_mode = choice(
             layer, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular", "learned")
@@ -83,27 +66,14 @@ class _ConvNd(Module):
             )
         self.transposed = self._transposed
         self.output_padding = (0,) * rank
-        channels = (self.out_channels, self.in_channels)
-        outer, inner = reversed(channels) if self._transposed else channels
-        shape = (outer, inner // self.groups, *self.kernel_size)
-        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(self.out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        self._add_parameters(bias, device, dtype)
         if self.padding_mode == "learned":
             self.padding_value = Parameter(empty(2 * rank, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws `weight` and `bias` anew; learned padding starts with zeros."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            fan_in = math.prod(self.weight.shape[1:])
-            if fan_in:
-                bound = 1 / math.sqrt(fan_in)
-                init.uniform_(self.bias, -bound, bound)
-
+        super().reset_parameters()
         if self.padding_mode == "learned":
             init.zeros_(self.padding_value)
 
@@ -152,19 +122,7 @@ class _ConvNd(Module):
         return F.pad(input, around) + border
 
     def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
-        if self.padding != (0,) * self._rank:
-            text += f", padding={self.padding}"
-        if self.dilation != (1,) * self._rank:
-            text += f", dilation={self.dilation}"
-        if self.output_padding != (0,) * self._rank:
-            text += f", output_padding={self.output_padding}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
+        text = self._described()
         if self.padding_mode != "zeros":
             text += f", padding_mode={self.padding_mode}"
         if self.strict:

@@ -6,33 +6,20 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from opsin import empty
 from opsin._C import Tensor
 from opsin.nn import functional as F
 from opsin.nn import init
-from opsin.nn._checks import check_groups, integer, integers
-from opsin.nn.module import Module
-from opsin.nn.parameter import Parameter
+from opsin.nn._checks import integers
+from opsin.nn._conv_settings import ConvSettings
 
 
-class _LocallyConnectedNd(Module):
+class _LocallyConnectedNd(ConvSettings):
     """Settings and parameters of an unshared convolution; the subclass names the rank and the function."""
 
-    _rank: int
-    _transposed = False
     _connect: Callable[..., Tensor]
 
-    in_channels: int
-    out_channels: int
     input_size: tuple[int, ...]
     output_size: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    weight: Tensor
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -52,34 +39,17 @@ class _LocallyConnectedNd(Module):
     ) -> None:
         super().__init__()
         layer, rank = type(self).__name__, self._rank
-        self.in_channels = integer(layer, "in_channels", in_channels, 1)
-        self.out_channels = integer(layer, "out_channels", out_channels, 1)
-        self.groups = integer(layer, "groups", groups, 1)
-        check_groups(layer, self.in_channels, self.out_channels, self.groups)
+        self._set_kernel(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self._set_padding(padding, output_padding)
         self.input_size = integers(layer, "input_size", input_size, rank, 1)
-        self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
-        self.stride = integers(layer, "stride", stride, rank, 1)
-        self.padding = integers(layer, "padding", padding, rank, 0)
-        self.dilation = integers(layer, "dilation", dilation, rank, 1)
-        self.output_padding = integers(layer, "output_padding", output_padding, rank, 0)
-        if not self._transposed and any(self.output_padding):
-            raise ValueError(
-                f"{layer}: output_padding is for transposed layers, got {self.output_padding} (leave it 0)"
-            )
         self.output_size = tuple(self._output_size(axis) for axis in range(rank))
         if min(self.output_size) < 1:
             raise ValueError(
                 f"{layer}: output sizes must be at least 1, got {self.output_size} for input_size="
                 f"{self.input_size} and kernel_size={self.kernel_size} (pad more or use a smaller kernel)"
             )
-        across = (self.out_channels, self.in_channels)[:: -1 if self._transposed else 1]
         positions = self.input_size if self._transposed else self.output_size
-        shape = (*positions, across[0], across[1] // self.groups, *self.kernel_size)
-        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty((self.out_channels, *self.output_size), device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        self._add_parameters(bias, device, dtype, positions, self.output_size)
         self.reset_parameters()
 
     def _output_size(self, axis: int) -> int:
@@ -107,18 +77,7 @@ class _LocallyConnectedNd(Module):
         )
 
     def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}, "
-            f"kernel_size={self.kernel_size}, stride={self.stride}"
-        )
-        for name, usual in (("padding", 0), ("output_padding", 0), ("dilation", 1)):
-            if getattr(self, name) != (usual,) * self._rank:
-                text += f", {name}={getattr(self, name)}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
-        return text
+        return self._described("input_size")
 
 
 class LocallyConnected1d(_LocallyConnectedNd):

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from opsin import empty
 from opsin._C import Tensor, _ops
-from opsin.nn import init
-from opsin.nn._checks import check_groups, integer, integers
-from opsin.nn.module import Module
-from opsin.nn.parameter import Parameter
+from opsin.nn._conv_settings import ConvSettings
 
 
-class _DeformConvNd(Module):
+class _DeformConvNd(ConvSettings):
     """Settings and parameters of a deformable convolution; the subclass names the rank and the function."""
 
-    _rank: int
-    _transposed = False
     _convolve: Callable[..., Tensor]
-
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    weight: Tensor
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -47,35 +30,10 @@ class _DeformConvNd(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        layer, rank = type(self).__name__, self._rank
-        self.in_channels = integer(layer, "in_channels", in_channels, 1)
-        self.out_channels = integer(layer, "out_channels", out_channels, 1)
-        self.groups = integer(layer, "groups", groups, 1)
-        check_groups(layer, self.in_channels, self.out_channels, self.groups)
-        self.kernel_size = integers(layer, "kernel_size", kernel_size, rank, 1)
-        self.stride = integers(layer, "stride", stride, rank, 1)
-        self.padding = integers(layer, "padding", padding, rank, 0)
-        self.dilation = integers(layer, "dilation", dilation, rank, 1)
-        self.output_padding = integers(layer, "output_padding", output_padding, rank, 0)
-        if not self._transposed and any(self.output_padding):
-            raise ValueError(
-                f"{layer}: output_padding is for transposed layers, got {self.output_padding} (leave it 0)"
-            )
-        across = (self.out_channels, self.in_channels)[:: -1 if self._transposed else 1]
-        shape = (across[0], across[1] // self.groups, *self.kernel_size)
-        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(self.out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        self._set_kernel(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self._set_padding(padding, output_padding)
+        self._add_parameters(bias, device, dtype)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws `weight` and `bias` anew."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
-            init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         if self._transposed:
@@ -86,19 +44,6 @@ class _DeformConvNd(Module):
         return self._convolve(
             input, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask
         )
-
-    def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
-        for name, usual in (("padding", 0), ("output_padding", 0), ("dilation", 1)):
-            if getattr(self, name) != (usual,) * self._rank:
-                text += f", {name}={getattr(self, name)}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
-        return text
 
 
 class DeformConv1d(_DeformConvNd):
