@@ -34,7 +34,7 @@ def _git(*arguments: str) -> str:
 def _commit() -> str:
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown (no git)"
     # The report itself is always changed by the time it is committed.
-    changed = [line for line in _git("status", "--porcelain").splitlines() if "RESULTS.md" not in line]
+    changed = [line for line in _git("status", "--porcelain").splitlines() if "bench/RESULTS" not in line]
     return f"{commit}, with {len(changed)} changed files" if changed else commit
 
 
@@ -65,6 +65,14 @@ def usable_cpus() -> int:
 def load() -> float:
     """Load average of the last minute."""
     return os.getloadavg()[0]
+
+
+def suffix() -> str:
+    """What the names of the result files end with: one file with AVX-512 or more, others for less."""
+    from opsin import _C
+
+    isa = _C._info()["isa"]
+    return "" if isa.startswith("avx512") else f"-{isa}"
 
 
 def facts(threads: int, load_before: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The rows of a run as a short table for people and as bench/RESULTS.md."""
+"""The rows of a run as a short table for people and as a file of results."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ _INTRODUCTION = (
     "Written by `make bench` alone. A ratio is Opsin's time (or memory) over that of the best peer in the",
     "same run: below 1 Opsin is ahead. Medians of interleaved rounds; the spread is given as quartiles over",
     "the rounds. Times depend on the machine and its load and mean something only beside their ratio.",
+    "With AVX-512 or more: [RESULTS.md](RESULTS.md); with AVX2 alone: [RESULTS-avx2.md](RESULTS-avx2.md).",
 )
 _TITLES = {
     "overhead": "Overhead",
@@ -178,7 +179,7 @@ def markdown(
     quick: bool,
     notes: Mapping[str, Sequence[str]],
 ) -> str:
-    """The whole of RESULTS.md. `notes` are lines at the beginning of a part."""
+    """The whole of a file of results. `notes` are lines at the beginning of a part."""
     out = [
         "# Results",
         "",

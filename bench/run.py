@@ -1,5 +1,7 @@
 """The command behind `make bench`: every part, a short table as it goes, and bench/RESULTS.md at the end.
 
+Where AVX-512 is missing, or left out by OPSIN_ISA=avx2, that is bench/RESULTS-avx2.md.
+
 Needs what `make test` needs: NumPy, PyTorch 2.13.0 (the main peer), pytest (its tables of ops are read by
 `tables.py`), and scikit-learn for `--digits-seeds`. The other peers, those of `bench/requirements.txt` and
 PyTorch under tcmalloc, are listed as not run where they are missing.
@@ -35,8 +37,7 @@ import tables
 import vision
 from harness import Plan, Row
 
-RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-ROOFLINE = RESULTS.with_name("roofline.png")
+HERE = Path(__file__).resolve().parent
 # The longest come last: a run may be interrupted.
 _PARTS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     overhead.PART: overhead.run,
@@ -60,7 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=[*_PARTS, accuracy.PART], metavar="PART",
                         help=f"one of {', '.join(_PARTS)}, {accuracy.PART}; may be repeated")  # fmt: skip
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, default=None,
-                        help="write bench/RESULTS.md (default: yes, with --only no)")  # fmt: skip
+                        help="write the results (default: yes, with --only no)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=cpus, help=f"of every library (default: {cpus})")
     parser.add_argument("--digits-seeds", type=int, default=0, metavar="N",
                         help="also train the digits recipe with the seeds 0 to N - 1")  # fmt: skip
@@ -141,8 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.write is True or (options.write is None and not options.only):
         notes = [f"- {line}" for line in kernels.summary(rows)]
-        if roofline.draw(rows, ROOFLINE):
-            notes += ["", f"![layers under the ceilings]({ROOFLINE.name})"]
+        suffix = machine.suffix()
+        results, picture = HERE / f"RESULTS{suffix}.md", HERE / f"roofline{suffix}.png"
+        if roofline.draw(rows, picture):
+            notes += ["", f"![layers under the ceilings]({picture.name})"]
         text = report.markdown(
             rows,
             machine.facts(plan.threads, load),
@@ -158,9 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan.quick,
             {kernels.PART: notes, vision.PART: vision.NOTES},
         )
-        old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-        RESULTS.write_text(section.kept(old, text), encoding="utf-8")
-        print(f"wrote {RESULTS.parent.name}/{RESULTS.name}")
+        if not suffix:
+            text = section.kept(results.read_text(encoding="utf-8") if results.exists() else "", text)
+        results.write_text(text, encoding="utf-8")
+        print(f"wrote {HERE.name}/{results.name}")
     return 0
 
 
