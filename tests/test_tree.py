@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,27 @@ def test_top_level_is_fixed() -> None:
         ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "Makefile",
         "README.md", "bench", "bindings", "cpp", "pyproject.toml", "python", "tests",
     }  # fmt: skip
+
+
+def test_the_suite_is_collected_without_pytorch() -> None:
+    # A new machine may not get it; what compares with it is skipped, the rest runs.
+    script = """
+import sys
+import pytest
+
+class NoTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider", str(ROOT / "tests")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *options], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_public_headers_include_no_vendor_header_and_no_eigen() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import opsin
 from opsin import _C
-from tests.coverage.test_signatures import Form, Parameter, difference, form_of, of_signature, value_of
+from tests.coverage.signatures import Form, Parameter, difference, form_of, of_signature, value_of
 
 # torchvision 0.29: functions, and classes by the arguments that make them. Defaults that are
 # classes stand by name, equal numbers for each axis as one.
