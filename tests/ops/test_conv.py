@@ -295,3 +295,91 @@ def test_depthwise_of_few_channels_in_long_rows(
     np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-12)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", FLOAT)
+@pytest.mark.parametrize(("channels", "groups"), [(8, 4), (10, 5), (20, 5), (24, 3), (48, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        ((3, 3), {"padding": 1}),
+        ((2, 3), {"stride": (1, 2), "padding": (0, 2)}),
+        ((3, 3), {"padding": 3, "dilation": 2}),
+        ((1, 5), {"padding": (0, 2), "stride": 3}),
+        ((1, 1), {}),
+    ],
+)
+@pytest.mark.demand("A16")
+def test_gradient_of_the_weights_of_narrow_groups(
+    channels: int, groups: int, kernel: tuple[int, int], options: dict[str, Any], dtype: str
+) -> None:
+    """Exact: sums of small integers, rounded once where they are stored."""
+    rng = np.random.default_rng(channels)
+    for size in ((5, 13), (3, 3), (2, 70)):
+        arrays = [
+            rng.integers(-2, 3, shape)
+            for shape in ((2, channels, *size), (channels, channels // groups, *kernel), (channels,))
+        ]
+        ours = [
+            opsin.tensor(a.astype(np.float32)).to(getattr(opsin, dtype)).requires_grad_(True) for a in arrays
+        ]
+        theirs = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in arrays]
+        x, weight, bias = ours
+        y = opsin.nn.functional.conv2d(x, weight, bias, groups=groups, **options)
+        expected = torch.nn.functional.conv2d(*theirs, groups=groups, **options)
+        grad = rng.integers(-2, 3, expected.shape)
+        y.backward(opsin.tensor(grad.astype(np.float32)).to(getattr(opsin, dtype)))
+        expected.backward(torch.tensor(grad, dtype=torch.float64))
+        for mine, reference in zip(ours[1:], theirs[1:], strict=True):
+            rounded = reference.grad.to(getattr(torch, dtype)).double().numpy()
+            assert np.array_equal(mine.grad.to(opsin.float64).numpy(), rounded)
+
+
+@pytest.mark.parametrize("dtype", FLOAT)
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs", "size"),
+    [(1, 1, 1, (1, 1)), (3, 64, 2, (9, 11)), (2, 2, 64, (256, 256)), (2, 20, 37, (7, 7)), (0, 3, 4, (5, 5))],
+)
+@pytest.mark.demand("A16")
+def test_gradient_of_the_weights_of_a_matrix_product(
+    batch: int, inputs: int, outputs: int, size: tuple[int, int], dtype: str
+) -> None:
+    """Exact, as above; 16-bit gradients of the large images are summed image by image."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(-2, 3, (batch, inputs, *size)).astype(np.float32)
+    grad = rng.integers(-1, 2, (batch, outputs, *size)).astype(np.float32)
+    weight = opsin.zeros(outputs, inputs, 1, 1).to(getattr(opsin, dtype)).requires_grad_(True)
+    bias = opsin.zeros(outputs).to(getattr(opsin, dtype)).requires_grad_(True)
+    y = opsin.nn.functional.conv2d(opsin.tensor(x).to(getattr(opsin, dtype)), weight, bias)
+    y.backward(opsin.tensor(grad).to(getattr(opsin, dtype)))
+    pixels = batch * size[0] * size[1]
+    sums = np.moveaxis(grad, 1, 0).reshape(outputs, pixels) @ np.moveaxis(x, 1, 0).reshape(inputs, pixels).T
+    for mine, want in ((weight, sums.reshape(weight.shape)), (bias, grad.sum(axis=(0, 2, 3)))):
+        rounded = torch.tensor(want).to(getattr(torch, dtype)).double().numpy()
+        assert np.array_equal(mine.grad.to(opsin.float64).numpy(), rounded)
+
+
+@pytest.mark.parametrize("dtype", FLOAT)
+@pytest.mark.parametrize(("batch", "size"), [(1, (1, 1)), (2, (3, 7)), (1, (14, 14))])
+@pytest.mark.parametrize(
+    "options", [{"padding": 1}, {"padding": 2, "dilation": 2}, {"padding": 2, "stride": 2}]
+)
+@pytest.mark.demand("A16")
+def test_gradient_of_the_weights_over_few_pixels(
+    batch: int, size: tuple[int, int], options: dict[str, Any], dtype: str
+) -> None:
+    """Exact, as above; of one pixel, of a block and of more."""
+    rng = np.random.default_rng(4)
+    x = torch.tensor(rng.integers(-2, 3, (batch, 37, *size)), dtype=torch.float64)
+    theirs = torch.zeros(21, 37, 3, 3, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.conv2d(x, theirs, **options)
+    grad = torch.tensor(rng.integers(-1, 2, expected.shape), dtype=torch.float64)
+    expected.backward(grad)
+    weight = opsin.zeros(21, 37, 3, 3).to(getattr(opsin, dtype)).requires_grad_(True)
+    bias = opsin.zeros(21).to(getattr(opsin, dtype)).requires_grad_(True)
+    source, gradient = (opsin.tensor(a.numpy()).to(getattr(opsin, dtype)) for a in (x, grad))
+    opsin.nn.functional.conv2d(source, weight, bias, **options).backward(gradient)
+    for mine, want in ((weight, theirs.grad), (bias, grad.sum(dim=(0, 2, 3)))):
+        assert np.array_equal(
+            mine.grad.to(opsin.float64).numpy(), want.to(getattr(torch, dtype)).double().numpy()
+        )

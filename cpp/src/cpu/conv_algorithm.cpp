@@ -31,7 +31,7 @@ bool fft_pays(const ConvGeometry& g, DType dtype, Product product) {
   int64_t inputs = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   if (product == Product::kBackwardInput) std::swap(inputs, outputs);
   double direct = work(one);
-  if (is_depthwise<T>(g) || (is_narrow<T>(g) && product != Product::kBackwardWeight)) {
+  if (is_depthwise<T>(g) || is_narrow<T>(g)) {
     const int64_t channels = std::max(g.in_channels, g.out_channels);
     direct *= (channels < lanes ? kFewChannelsTime : kDepthwiseTime) / static_cast<double>(lanes);
   } else {

@@ -1,7 +1,7 @@
-// Depthwise convolution (one input channel per group) and convolution in groups of 2, 4 or 8 channels, by
-// rows of outputs. With a multiplier m (m output channels per group), the input is first repeated m times per
-// channel, and the gradient of the input is summed over each m, so that the kernels see one channel in and
-// one out.
+// Depthwise convolution (one input channel per group) and convolution in groups of a few channels,
+// is_narrow() or sums_narrow(), by rows of outputs. With a multiplier m (m output channels per group), the
+// input is first repeated m times per channel, and the gradient of the input is summed over each m, so that
+// the kernels see one channel in and one out.
 #include "conv_plan.h"
 
 #include <algorithm>
@@ -269,6 +269,7 @@ void sum_joined(const ConvDepthwiseOuter<S>& a) {
 template <class S>
 void sum_taps(const ConvDepthwiseOuter<S>& a) {
   const auto& kernel = depthwise_kernels<S>();
+  if (a.group > 1) return kernel.narrow(a);
   if (a.channels < few_channels && a.step == 1) return sum_joined(a);
   if (a.kernel_rows > 1 || a.row_taps <= 7) return kernel.outer(a);
   ConvDepthwiseOuter<S> some = a;
@@ -310,7 +311,8 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
                                Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
   const auto& kernel = depthwise_kernels<S>();
-  const int64_t channels = g.out_channels, multiplier = channels / g.groups;
+  const int64_t group = g.in_channels / g.groups;
+  const int64_t channels = g.out_channels, multiplier = channels / g.in_channels;
   const int64_t elements = g.batch * volume(g.in) * g.in_channels;
   const Scratch<S> repeated(multiplier == 1 ? 0 : elements * multiplier);
   if (multiplier != 1) repeat_channels(x, elements, multiplier, repeated.get());
@@ -324,10 +326,10 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
   const int64_t count = pixels == 0 ? 0 : rows.all(g.batch);
   // The sums of a block of rows stay in registers, its pixels in the first-level cache.
   const int64_t at_once = std::max<int64_t>(1, 64 / std::max<int64_t>(1, rows.length));
-  const int64_t splits = choose_splits<S>(pixels, (taps + 1) * channels, wanted_chunks(g));
-  const int64_t rows_each = ceil_div(count, splits);
   // The last row of each part is the gradient of the bias.
-  const int64_t part = (taps + 1) * channels;
+  const int64_t sums = taps * group, part = (sums + 1) * channels;
+  const int64_t splits = choose_splits<S>(pixels, part, group == 1 ? wanted_chunks(g) : wanted_tasks(g));
+  const int64_t rows_each = ceil_div(count, splits);
   const Scratch<T> partial(splits * part);
 
   parallel_for(splits, 1, [&](int64_t split_begin, int64_t split_end) {
@@ -345,6 +347,7 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
       a.spacing = g.dilation[2];
       a.out = partial.get() + split * part;
       a.channels = channels;
+      a.group = group;
       std::fill(a.out, a.out + part, T{});
       const int64_t last = std::min((split + 1) * rows_each, count);
       for (int64_t i = split * rows_each; i < last;) {
@@ -365,7 +368,7 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
           grads.get()[a.output_rows] = grad_y + line * g.out[2] * channels;
           if (grad_bias != nullptr) {
             kernel.sum_rows({grads.get()[a.output_rows] + a.begin * channels, channels, a.end - a.begin,
-                             channels, a.out + taps * channels, true});
+                             channels, a.out + sums * channels, true});
           }
         }
         sum_taps(a);
@@ -373,15 +376,23 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
     }
   });
 
-  const auto merge = [&](int64_t index, T* out) {
-    T sum = partial.get()[index];
-    for (int64_t s = 1; s < splits; ++s) sum += partial.get()[s * part + index];
+  parallel_for(part, std::max<int64_t>(1, 32768 / splits), [&](int64_t begin, int64_t end) {
+    T* out = partial.get() + begin;
+    depthwise_kernels<T>().sum_rows({out, part, splits, end - begin, out, false});
+  });
+  const auto put = [&](int64_t row, int64_t c, T* out) {
+    const T sum = partial.get()[row * channels + c];
     *out = accumulate ? *out + sum : sum;
   };
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t t = 0; t < taps; ++t) merge(t * channels + c, grad_weight + c * taps + t);
-    if (grad_bias != nullptr) merge(taps * channels + c, grad_bias + c);
-  }
+  parallel_for(channels, std::max<int64_t>(1, 32768 / sums), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      T* out = grad_weight + c * sums;
+      for (int64_t j = 0; j < group; ++j) {
+        for (int64_t t = 0; t < taps; ++t) put(t * group + j, c, out++);
+      }
+      if (grad_bias != nullptr) put(sums, c, grad_bias + c);
+    }
+  });
 }
 
 #define OPSIN_INSTANTIATE(S)                                                                                 \

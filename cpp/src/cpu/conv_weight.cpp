@@ -4,10 +4,16 @@
 // the other (edges become zeros, strides disappear), and adds the outer products of the two, a register tile
 // of rows x two vectors at a time. Outputs are divided among tasks and so are pixels; the number of pixel
 // splits depends on the shape alone and their partial sums, under 8 MB together, are added in order.
+//
+// Few pixels make few products per weight: all taps of some source channels are gathered at once, and the
+// sums leave for their places while they are in the cache. A 1x1 convolution needs none of this: the product
+// of the two tensors as they lie in memory has the layout of the weights.
+#include "conv_algorithm.h"
 #include "conv_plan.h"
 
 #include <algorithm>
 
+#include "cpu/gemm.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -44,22 +50,133 @@ Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, i
   return d;
 }
 
+// Gathered pixels, and sums, of a range of source channels in all taps: a part of the second-level cache.
+constexpr int64_t range_bytes = 256 * 1024;
+
+template <class S>
+bool has_few_pixels(const ConvGeometry& g, const Phase& phase, int64_t pixels) {
+  const auto& kernel = kernels<S>();
+  const int64_t sums = 2 * kernel.lanes * static_cast<int64_t>(sizeof(Compute<S>));
+  const int64_t sources = pixels * static_cast<int64_t>(sizeof(S));
+  return g.groups == 1 && phase.run == 1 && pixels > 0 && pixels < 4 * weight_block_pixels<S> &&
+         phase.taps * 5 * kernel.rows * std::max(sums, sources) <= range_bytes;
+}
+
+template <class S>
+void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const S* x, const S* grad_y,
+                                S* grad_weight, Compute<S>* grad_bias, bool accumulate) {
+  const auto& kernel = kernels<S>();
+  constexpr int64_t block_pixels = weight_block_pixels<S>;
+  const int64_t channels = g.in_channels, outputs = g.out_channels, taps = phase.taps;
+  const int64_t pixels = phase.pixels(g.batch), width = 2 * kernel.lanes;
+  const int64_t padded = ceil_div(pixels, kernel.step) * kernel.step;
+  const int64_t units = ceil_div(outputs, width), ranges = ceil_div(channels, 5 * kernel.rows);
+  const int64_t range_tasks = std::min(ranges, wanted_tasks(g));
+  const int64_t unit_tasks = std::clamp<int64_t>(ceil_div(wanted_tasks(g), range_tasks), 1, units);
+  const Scratch<S> zeros(channels), grads(units * padded * width);
+  const Scratch<const S*> sources(pixels * taps);
+  std::fill(zeros.get(), zeros.get() + channels, S{});
+  list_sources<S>(phase, {x, channels, zeros.get()}, 0, pixels, pixels, sources.get(), nullptr);
+  kernel.panels({grad_y, outputs, pixels, outputs, grads.get(), width, padded * width});
+  if (grad_bias != nullptr) sum_columns(grad_y, outputs, pixels, outputs, grad_bias, accumulate);
+
+  parallel_for(ranges * unit_tasks, ceil_div(ranges, range_tasks), [&](int64_t begin, int64_t end) {
+    const int64_t most = ceil_div(channels, ranges);
+    const Scratch<S> gathered(taps * padded * most);
+    const Scratch<Compute<S>> sums(taps * most * width);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t range = task / unit_tasks, part = task % unit_tasks;
+      const int64_t channel = channels * range / ranges, some = channels * (range + 1) / ranges - channel;
+      for (int64_t t = 0; t < taps; ++t) {
+        kernel.gather_steps(
+            {sources.get() + t * pixels, channel, pixels, some, gathered.get() + t * padded * some, some});
+      }
+      for (int64_t unit = units * part / unit_tasks; unit < units * (part + 1) / unit_tasks; ++unit) {
+        const int64_t lanes = std::min(width, outputs - unit * width);
+        ConvOuter<S> a{};
+        a.source_stride = a.channels = some;
+        a.width = lanes > kernel.lanes ? width : kernel.lanes;
+        a.ahead = grads.get();
+        for (int64_t t = 0; t < taps; ++t) {
+          a.out = sums.get() + t * some * a.width;
+          for (int64_t first = 0; first < pixels; first += block_pixels) {
+            a.source = gathered.get() + (t * padded + first) * some;
+            a.grad = grads.get() + unit * padded * width + first * a.width;
+            a.pixels = std::min(block_pixels, pixels - first);
+            a.accumulate = first > 0;
+            kernel.outer(a);
+          }
+        }
+        ConvUnpack<S> u{};
+        u.in = sums.get();
+        u.splits = 1;
+        u.lanes = lanes;
+        u.channels = some;
+        u.taps = taps;
+        u.width = a.width;
+        u.lane_stride = channels * taps;
+        u.out = grad_weight + unit * width * u.lane_stride + channel * taps;
+        u.accumulate = accumulate;
+        kernel.unpack(u);
+      }
+    }
+  });
+}
+
+// Every pixel of the input is that of the output.
+bool is_product(const ConvGeometry& g) {
+  return g.groups == 1 && volume(g.kernel) == 1 && volume(g.stride) == 1 &&
+         std::equal(std::begin(g.in), std::end(g.in), g.out) &&
+         std::all_of(std::begin(g.pad_begin), std::end(g.pad_begin), [](int64_t pad) { return pad == 0; });
+}
+
+template <class T>
+void product_backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
+                             bool accumulate) {
+  GemmParams p;
+  p.m = g.out_channels;
+  p.n = g.in_channels;
+  p.k = g.batch * volume(g.out);
+  p.a = grad_y;
+  p.a_row = 1;
+  p.a_col = g.out_channels;
+  p.b = x;
+  p.b_row = g.in_channels;
+  p.b_col = 1;
+  p.c = grad_weight;
+  p.c_row = g.in_channels;
+  p.accumulate = accumulate;
+  if constexpr (std::is_same_v<T, float>) {
+    gemm_f32(p);
+  } else {
+    gemm_f64(p);
+  }
+  if (grad_bias != nullptr) bias_gradient(g, grad_y, grad_bias, accumulate);
+}
+
 }  // namespace
 
 template <class S>
 void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad_weight,
                      Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
+  if constexpr (std::is_same_v<S, T>) {
+    if (is_product(g)) return product_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+  }
   constexpr int64_t block_pixels = weight_block_pixels<S>;
   const auto& kernel = kernels<S>();
   const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   Phases phases = forward_phases(g);
   merge_runs(phases, channels, g.groups);
   const Phase& phase = phases.phases.front();
+  const int64_t all_pixels = phase.pixels(g.batch);
+  if (has_few_pixels<S>(g, phase, all_pixels)) {
+    return few_pixels_backward_weight(g, phase, x, grad_y, grad_weight, grad_bias, accumulate);
+  }
   const int64_t taps = phases.kernel_taps, addresses = phase.addresses(), run = phase.run * channels;
   const int64_t width = 2 * kernel.lanes, group_units = ceil_div(outputs, width),
                 units = g.groups * group_units;
-  const int64_t unit_size = taps * channels * width, all_pixels = phase.pixels(g.batch);
+  const int64_t unit_size = taps * channels * width;
   const Division d =
       divide<S>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
 

@@ -1,5 +1,6 @@
 // The kernels of convolution that every instruction set has, compiled once for each.
 #include "conv_depthwise.h"
+#include "conv_narrow.h"
 #include "conv_table.h"
 #include "conv_tile.h"
 #include "conv_winograd.h"
@@ -15,7 +16,7 @@ constexpr ConvKernels<T> dense = {lanes_of<T>,  tile_rows,      Dot<T>::step, ti
 
 template <class S>
 constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>, conv_depthwise<S>,
-                                               conv_depthwise_outer<S>, sum_rows<S>};
+                                               conv_depthwise_outer<S>, conv_narrow_outer<S>, sum_rows<S>};
 
 }  // namespace
 

@@ -122,8 +122,8 @@ struct ConvDepthwise {
   int64_t ahead_rows, row_elements;
 };
 
-/// out[r][t][c] += sum over output rows y and p in [begin, end) of source(y, r)[i][c] * grad(y)[p][c],
-/// where pixel i = p * step + first + t * spacing is in [0, size).
+/// out[r][t][j][c] += sum over output rows y and p in [begin, end) of grad(y)[p][c] times member j of the
+/// group of c in source(y, r)[i], where pixel i = p * step + first + t * spacing is in [0, size).
 template <class S>
 struct ConvDepthwiseOuter {
   const S* const* source;  ///< [output_rows][kernel_rows], each [size][channels] or null
@@ -131,8 +131,8 @@ struct ConvDepthwiseOuter {
   int64_t output_rows, kernel_rows, row_taps, size;
   int64_t step, first, spacing;
   int64_t begin, end;
-  Compute<S>* out;  ///< [kernel_rows][row_taps][channels]
-  int64_t channels;
+  Compute<S>* out;  ///< [kernel_rows][row_taps][group][channels]
+  int64_t channels, group;
 };
 
 template <class S>
@@ -157,7 +157,8 @@ template <class S>
 struct ConvDepthwiseKernels {
   int64_t lanes;
   void (*row)(const ConvDepthwise<S>&);
-  void (*outer)(const ConvDepthwiseOuter<S>&);
+  void (*outer)(const ConvDepthwiseOuter<S>&);   ///< groups of 1
+  void (*narrow)(const ConvDepthwiseOuter<S>&);  ///< larger groups, see sums_narrow()
   void (*sum_rows)(const ConvSum<S>&);
 };
 

@@ -189,6 +189,16 @@ OPSIN_INLINE Vector<T> load_some(const S* p, int64_t count) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
   }
 #else
+#if defined(__AVX2__)
+  if constexpr (__is_same(S, float)) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(count)), lane));
+  }
+  if constexpr (__is_same(S, double)) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
+  }
+#endif
   S buffer[lanes] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
   return load_wide(buffer);
