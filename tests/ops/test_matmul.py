@@ -164,3 +164,17 @@ def test_odd_sizes_need_no_padding() -> None:
         rng = np.random.default_rng(m)
         a, b = rng.integers(-4, 5, (m, k)).astype(np.float32), rng.integers(-4, 5, (k, n)).astype(np.float32)
         assert np.array_equal((opsin.from_numpy(a) @ opsin.from_numpy(b)).numpy(), a @ b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(6, 40, 16), (7, 257, 24), (50, 300, 41), (61, 1024, 70), (230, 512, 33)])
+def test_operands_lie_by_rows_or_by_columns(dtype: str, shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    rng = np.random.default_rng(m)
+    a, b = rng.integers(-4, 5, (m, k)).astype(dtype), rng.integers(-4, 5, (k, n)).astype(dtype)
+    wide = np.full((m, k + 3), np.nan, dtype)
+    wide[:, :k] = a
+    rows = (opsin.from_numpy(a), opsin.from_numpy(a.T.copy()).T, opsin.from_numpy(wide)[:, :k])
+    for x in rows:
+        for y in (opsin.from_numpy(b), opsin.from_numpy(b.T.copy()).T):
+            assert np.array_equal((x @ y).numpy(), a @ b)

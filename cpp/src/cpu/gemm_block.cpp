@@ -3,6 +3,9 @@
 namespace opsin::cpu::gemm {
 namespace {
 
+// Bytes after which addresses share a line of the first-level cache.
+constexpr int64_t cache_way = 4096;
+
 // The least height of panels that gives no more of them than mr would: evenly filled tiles.
 int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
 
@@ -39,11 +42,13 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   BlockPlan plan{};
   const int64_t thin = g.b_col == 1 ? kernels.thin_rows : g.b_row == 1 ? kernels.thin_transposed : 0;
   plan.thin = !packed_b && rows <= thin;
-  // Read where they are if they lie as panels do and few tiles use them. The columns of A must not be so far
-  // apart that they fall on the same lines of the cache.
+  // Read where they are if they lie as panels do and few tiles use them, or A by its rows. These, or the
+  // columns of A, must not be so far apart that they fall on the same lines of the cache.
   plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
-  plan.a_in_place =
-      !plan.thin && same_type && g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
+  const bool by_columns = g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
+  const bool by_rows =
+      kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && g.a_row * kernels.storage % cache_way != 0;
+  plan.a_in_place = !plan.thin && same_type && (by_columns || by_rows);
   if (!plan.a_in_place) {
     plan.a_bytes =
         round_up((round_up(rows, panel_step(kernels, plan.thin)) * depth + pack_slack) * kernels.packed, 64);
@@ -96,13 +101,15 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
     const char* bias =
         first && g.bias ? g.bias + (g.bias_by_row ? rows.begin : cols.begin) * compute : nullptr;
     if (plan.a_in_place) {
-      block.a = g.a + (rows.begin + slice.begin * g.a_col) * storage;
+      block.a = g.a + (rows.begin * g.a_row + slice.begin * g.a_col) * storage;
       block.a_step = g.a_col;
-      block.a_panel = block.panel_rows;
+      block.a_lane = g.a_row;
+      block.a_panel = block.panel_rows * g.a_row;
     } else {
       pack_a(g, rows, slice, block.panel_rows, step, a_panels);
       block.a = a_panels;
       block.a_step = step;
+      block.a_lane = 0;
       block.a_panel = step * panel_depth(kernels, slice.size);
     }
     if (plan.thin) {

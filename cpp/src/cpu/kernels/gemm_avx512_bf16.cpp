@@ -173,6 +173,7 @@ const GemmKernels& gemm_kernels() {
                                           sizeof(float),
                                           sizeof(BFloat16),
                                           D::step,
+                                          reads_rows<BFloat16>,
                                           pack,
                                           multiply_block<BFloat16>,
                                           multiply_thin,

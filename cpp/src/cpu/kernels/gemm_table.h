@@ -24,12 +24,13 @@ struct GemmPack {
 
 /// c[m, n] (+)= A * B over one slice of k. A comes in panels of `panel_rows` <= mr rows: element (i, p) of a
 /// panel lies at p * a_step + i, and panels are `a_panel` apart; B likewise in panels of nr columns, of which
-/// the last is padded.
+/// the last is padded. With reads_rows, A may also be a matrix by rows: element (i, p) at p + i * a_lane,
+/// where a_lane > 1.
 struct GemmBlock {
   int64_t m, n, depth;
   int64_t panel_rows;
   const void* a;
-  int64_t a_step, a_panel;
+  int64_t a_step, a_lane, a_panel;
   const void* b;
   int64_t b_step, b_panel;
   void* c;
@@ -47,6 +48,7 @@ struct GemmKernels {
   /// Most rows of a thin product, if the columns of B are adjacent and if its rows are.
   int64_t thin_rows, thin_transposed;
   int64_t storage, compute, packed, pair;
+  bool reads_rows;
   void (*pack)(const GemmPack&);
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element

@@ -27,6 +27,11 @@ constexpr int thin_rows = 4, thin_transposed = 4;
 template <class T>
 constexpr int tile_cols = 2 * lanes_of<T>;
 
+// Whether A can be read by its rows, without packing. 6 of them take two pointers and a stride; 14 were not
+// measured.
+template <class P>
+constexpr bool reads_rows = __is_same(P, Compute<P>) && tile_rows <= 6;
+
 // Length of a slice of k: a panel of A then stays in the first-level cache while panels of B stream past it.
 template <class T>
 constexpr int64_t slice_depth = 1024 / static_cast<int64_t>(sizeof(T));
@@ -36,7 +41,7 @@ template <class P>
 struct Tile {
   int64_t depth;
   const P* a;
-  int64_t a_step;
+  int64_t a_step, a_lane;
   const P* b;
   int64_t b_step;
   Compute<P>* c;
@@ -45,7 +50,8 @@ struct Tile {
   bool add;
 };
 
-template <class P, int R, int W>
+// kRows: A is read by its rows, a_lane apart; otherwise these are adjacent.
+template <class P, int R, int W, bool kRows>
 [[gnu::noinline]] void multiply_tile(const Tile<P>& t) {
   using T = Compute<P>;
   using D = Dot<P>;
@@ -55,20 +61,27 @@ template <class P, int R, int W>
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 2
     for (int w = 0; w < W; ++w) sum[i][w] = Vector<T>{};
-  const P* a = t.a;
+  // What an address adds to a pointer is a stride once or twice.
+  constexpr int together = kRows ? 3 : R;
+  constexpr int pointers = (R + together - 1) / together;
+  const int64_t a_lane = kRows ? t.a_lane : D::step;
+  const P* a[pointers];
+#pragma GCC unroll 16
+  for (int i = 0; i < pointers; ++i) a[i] = t.a + i * together * a_lane;
   const P* b = t.b;
-  const int64_t a_step = t.a_step * D::step, b_step = t.b_step * D::step;
+  const int64_t a_step = (kRows ? 1 : t.a_step) * D::step, b_step = t.b_step * D::step;
   for (int64_t p = t.depth; p > 0; p -= D::step) {
     typename D::Steps column[W];
 #pragma GCC unroll 2
     for (int w = 0; w < W; ++w) column[w] = D::load(b + w * lanes * D::step);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
-      const typename D::Steps x = D::broadcast(a + i * D::step);
+      const typename D::Steps x = D::broadcast(a[i / together] + i % together * a_lane);
 #pragma GCC unroll 2
       for (int w = 0; w < W; ++w) sum[i][w] = D::fma(x, column[w], sum[i][w]);
     }
-    a += a_step;
+#pragma GCC unroll 16
+    for (int i = 0; i < pointers; ++i) a[i] += a_step;
     b += b_step;
   }
 #pragma GCC unroll 16
@@ -84,11 +97,19 @@ template <class P, int R, int W>
   }
 }
 
+template <class P, int R, int W>
+OPSIN_INLINE void multiply_either(const Tile<P>& t) {
+  if constexpr (reads_rows<P>) {
+    if (t.a_lane > 1) return multiply_tile<P, R, W, true>(t);
+  }
+  multiply_tile<P, R, W, false>(t);
+}
+
 template <class P, int W>
 OPSIN_INLINE void multiply_rows(int64_t rows, const Tile<P>& t) {
-#define OPSIN_TILE(R)                                               \
-  case R:                                                           \
-    if constexpr (R <= tile_rows) return multiply_tile<P, R, W>(t); \
+#define OPSIN_TILE(R)                                                 \
+  case R:                                                             \
+    if constexpr (R <= tile_rows) return multiply_either<P, R, W>(t); \
     break;
   switch (rows) {
     OPSIN_TILE(1)
@@ -151,6 +172,7 @@ void multiply_block(const GemmBlock& g) {
   Tile<P> t{};
   t.depth = g.depth;
   t.a_step = g.a_step;
+  t.a_lane = g.a_lane;
   t.b_step = g.b_step;
   t.c_row = g.c_row;
   t.add = g.add;
