@@ -71,21 +71,25 @@ class Forward {
  private:
   void run_block(int64_t batch, int64_t head, int64_t i) {
     constexpr int kType = Scores<T>::kType;
-    const int64_t queries = scores_.queries.length(i), columns = scores_.columns(i);
+    const int64_t queries = scores_.queries.length(i);
     T *out = out_.get(), *max = max_.get(), *sum = sum_.get(), *factor = factor_.get();
     std::fill_n(out, queries * p_.value_depth, T(0));
-    std::fill_n(max, columns, -std::numeric_limits<T>::infinity());
-    std::fill_n(sum, columns, T(0));
+    std::fill_n(max, scores_.row, -std::numeric_limits<T>::infinity());
+    std::fill_n(sum, scores_.row, T(0));
     for (int64_t k = 0; k < scores_.keys.count && !scores_.is_hidden(i, k); ++k) {
-      const int64_t keys = scores_.keys.length(k);
-      T* tile = scores_.tile(i, k);
-      table_.softmax[kType]({tile, keys, columns, scores_.row, max, sum, factor});
-      if (p_.least != 0) {
-        for (int64_t j = 0; j < keys; ++j) scores_.drop(i, k, j, tile);
-      }
-      if (k > 0) table_.multiply_rows[kType](out, queries, p_.value_depth, factor);
-      add_transposed(gemm_, queries, p_.value_depth, keys, tile, scores_.row, values_.block(k), out,
-                     p_.value_depth);
+      scores_.for_parts(i, k, [&](const Part& part) {
+        const int64_t first = part.query;
+        T* tile = scores_.tile(i, k, part);
+        table_.softmax[kType](
+            {tile + first, part.keys, part.columns, scores_.row, max + first, sum + first, factor + first});
+        if (p_.least != 0) {
+          for (int64_t j = 0; j < part.keys; ++j) scores_.drop(i, k, part, j, tile);
+        }
+        T* rows = out + first * p_.value_depth;
+        if (k > 0) table_.multiply_rows[kType](rows, part.queries, p_.value_depth, factor + first);
+        add_transposed(gemm_, part.queries, p_.value_depth, part.keys, tile + first, scores_.row,
+                       values_.block(k), scores_.keys.length(k), rows, p_.value_depth);
+      });
     }
     T* log_sum =
         static_cast<T*>(p_.log_sum) + (batch * p_.heads + head) * p_.queries + scores_.queries.begin(i);
@@ -163,37 +167,14 @@ class Gradients {
   /// What query block i and key block k of the current heads add.
   void run(int64_t i, int64_t k) {
     if (scores_.is_hidden(i, k)) return;
-    constexpr int kType = Scores<T>::kType;
-    const int64_t queries = scores_.queries.length(i), keys = scores_.keys.length(k);
-    const int64_t columns = scores_.columns(i), row = scores_.row;
-    load_rows(i, columns);
-    T *tile = scores_.tile(i, k), *grads = grads_.get();
-    multiply_panels(gemm_, keys, columns, p_.value_depth, values_left_.block(k), grads_right_.block(i), grads,
-                    row, false);
-    const double scale = to_mask_ ? 1 : p_.scale;
-    if (p_.least == 0) {
-      table_.slope[kType]({tile, grads, keys, columns, row, log_sum_.get(), delta_.get(), scale});
-    } else {
-      for (int64_t j = 0; j < keys; ++j) {
-        scores_.drop(i, k, j, grads);
-        table_.slope[kType](
-            {tile + j * row, grads + j * row, 1, columns, row, log_sum_.get(), delta_.get(), scale});
-        if (to_value_) scores_.drop(i, k, j, tile);
-      }
-    }
-    if (to_mask_) return add_to_mask(i, k);
-    if (to_value_) {
-      add_rows(tile, keys, queries, p_.value_depth, grads_deep_.block(i),
-               row_of(p_.grad_value, batch_, head_ / group(), scores_.keys.begin(k)), p_.grad_value.row);
-    }
-    if (to_key_) {
-      add_rows(grads, keys, queries, p_.depth, queries_deep_.block(i),
-               row_of(p_.grad_key, batch_, head_ / group(), scores_.keys.begin(k)), p_.grad_key.row);
-    }
-    if (to_queries_) {
-      add_transposed(gemm_, queries, p_.depth, keys, grads, row, keys_deep_.block(k),
-                     row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i)), p_.grad_query.row);
-    }
+    load_rows(i);
+    scores_.for_parts(i, k, [&](const Part& part) { run_part(i, k, part); });
+    if (!to_value_ && !to_key_) return;
+    scores_.for_parts(i, k, [&](const Part& part) {
+      if (part.first_key == part.keys) return;
+      if (to_value_) add_rows(i, k, part, tile_, p_.value_depth, grads_deep_.block(i), p_.grad_value);
+      if (to_key_) add_rows(i, k, part, grads_.get(), p_.depth, queries_deep_.block(i), p_.grad_key);
+    });
   }
 
  private:
@@ -201,30 +182,60 @@ class Gradients {
   static T* row_of(const AttentionMatrix& x, int64_t batch, int64_t head, int64_t row) {
     return static_cast<T*>(const_cast<void*>(x.data)) + batch * x.batch + head * x.head + row * x.row;
   }
-  /// c += tile B, for a tile [keys][row].
-  void add_rows(const T* tile, int64_t keys, int64_t queries, int64_t n, const char* b, T* c, int64_t c_row) {
-    pack(gemm_.computed, reinterpret_cast<const char*>(tile), scores_.row, 1, keys, queries,
-         gemm_.panel_rows(keys), gemm_.computed.mr, reinterpret_cast<char*>(left_.get()));
-    multiply_panels(gemm_, keys, n, queries, left_.get(), b, c, c_row, true);
+  void run_part(int64_t i, int64_t k, const Part& part) {
+    constexpr int kType = Scores<T>::kType;
+    const int64_t row = scores_.row;
+    tile_ = scores_.tile(i, k, part);
+    T *tile = tile_ + part.query, *grads = grads_.get() + part.query;
+    scores_.multiply_part(k, part, p_.value_depth, values_left_, grads_right_.block(i), grads_.get());
+    const T *log_sum = log_sum_.get() + part.query, *delta = delta_.get() + part.query;
+    const double scale = to_mask_ ? 1 : p_.scale;
+    if (p_.least == 0) {
+      table_.slope[kType]({tile, grads, part.keys, part.columns, row, log_sum, delta, scale});
+    } else {
+      for (int64_t j = 0; j < part.keys; ++j) {
+        scores_.drop(i, k, part, j, grads_.get());
+        table_.slope[kType]({tile + j * row, grads + j * row, 1, part.columns, row, log_sum, delta, scale});
+        if (to_value_) scores_.drop(i, k, part, j, tile_);
+      }
+    }
+    if (to_mask_) return add_to_mask(i, k, part);
+    if (to_queries_) {
+      add_transposed(gemm_, part.queries, p_.depth, part.keys, grads, row, keys_deep_.block(k),
+                     scores_.keys.length(k),
+                     row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i) + part.query),
+                     p_.grad_query.row);
+    }
   }
-  void load_rows(int64_t i, int64_t columns) {
+  /// out += tile B: what the keys of a part get from all queries that see them, which are the last ones.
+  void add_rows(int64_t i, int64_t k, const Part& part, const T* tile, int64_t n, const char* b,
+                const AttentionMatrix& out) {
+    const int64_t queries = scores_.queries.length(i), depth = queries - part.query,
+                  keys = part.keys - part.first_key, panel_rows = gemm_.panel_rows(keys);
+    pack(gemm_.computed, reinterpret_cast<const char*>(tile + part.first_key * scores_.row + part.query),
+         scores_.row, 1, keys, depth, panel_rows, gemm_.computed.mr, reinterpret_cast<char*>(left_.get()));
+    multiply_panels(gemm_, keys, n, depth, left_.get(), panel_rows, b, queries,
+                    row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key), out.row,
+                    true);
+  }
+  void load_rows(int64_t i) {
     const int64_t queries = scores_.queries.length(i);
     const int64_t from = query_head_ * p_.queries + scores_.queries.begin(i);
     std::copy_n(static_cast<const T*>(p_.log_sum) + from, queries, log_sum_.get());
     std::copy_n(static_cast<const T*>(p_.delta) + from, queries, delta_.get());
-    std::fill(log_sum_.get() + queries, log_sum_.get() + columns, std::numeric_limits<T>::infinity());
-    std::fill(delta_.get() + queries, delta_.get() + columns, T(0));
+    std::fill(log_sum_.get() + queries, log_sum_.get() + scores_.row, std::numeric_limits<T>::infinity());
+    std::fill(delta_.get() + queries, delta_.get() + scores_.row, T(0));
   }
-  void add_to_mask(int64_t i, int64_t k) {
+  void add_to_mask(int64_t i, int64_t k, const Part& part) {
     const int64_t* sizes = p_.mask_sizes;
     const int64_t query_stride = sizes[3] == 1 ? 0 : sizes[4], key_stride = sizes[4] == 1 ? 0 : 1;
     const int64_t outer = sizes[0] == 1 ? 0 : batch_ / p_.mask_inner,
                   inner = sizes[1] == 1 ? 0 : batch_ % p_.mask_inner;
     const int64_t matrix = (outer * sizes[1] + inner) * sizes[2] + (sizes[2] == 1 ? 0 : head_);
     table_.add_to_mask[Scores<T>::kType](
-        {grads_.get(), scores_.keys.length(k), scores_.queries.length(i), scores_.row,
+        {grads_.get() + part.query, part.keys, part.queries, scores_.row,
          static_cast<const T*>(p_.grad_mask) + matrix * sizes[3] * sizes[4] +
-             scores_.queries.begin(i) * query_stride + scores_.keys.begin(k) * key_stride,
+             (scores_.queries.begin(i) + part.query) * query_stride + scores_.keys.begin(k) * key_stride,
          query_stride, key_stride});
   }
 
@@ -235,6 +246,7 @@ class Gradients {
   Scores<T> scores_;
   Panels values_left_, grads_right_, keys_deep_, queries_deep_, grads_deep_;
   cpu::Scratch<T> grads_, left_, log_sum_, delta_;
+  T* tile_ = nullptr;
   int64_t batch_ = 0, head_ = 0, key_head_ = -1, query_head_ = -1;
 };
 

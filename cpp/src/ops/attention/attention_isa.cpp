@@ -46,16 +46,31 @@ void softmax(const AttentionSoftmax& p) {
     for (int64_t j = 0; j < n; ++j) max[j] = larger(x[j], max[j]);
   }
   // A query that saw nothing yet has exponentials of -inf - 0.
+  const auto base = [](T m) { return m == -kInfinity<T> ? T(0) : m; };
 #pragma GCC ivdep
   for (int64_t j = 0; j < n; ++j) {
-    factor[j] = weight_of(factor[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+    factor[j] = weight_of(factor[j] - base(max[j]));
     sum[j] *= factor[j];
   }
-  for (k = 0; k < p.keys; ++k) {
+  for (k = 0; k + 4 <= p.keys; k += 4) {
     T* x = scores + k * row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < n; ++j) {
-      x[j] = weight_of(x[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+      const T most = base(max[j]);
+      const T a = weight_of(x[j] - most), b = weight_of(x[j + row] - most),
+              c = weight_of(x[j + 2 * row] - most), d = weight_of(x[j + 3 * row] - most);
+      x[j] = a;
+      x[j + row] = b;
+      x[j + 2 * row] = c;
+      x[j + 3 * row] = d;
+      sum[j] = sum[j] + a + b + c + d;
+    }
+  }
+  for (; k < p.keys; ++k) {
+    T* x = scores + k * row;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) {
+      x[j] = weight_of(x[j] - base(max[j]));
       sum[j] += x[j];
     }
   }
