@@ -81,14 +81,13 @@ template <class T>
 void slope(const AttentionSlope& p) {
   const auto* log_sum = static_cast<const T*>(p.log_sum);
   const auto* delta = static_cast<const T*>(p.delta);
-  const T scale = static_cast<T>(p.scale);
   for (int64_t k = 0; k < p.keys; ++k) {
     T* x = static_cast<T*>(p.scores) + k * p.row;
     T* g = static_cast<T*>(p.grads) + k * p.row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < p.queries; ++j) {
       x[j] = weight_of(x[j] - log_sum[j]);
-      g[j] = x[j] * (g[j] - delta[j]) * scale;
+      g[j] = x[j] * (g[j] - delta[j]);
     }
   }
 }
@@ -207,8 +206,7 @@ void exclude(const AttentionMaskTile& p) {
       p, [](const uint8_t* seen) { return __builtin_bit_cast(Vector<T>, widen_bytes(seen, T())); },
       [&](Vector<T> score, Vector<T> seen) {
         const Index kept = Index{} - __builtin_bit_cast(Index, seen);
-        return __builtin_bit_cast(Vector<T>,
-                                  (__builtin_bit_cast(Index, score) & kept) | (lowest & ~kept));
+        return __builtin_bit_cast(Vector<T>, (__builtin_bit_cast(Index, score) & kept) | (lowest & ~kept));
       },
       [](T& score, const uint8_t* seen) {
         const Bits kept = Bits{0} - Bits{*seen != 0};

@@ -77,14 +77,13 @@ struct AttentionSoftmax {
   void* factor;  ///< T [queries]: what earlier exponentials are to be multiplied by
 };
 
-/// scores become p = exp(score - log_sum), and grads p (grad - delta) scale.
+/// scores become p = exp(score - log_sum), and grads p (grad - delta).
 struct AttentionSlope {
   void* scores;
   void* grads;  ///< T [keys][row] both
   int64_t keys, queries, row;
   const void* log_sum;
   const void* delta;  ///< T [queries] both
-  double scale;
 };
 
 /// Masks a tile, or adds a tile of gradients to that of the mask, whose query i and key j have the element at

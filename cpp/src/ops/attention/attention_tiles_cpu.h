@@ -248,12 +248,15 @@ class Scores {
 
   /// A tile [keys][row] of which the part is masked scores; columns beyond the queries are finite.
   T* tile(int64_t i, int64_t k, const Part& part) {
-    const char* right = query_panels_.block(
-        i, [&](char* panels, int64_t count) { table_.multiply[kType](panels, count, p_.scale); });
+    const char* right = scaled(query_panels_, i);
     multiply_part(k, part, p_.depth, key_panels_, right, tile_.get());
     if (p_.mask_kind != AttentionMask::kNone) mask(i, k, part);
     if (p_.causal) mask_later(i, k, part);
     return tile_.get();
+  }
+  /// Panels of block i times the scale of the scores.
+  const char* scaled(Panels& panels, int64_t i) const {
+    return panels.block(i, [&](char* x, int64_t count) { table_.multiply[kType](x, count, p_.scale); });
   }
   /// The part of the product of the rows of key block k, and those of a query block.
   void multiply_part(int64_t k, const Part& part, int64_t depth, Panels& left, const char* right,
@@ -285,10 +288,13 @@ class Scores {
     const int64_t matrix = batch_ / p_.mask_inner * p_.mask.batch +
                            batch_ % p_.mask_inner * p_.mask_inner_stride + head_ * p_.mask.head;
     const int64_t at = (queries.begin(i) + part.query) * p_.mask.row + keys.begin(k) * p_.mask.col;
-    const cpu::AttentionMaskTile tile{
-        tile_.get() + part.query, part.keys, part.queries,
-        row,  static_cast<const char*>(p_.mask.data) + (matrix + at) * item,
-        p_.mask.row, p_.mask.col};
+    const cpu::AttentionMaskTile tile{tile_.get() + part.query,
+                                      part.keys,
+                                      part.queries,
+                                      row,
+                                      static_cast<const char*>(p_.mask.data) + (matrix + at) * item,
+                                      p_.mask.row,
+                                      p_.mask.col};
     (added ? table_.add[static_cast<int>(p_.dtype)] : table_.exclude[kType])(tile);
   }
   void mask_later(int64_t i, int64_t k, const Part& part) {
