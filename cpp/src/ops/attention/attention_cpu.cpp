@@ -136,8 +136,6 @@ class Gradients {
         queries_deep_(gemm, Panels::kDeep, scores_.queries, p.depth, to_key_),
         grads_deep_(gemm, Panels::kDeep, scores_.queries, p.value_depth, to_value_),
         grads_(scores_.keys.size * scores_.row),
-        left_(to_key_ || to_value_ ? round_up(scores_.keys.size, gemm.computed.mr) * scores_.queries.size + 16
-                                   : 0),
         log_sum_(scores_.row),
         delta_(scores_.row) {}
 
@@ -214,13 +212,11 @@ class Gradients {
   /// out += tile B: what the keys of a part get from all queries that see them, which are the last ones.
   void add_rows(int64_t i, int64_t k, const Part& part, const T* tile, int64_t n, const char* b,
                 const AttentionMatrix& out) {
-    const int64_t queries = scores_.queries.length(i), depth = queries - part.query,
-                  keys = part.keys - part.first_key, panel_rows = gemm_.panel_rows(keys);
-    pack(gemm_.computed, reinterpret_cast<const char*>(tile + part.first_key * scores_.row + part.query),
-         scores_.row, 1, keys, depth, panel_rows, gemm_.computed.mr, reinterpret_cast<char*>(left_.get()));
-    multiply_panels(gemm_, keys, n, depth, left_.get(), panel_rows, b, queries,
-                    row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key), out.row,
-                    true);
+    const int64_t nr = gemm_.computed.nr, queries = scores_.queries.length(i), row = scores_.row;
+    table_.add_rows[Scores<T>::kType](
+        {tile + part.first_key * row + part.query, part.keys - part.first_key, row, queries - part.query,
+         b + part.query * nr * gemm_.computed.compute, queries * nr,
+         row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key), out.row, n});
   }
   void load_rows(int64_t i) {
     const int64_t queries = scores_.queries.length(i);
@@ -250,7 +246,7 @@ class Gradients {
   T* grad_mask_;
   Scores<T> scores_;
   Panels values_left_, grads_right_, keys_deep_, queries_deep_, grads_deep_;
-  cpu::Scratch<T> grads_, left_, log_sum_, delta_;
+  cpu::Scratch<T> grads_, log_sum_, delta_;
   T* tile_ = nullptr;
   int64_t batch_ = 0, head_ = 0, key_head_ = -1, query_head_ = -1;
 };

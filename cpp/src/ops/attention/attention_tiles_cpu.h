@@ -142,11 +142,9 @@ class Panels {
   int64_t row_ = 0, col_ = 0;
 };
 
-/// c[m, n] = A B of panels, A in panels of `panel_rows`; or c += A B, whose steps of k are the last of
-/// `b_depth`.
+/// c[m, n] = A B of panels, A in panels of `panel_rows`.
 inline void multiply_panels(const Gemm& gemm, int64_t m, int64_t n, int64_t depth, const void* a,
-                            int64_t panel_rows, const void* b, int64_t b_depth, void* c, int64_t c_row,
-                            bool add) {
+                            int64_t panel_rows, const void* b, void* c, int64_t c_row) {
   cpu::GemmBlock g{};
   g.m = m;
   g.n = n;
@@ -155,13 +153,12 @@ inline void multiply_panels(const Gemm& gemm, int64_t m, int64_t n, int64_t dept
   g.a = a;
   g.a_step = gemm.computed.mr;
   g.a_panel = gemm.computed.mr * depth;
-  g.b = static_cast<const char*>(b) + (b_depth - depth) * gemm.computed.nr * gemm.computed.compute;
+  g.b = b;
   g.b_step = gemm.computed.nr;
-  g.b_panel = gemm.computed.nr * b_depth;
+  g.b_panel = gemm.computed.nr * depth;
   g.c = c;
   g.c_row = c_row;
   g.c_col = 1;
-  g.add = add;
   gemm.computed.block(g);
 }
 
@@ -262,8 +259,7 @@ class Scores {
   void multiply_part(int64_t k, const Part& part, int64_t depth, Panels& left, const char* right,
                      T* tile) const {
     multiply_panels(gemm_, part.keys, part.columns, depth, left.block(k), gemm_.panel_rows(keys.length(k)),
-                    right + part.query * depth * gemm_.computed.compute, depth, tile + part.query, row,
-                    false);
+                    right + part.query * depth * gemm_.computed.compute, tile + part.query, row);
   }
 
   /// Zeroes and scales what row `key` of key block k holds for a part of query block i, in each of the tiles.
