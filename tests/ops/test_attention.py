@@ -46,6 +46,12 @@ CASES = [
     c(*qkv((1, 2), 140, 270)).but(gradgrad=False, id="blocks"),
     c(*qkv((1, 1), 140, 270), is_causal=True).but(gradgrad=False, id="causal_blocks"),
     c(*qkv((1, 1), 270, 140), attn_mask=t(1, 140)).but(gradgrad=False, id="masked_blocks"),
+    # Tiles on the diagonal in groups of queries: the last one and its last vector not full, too few keys.
+    c(*qkv((1, 1), 75, 75), is_causal=True).but(gradgrad=False, id="causal_groups"),
+    c(*qkv((1, 1), 150, 50), is_causal=True).but(gradgrad=False, id="causal_few_keys"),
+    # Squares of a mask, and what is left beside and below them.
+    c(*qkv((2, 2), 19, 37), attn_mask=bools(2, 1, 19, 37)).but(gradgrad=False, id="seen_squares"),
+    c(*qkv((2, 2), 37, 19), attn_mask=t(2, 1, 37, 19)).but(gradgrad=False, id="added_squares"),
     c(*qkv((0, 2), 3, 4)),
     c(*qkv((2, 2), 0, 4)),
     c(*qkv((2, 2), 3, 4, wide=0)).but(grad=False),
@@ -318,6 +324,44 @@ def test_gradients_do_not_depend_on_threads(heads: int) -> None:
         opsin.set_num_threads(before)
     for run in runs[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(runs[0], run, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("batch", "mask"),
+    [
+        ((20,), (2, 19, 11)),  # summed in shares
+        ((3, 5), (5, 2, 19, 11)),  # one per window
+        ((3, 5), (3, 1, 1, 19, 11)),
+        ((1,), (4, 500, 600)),  # too large for shares, heads of a group apart
+        ((2,), (500, 600)),
+        ((2,), (1, 1)),
+    ],
+)
+def test_gradient_of_mask_does_not_depend_on_threads(batch: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    before = opsin.get_num_threads()
+    heads = 4 if mask[0] == 4 else 2
+    queries, keys = mask[-2:] if mask[-1] > 1 else (150, 300)
+    q = opsin.randn(*batch, heads, queries, 4).requires_grad_()
+    k, v = (opsin.randn(*batch, 2, keys, 4).requires_grad_() for _ in range(2))
+    inputs = [q, k, v, opsin.randn(*mask).requires_grad_()]
+    runs = []
+    try:
+        for threads in (1, 2, 4):
+            opsin.set_num_threads(threads)
+            y = F.scaled_dot_product_attention(q, k, v, inputs[3], enable_gqa=True)
+            runs.append([g.numpy() for g in opsin.autograd.grad([(y * y).sum()], inputs)])
+    finally:
+        opsin.set_num_threads(before)
+    for run in runs[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(runs[0], run, strict=True))
+    leaves = [x.detach().to(opsin.float64).requires_grad_() for x in inputs]
+    q, k, v, added = leaves
+    k, v = (x.repeat_interleave(heads // 2, -3) for x in (k, v))
+    y = F.softmax(q @ k.transpose(-2, -1) / 2 + added, -1) @ v
+    for got, want in zip(runs[0], opsin.autograd.grad([(y * y).sum()], leaves), strict=True):
+        np.testing.assert_allclose(
+            got, want.numpy(), rtol=1e-4, atol=1e-5 * max(10.0, float(want.abs().max()))
+        )
 
 
 @pytest.mark.device

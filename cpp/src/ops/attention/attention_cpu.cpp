@@ -71,21 +71,25 @@ class Forward {
  private:
   void run_block(int64_t batch, int64_t head, int64_t i) {
     constexpr int kType = Scores<T>::kType;
-    const int64_t queries = scores_.queries.length(i), columns = scores_.columns(i);
+    const int64_t queries = scores_.queries.length(i);
     T *out = out_.get(), *max = max_.get(), *sum = sum_.get(), *factor = factor_.get();
     std::fill_n(out, queries * p_.value_depth, T(0));
-    std::fill_n(max, columns, -std::numeric_limits<T>::infinity());
-    std::fill_n(sum, columns, T(0));
+    std::fill_n(max, scores_.row, -std::numeric_limits<T>::infinity());
+    std::fill_n(sum, scores_.row, T(0));
     for (int64_t k = 0; k < scores_.keys.count && !scores_.is_hidden(i, k); ++k) {
-      const int64_t keys = scores_.keys.length(k);
-      T* tile = scores_.tile(i, k);
-      table_.softmax[kType]({tile, keys, columns, scores_.row, max, sum, factor});
-      if (p_.least != 0) {
-        for (int64_t j = 0; j < keys; ++j) scores_.drop(i, k, j, tile);
-      }
-      if (k > 0) table_.multiply_rows[kType](out, queries, p_.value_depth, factor);
-      add_transposed(gemm_, queries, p_.value_depth, keys, tile, scores_.row, values_.block(k), out,
-                     p_.value_depth);
+      scores_.for_parts(i, k, [&](const Part& part) {
+        const int64_t first = part.query;
+        T* tile = scores_.tile(i, k, part);
+        table_.softmax[kType](
+            {tile + first, part.keys, part.columns, scores_.row, max + first, sum + first, factor + first});
+        if (p_.least != 0) {
+          for (int64_t j = 0; j < part.keys; ++j) scores_.drop(i, k, part, j, tile);
+        }
+        T* rows = out + first * p_.value_depth;
+        if (k > 0) table_.multiply_rows[kType](rows, part.queries, p_.value_depth, factor + first);
+        add_transposed(gemm_, part.queries, p_.value_depth, part.keys, tile + first, scores_.row,
+                       values_.block(k), scores_.keys.length(k), rows, p_.value_depth);
+      });
     }
     T* log_sum =
         static_cast<T*>(p_.log_sum) + (batch * p_.heads + head) * p_.queries + scores_.queries.begin(i);
@@ -124,6 +128,7 @@ class Gradients {
         to_key_(to_keys && p.grad_key.data),
         to_value_(to_keys && p.grad_value.data),
         to_mask_(to_mask),
+        grad_mask_(static_cast<T*>(p.grad_mask)),
         scores_(p, gemm),
         values_left_(gemm, Panels::kLeft, scores_.keys, p.value_depth),
         grads_right_(gemm, Panels::kRight, scores_.queries, p.value_depth),
@@ -131,8 +136,6 @@ class Gradients {
         queries_deep_(gemm, Panels::kDeep, scores_.queries, p.depth, to_key_),
         grads_deep_(gemm, Panels::kDeep, scores_.queries, p.value_depth, to_value_),
         grads_(scores_.keys.size * scores_.row),
-        left_(to_key_ || to_value_ ? round_up(scores_.keys.size, gemm.computed.mr) * scores_.queries.size + 16
-                                   : 0),
         log_sum_(scores_.row),
         delta_(scores_.row) {}
 
@@ -160,40 +163,21 @@ class Gradients {
     grads_deep_.set(grad, p_.grad_out.row, p_.grad_out.col);
   }
 
+  /// Adds to another tensor of the shape of the gradient of the mask.
+  void set_grad_mask(T* grad_mask) { grad_mask_ = grad_mask; }
+
   /// What query block i and key block k of the current heads add.
   void run(int64_t i, int64_t k) {
     if (scores_.is_hidden(i, k)) return;
-    constexpr int kType = Scores<T>::kType;
-    const int64_t queries = scores_.queries.length(i), keys = scores_.keys.length(k);
-    const int64_t columns = scores_.columns(i), row = scores_.row;
-    load_rows(i, columns);
-    T *tile = scores_.tile(i, k), *grads = grads_.get();
-    multiply_panels(gemm_, keys, columns, p_.value_depth, values_left_.block(k), grads_right_.block(i), grads,
-                    row, false);
-    const double scale = to_mask_ ? 1 : p_.scale;
-    if (p_.least == 0) {
-      table_.slope[kType]({tile, grads, keys, columns, row, log_sum_.get(), delta_.get(), scale});
-    } else {
-      for (int64_t j = 0; j < keys; ++j) {
-        scores_.drop(i, k, j, grads);
-        table_.slope[kType](
-            {tile + j * row, grads + j * row, 1, columns, row, log_sum_.get(), delta_.get(), scale});
-        if (to_value_) scores_.drop(i, k, j, tile);
-      }
-    }
-    if (to_mask_) return add_to_mask(i, k);
-    if (to_value_) {
-      add_rows(tile, keys, queries, p_.value_depth, grads_deep_.block(i),
-               row_of(p_.grad_value, batch_, head_ / group(), scores_.keys.begin(k)), p_.grad_value.row);
-    }
-    if (to_key_) {
-      add_rows(grads, keys, queries, p_.depth, queries_deep_.block(i),
-               row_of(p_.grad_key, batch_, head_ / group(), scores_.keys.begin(k)), p_.grad_key.row);
-    }
-    if (to_queries_) {
-      add_transposed(gemm_, queries, p_.depth, keys, grads, row, keys_deep_.block(k),
-                     row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i)), p_.grad_query.row);
-    }
+    load_rows(i);
+    scores_.for_parts(i, k, [&](const Part& part) { run_part(i, k, part); });
+    if (!to_value_ && !to_key_) return;
+    scores_.for_parts(i, k, [&](const Part& part) {
+      if (part.first_key == part.keys) return;
+      if (to_value_) add_rows(i, k, part, tile_, p_.value_depth, grads_deep_.block(i), p_.grad_value);
+      if (to_key_)
+        add_rows(i, k, part, grads_.get(), p_.depth, scores_.scaled(queries_deep_, i), p_.grad_key);
+    });
   }
 
  private:
@@ -201,59 +185,148 @@ class Gradients {
   static T* row_of(const AttentionMatrix& x, int64_t batch, int64_t head, int64_t row) {
     return static_cast<T*>(const_cast<void*>(x.data)) + batch * x.batch + head * x.head + row * x.row;
   }
-  /// c += tile B, for a tile [keys][row].
-  void add_rows(const T* tile, int64_t keys, int64_t queries, int64_t n, const char* b, T* c, int64_t c_row) {
-    pack(gemm_.computed, reinterpret_cast<const char*>(tile), scores_.row, 1, keys, queries,
-         gemm_.panel_rows(keys), gemm_.computed.mr, reinterpret_cast<char*>(left_.get()));
-    multiply_panels(gemm_, keys, n, queries, left_.get(), b, c, c_row, true);
+  void run_part(int64_t i, int64_t k, const Part& part) {
+    constexpr int kType = Scores<T>::kType;
+    const int64_t row = scores_.row;
+    tile_ = scores_.tile(i, k, part);
+    T *tile = tile_ + part.query, *grads = grads_.get() + part.query;
+    scores_.multiply_part(k, part, p_.value_depth, values_left_, grads_right_.block(i), grads_.get());
+    const T *log_sum = log_sum_.get() + part.query, *delta = delta_.get() + part.query;
+    if (p_.least == 0) {
+      table_.slope[kType]({tile, grads, part.keys, part.columns, row, log_sum, delta});
+    } else {
+      for (int64_t j = 0; j < part.keys; ++j) {
+        scores_.drop(i, k, part, j, grads_.get());
+        table_.slope[kType]({tile + j * row, grads + j * row, 1, part.columns, row, log_sum, delta});
+        if (to_value_) scores_.drop(i, k, part, j, tile_);
+      }
+    }
+    if (to_mask_) add_to_mask(i, k, part);
+    if (to_queries_) {
+      add_transposed(gemm_, part.queries, p_.depth, part.keys, grads, row, scores_.scaled(keys_deep_, k),
+                     scores_.keys.length(k),
+                     row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i) + part.query),
+                     p_.grad_query.row);
+    }
   }
-  void load_rows(int64_t i, int64_t columns) {
+  /// out += tile B: what the keys of a part get from all queries that see them, which are the last ones.
+  void add_rows(int64_t i, int64_t k, const Part& part, const T* tile, int64_t n, const char* b,
+                const AttentionMatrix& out) {
+    const int64_t nr = gemm_.computed.nr, queries = scores_.queries.length(i), row = scores_.row;
+    table_.add_rows[Scores<T>::kType](
+        {tile + part.first_key * row + part.query, part.keys - part.first_key, row, queries - part.query,
+         b + part.query * nr * gemm_.computed.compute, queries * nr,
+         row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key), out.row, n});
+  }
+  void load_rows(int64_t i) {
     const int64_t queries = scores_.queries.length(i);
     const int64_t from = query_head_ * p_.queries + scores_.queries.begin(i);
     std::copy_n(static_cast<const T*>(p_.log_sum) + from, queries, log_sum_.get());
     std::copy_n(static_cast<const T*>(p_.delta) + from, queries, delta_.get());
-    std::fill(log_sum_.get() + queries, log_sum_.get() + columns, std::numeric_limits<T>::infinity());
-    std::fill(delta_.get() + queries, delta_.get() + columns, T(0));
+    std::fill(log_sum_.get() + queries, log_sum_.get() + scores_.row, std::numeric_limits<T>::infinity());
+    std::fill(delta_.get() + queries, delta_.get() + scores_.row, T(0));
   }
-  void add_to_mask(int64_t i, int64_t k) {
+  void add_to_mask(int64_t i, int64_t k, const Part& part) {
     const int64_t* sizes = p_.mask_sizes;
     const int64_t query_stride = sizes[3] == 1 ? 0 : sizes[4], key_stride = sizes[4] == 1 ? 0 : 1;
     const int64_t outer = sizes[0] == 1 ? 0 : batch_ / p_.mask_inner,
                   inner = sizes[1] == 1 ? 0 : batch_ % p_.mask_inner;
     const int64_t matrix = (outer * sizes[1] + inner) * sizes[2] + (sizes[2] == 1 ? 0 : head_);
-    table_.add_to_mask[Scores<T>::kType](
-        {grads_.get(), scores_.keys.length(k), scores_.queries.length(i), scores_.row,
-         static_cast<const T*>(p_.grad_mask) + matrix * sizes[3] * sizes[4] +
-             scores_.queries.begin(i) * query_stride + scores_.keys.begin(k) * key_stride,
-         query_stride, key_stride});
+    table_.add_to_mask[Scores<T>::kType]({grads_.get() + part.query, part.keys, part.queries, scores_.row,
+                                          grad_mask_ + matrix * sizes[3] * sizes[4] +
+                                              (scores_.queries.begin(i) + part.query) * query_stride +
+                                              scores_.keys.begin(k) * key_stride,
+                                          query_stride, key_stride});
   }
 
   const AttentionBackwardParams& p_;
   const Gemm& gemm_;
   const cpu::AttentionTable& table_;
   bool to_queries_, to_key_, to_value_, to_mask_;
+  T* grad_mask_;
   Scores<T> scores_;
   Panels values_left_, grads_right_, keys_deep_, queries_deep_, grads_deep_;
-  cpu::Scratch<T> grads_, left_, log_sum_, delta_;
+  cpu::Scratch<T> grads_, log_sum_, delta_;
+  T* tile_ = nullptr;
   int64_t batch_ = 0, head_ = 0, key_head_ = -1, query_head_ = -1;
 };
+
+/// All that a head of the keys adds.
+template <class T>
+void run_head(Gradients<T>& gradients, const AttentionBackwardParams& p, int64_t batch, int64_t kv_head) {
+  const int64_t group = p.heads / p.kv_heads;
+  gradients.set_key_head(batch, kv_head);
+  for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    gradients.set_query_head(batch, head);
+    for (int64_t k = 0; k < gradients.keys().count; ++k)
+      for (int64_t i = 0; i < gradients.queries().count; ++i) gradients.run(i, k);
+  }
+}
 
 /// All gradients of a head of the keys at once.
 template <class T>
 void backward_heads(const AttentionBackwardParams& p, const Gemm& gemm) {
-  const int64_t group = p.heads / p.kv_heads;
   cpu::parallel_for(p.batch * p.kv_heads, grain_of(p.batch * p.kv_heads, 1), [&](int64_t begin, int64_t end) {
     Gradients<T> gradients(p, gemm, true, true, false);
+    for (int64_t item = begin; item < end; ++item)
+      run_head(gradients, p, item / p.kv_heads, item % p.kv_heads);
+  });
+}
+
+/// The heads of keys that share parts of a mask: `parts` of these, each seen by `sharing` heads, whose sum is
+/// split into `shares` that depend on the shape alone.
+struct MaskSharing {
+  int64_t outer, inner, kv_heads;  ///< What shares: 1 where the mask has several.
+  int64_t parts, sharing, shares = 1, elements = 1;
+
+  explicit MaskSharing(const AttentionBackwardParams& p)
+      : outer(p.mask_sizes[0] == 1 ? p.batch / p.mask_inner : 1),
+        inner(p.mask_sizes[1] == 1 ? p.mask_inner : 1),
+        kv_heads(p.mask_sizes[2] == 1 ? p.kv_heads : 1),
+        sharing(outer * inner * kv_heads) {
+    parts = p.batch * p.kv_heads / sharing;
+    for (const int64_t size : p.mask_sizes) elements *= size;
+    // Tasks for many threads; sums for 4 MB of float.
+    constexpr int64_t kTasks = 32, kElements = int64_t{1} << 20;
+    const int64_t most = std::min({ceil_div(kTasks, parts), sharing, 1 + kElements / elements});
+    if (most * parts >= kTasks / 2) shares = most;
+  }
+  /// Calls body(batch, kv_head) for a share of those that share a part, in order.
+  template <class F>
+  void for_heads(const AttentionBackwardParams& p, int64_t part, int64_t share, F&& body) const {
+    const int64_t kv_parts = p.kv_heads / kv_heads, inner_parts = p.mask_inner / inner;
+    const int64_t kv_part = part % kv_parts, inner_part = part / kv_parts % inner_parts,
+                  outer_part = part / kv_parts / inner_parts;
+    const int64_t length = ceil_div(sharing, shares);
+    for (int64_t i = share * length; i < std::min(sharing, (share + 1) * length); ++i) {
+      const int64_t batch =
+          (outer_part + i / kv_heads / inner) * p.mask_inner + inner_part + i / kv_heads % inner;
+      body(batch, kv_part + i % kv_heads);
+    }
+  }
+};
+
+/// The gradient of the mask with all others: what shares a part of it is a task, or a few whose sums are
+/// added up in the end.
+template <class T>
+void backward_with_mask(const AttentionBackwardParams& p, const Gemm& gemm, const MaskSharing& mask) {
+  const int64_t count = mask.parts * mask.shares;
+  auto* grad_mask = static_cast<T*>(p.grad_mask);
+  cpu::Scratch<T> sums((mask.shares - 1) * mask.elements);
+  std::fill_n(sums.get(), (mask.shares - 1) * mask.elements, T(0));
+  cpu::parallel_for(count, grain_of(count, 1), [&](int64_t begin, int64_t end) {
+    Gradients<T> gradients(p, gemm, true, true, true);
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t batch = item / p.kv_heads, kv_head = item % p.kv_heads;
-      gradients.set_key_head(batch, kv_head);
-      for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        gradients.set_query_head(batch, head);
-        for (int64_t k = 0; k < gradients.keys().count; ++k)
-          for (int64_t i = 0; i < gradients.queries().count; ++i) gradients.run(i, k);
-      }
+      const int64_t share = item / mask.parts;
+      gradients.set_grad_mask(share == 0 ? grad_mask : sums.get() + (share - 1) * mask.elements);
+      mask.for_heads(p, item % mask.parts, share,
+                     [&](int64_t batch, int64_t kv_head) { run_head(gradients, p, batch, kv_head); });
     }
   });
+  for (int64_t share = 1; share < mask.shares; ++share) {
+    const T* sum = sums.get() + (share - 1) * mask.elements;
+    for (int64_t i = 0; i < mask.elements; ++i) grad_mask[i] += sum[i];
+  }
 }
 
 /// For few heads: blocks of queries are tasks, then blocks of keys; both compute the scores.
@@ -288,7 +361,7 @@ void backward_blocks(const AttentionBackwardParams& p, const Gemm& gemm) {
   });
 }
 
-/// Blocks of rows of the mask are tasks, which sum over all that share them.
+/// For large masks that many share: blocks of rows of the mask are tasks, which sum over all that share them.
 template <class T>
 void backward_mask(const AttentionBackwardParams& p, const Gemm& gemm) {
   const int64_t group = p.heads / p.kv_heads;
@@ -307,8 +380,8 @@ void backward_mask(const AttentionBackwardParams& p, const Gemm& gemm) {
         for (int64_t h = head; h < (sizes[2] == 1 ? p.heads : head + 1); ++h) {
           gradients.set_key_head(batch, h / group);
           gradients.set_query_head(batch, h);
-          for (int64_t q = i; q < (sizes[3] == 1 ? queries.count : i + 1); ++q)
-            for (int64_t k = 0; k < gradients.keys().count; ++k) gradients.run(q, k);
+          for (int64_t k = 0; k < gradients.keys().count; ++k)
+            for (int64_t q = i; q < (sizes[3] == 1 ? queries.count : i + 1); ++q) gradients.run(q, k);
         }
       }
     }
@@ -333,13 +406,19 @@ void backward_as(const AttentionBackwardParams& p) {
   zero<T>(p.grad_query, p, p.heads, p.queries, p.depth);
   zero<T>(p.grad_key, p, p.kv_heads, p.keys, p.depth);
   zero<T>(p.grad_value, p, p.kv_heads, p.keys, p.value_depth);
+  const auto threads = static_cast<int64_t>(cpu::num_threads());
+  if (p.grad_mask) {
+    const MaskSharing mask(p);
+    if (mask.shares > 1 || mask.parts >= 2 * threads || threads == 1)
+      return backward_with_mask<T>(p, gemm, mask);
+    backward_mask<T>(p, gemm);
+  }
   const bool all = p.grad_query.data && (p.grad_key.data || p.grad_value.data);
-  if (all && p.batch * p.kv_heads >= 2 * static_cast<int64_t>(cpu::num_threads())) {
+  if (all && (p.batch * p.kv_heads >= 2 * threads || threads == 1)) {
     backward_heads<T>(p, gemm);
   } else {
     backward_blocks<T>(p, gemm);
   }
-  if (p.grad_mask) backward_mask<T>(p, gemm);
 }
 
 template <class T>

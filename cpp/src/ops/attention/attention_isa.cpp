@@ -3,7 +3,8 @@
 
 #include <limits>
 
-#include "core/isa_loops.h"
+#include "core/math.h"
+#include "cpu/kernels/gemm_tile.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
@@ -46,16 +47,31 @@ void softmax(const AttentionSoftmax& p) {
     for (int64_t j = 0; j < n; ++j) max[j] = larger(x[j], max[j]);
   }
   // A query that saw nothing yet has exponentials of -inf - 0.
+  const auto base = [](T m) { return m == -kInfinity<T> ? T(0) : m; };
 #pragma GCC ivdep
   for (int64_t j = 0; j < n; ++j) {
-    factor[j] = weight_of(factor[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+    factor[j] = weight_of(factor[j] - base(max[j]));
     sum[j] *= factor[j];
   }
-  for (k = 0; k < p.keys; ++k) {
+  for (k = 0; k + 4 <= p.keys; k += 4) {
     T* x = scores + k * row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < n; ++j) {
-      x[j] = weight_of(x[j] - (max[j] == -kInfinity<T> ? T(0) : max[j]));
+      const T most = base(max[j]);
+      const T a = weight_of(x[j] - most), b = weight_of(x[j + row] - most),
+              c = weight_of(x[j + 2 * row] - most), d = weight_of(x[j + 3 * row] - most);
+      x[j] = a;
+      x[j + row] = b;
+      x[j + 2 * row] = c;
+      x[j + 3 * row] = d;
+      sum[j] = sum[j] + a + b + c + d;
+    }
+  }
+  for (; k < p.keys; ++k) {
+    T* x = scores + k * row;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) {
+      x[j] = weight_of(x[j] - base(max[j]));
       sum[j] += x[j];
     }
   }
@@ -65,14 +81,13 @@ template <class T>
 void slope(const AttentionSlope& p) {
   const auto* log_sum = static_cast<const T*>(p.log_sum);
   const auto* delta = static_cast<const T*>(p.delta);
-  const T scale = static_cast<T>(p.scale);
   for (int64_t k = 0; k < p.keys; ++k) {
     T* x = static_cast<T*>(p.scores) + k * p.row;
     T* g = static_cast<T*>(p.grads) + k * p.row;
 #pragma GCC ivdep
     for (int64_t j = 0; j < p.queries; ++j) {
       x[j] = weight_of(x[j] - log_sum[j]);
-      g[j] = x[j] * (g[j] - delta[j]) * scale;
+      g[j] = x[j] * (g[j] - delta[j]);
     }
   }
 }
@@ -94,61 +109,204 @@ void multiply_rows(void* x, int64_t queries, int64_t columns, const void* factor
   }
 }
 
+/// A register tile of GEMM whose rows of A lie apart; rows beyond the last repeat it.
+template <class T, int W>
+[[gnu::noinline]] void add_tile(const AttentionRows& p, int64_t row, int64_t col, const T* b) {
+  constexpr int lanes = lanes_of<T>;
+  const int64_t rows = p.rows - row < tile_rows ? p.rows - row : tile_rows;
+  const T* a[tile_rows];
+  Vector<T> sum[tile_rows][W];
+#pragma GCC unroll 16
+  for (int i = 0; i < tile_rows; ++i) {
+    a[i] = static_cast<const T*>(p.a) + (row + (i < rows ? i : rows - 1)) * p.a_row;
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) sum[i][w] = Vector<T>{};
+  }
+  for (int64_t k = 0; k < p.depth; ++k, b += tile_cols<T>) {
+    Vector<T> column[W];
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) column[w] = load(b + w * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < tile_rows; ++i) {
+      const Vector<T> x = broadcast(a[i][k]);
+#pragma GCC unroll 2
+      for (int w = 0; w < W; ++w) sum[i][w] = fma(x, column[w], sum[i][w]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < tile_rows; ++i) {
+    if (i >= rows) break;
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) {
+      const int64_t count = p.n - col - w * lanes;
+      if (count <= 0) break;
+      T* c = static_cast<T*>(p.c) + (row + i) * p.c_row + col + w * lanes;
+      store_some(c, load_some<T>(c, count) + sum[i][w], count);
+    }
+  }
+}
+
+template <class T>
+void add_rows(const AttentionRows& p) {
+  for (int64_t row = 0; row < p.rows; row += tile_rows) {
+    const T* b = static_cast<const T*>(p.b);
+    for (int64_t col = 0; col < p.n; col += tile_cols<T>, b += p.b_panel) {
+      if (p.n - col <= lanes_of<T>) {
+        add_tile<T, 1>(p, row, col, b);
+      } else {
+        add_tile<T, 2>(p, row, col, b);
+      }
+    }
+  }
+}
+
 /// Calls body(element of the tile, element of the mask). As many queries at a time as leave the lines that
 /// their rows of the mask begin in the first-level cache, however far apart they are.
 template <class T, class M, class Body>
-OPSIN_FN void for_masked(const AttentionMaskTile& p, Body body) {
+OPSIN_FN void for_masked(const AttentionMaskTile& p, int64_t first_key, int64_t first_query, int64_t queries,
+                         Body body) {
   constexpr int64_t kQueries = 8;
   auto* scores = static_cast<T*>(p.scores);
-  for (int64_t i = 0; i < p.queries; i += kQueries) {
-    const int64_t end = i + kQueries < p.queries ? i + kQueries : p.queries;
-    for (int64_t k = 0; k < p.keys; ++k) {
+  for (int64_t i = first_query; i < queries; i += kQueries) {
+    const int64_t end = i + kQueries < queries ? i + kQueries : queries;
+    for (int64_t k = first_key; k < p.keys; ++k) {
       const M* mask = static_cast<const M*>(p.mask) + k * p.key_stride;
       for (int64_t j = i; j < end; ++j) body(scores[k * p.row + j], mask + j * p.query_stride);
     }
   }
 }
 
+/// Bytes widened to whole lanes.
+#if defined(__AVX512F__)
+OPSIN_INLINE Int32 widen_bytes(const uint8_t* p, float) {
+  return Int32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+OPSIN_INLINE Int64 widen_bytes(const uint8_t* p, double) {
+  return Int64(_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+#elif defined(__AVX2__)
+OPSIN_INLINE Int32 widen_bytes(const uint8_t* p, float) {
+  return Int32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+OPSIN_INLINE Int64 widen_bytes(const uint8_t* p, double) {
+  return Int64(_mm256_cvtepu8_epi64(_mm_loadu_si32(p)));
+}
+#else
+OPSIN_INLINE Int32 widen_bytes(const uint8_t* p, float) { return Int32{p[0], p[1], p[2], p[3]}; }
+OPSIN_INLINE Int64 widen_bytes(const uint8_t* p, double) { return Int64{p[0], p[1]}; }
+#endif
+
+/// The same by squares in registers where the keys of the mask lie side by side: square(tile, mask) gets the
+/// first elements of both.
+template <class T, class M, class Square, class Body>
+OPSIN_FN void for_squares(const AttentionMaskTile& p, Square square, Body body) {
+  constexpr int64_t lanes = lanes_of<T>;
+  const int64_t keys = p.key_stride == 1 && p.query_stride != 0 ? p.keys / lanes * lanes : 0;
+  const int64_t queries = keys > 0 ? p.queries / lanes * lanes : 0;
+  for (int64_t i = 0; i < queries; i += lanes) {
+    for (int64_t k = 0; k < keys; k += lanes) {
+      square(static_cast<T*>(p.scores) + k * p.row + i,
+             static_cast<const M*>(p.mask) + i * p.query_stride + k);
+    }
+  }
+  for_masked<T, M>(p, keys, 0, queries, body);
+  for_masked<T, M>(p, 0, queries, p.queries, body);
+}
+
+/// Squares of the tile are replaced: read(mask) gives a vector along the keys, whole(score, that) takes
+/// vectors along the queries.
+template <class T, class M, class Read, class Whole, class Body>
+OPSIN_FN void mask_squares(const AttentionMaskTile& p, Read read, Whole whole, Body body) {
+  constexpr int64_t lanes = lanes_of<T>;
+  for_squares<T, M>(
+      p,
+      [&](T* x, const M* mask) {
+        Vector<T> square[lanes];
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < lanes; ++j) square[j] = read(mask + j * p.query_stride);
+        transpose<T>(square);
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < lanes; ++j) store(x + j * p.row, whole(load(x + j * p.row), square[j]));
+      },
+      body);
+}
+
+/// Key by key where all queries have the same mask.
+template <class T, class Body>
+OPSIN_FN void for_keys(const AttentionMaskTile& p, Body body) {
+  for (int64_t k = 0; k < p.keys; ++k) {
+    T* x = static_cast<T*>(p.scores) + k * p.row;
+    body(x, k * p.key_stride);
+  }
+}
+
 template <class T>
 void exclude(const AttentionMaskTile& p) {
   if (p.query_stride == 0) {
-    for (int64_t k = 0; k < p.keys; ++k) {
-      if (static_cast<const bool*>(p.mask)[k * p.key_stride]) continue;
-      T* x = static_cast<T*>(p.scores) + k * p.row;
+    return for_keys<T>(p, [&](T* x, int64_t at) {
+      if (static_cast<const bool*>(p.mask)[at]) return;
       for (int64_t j = 0; j < p.queries; ++j) x[j] = -kInfinity<T>;
-    }
-    return;
+    });
   }
   // By bits, so that no score waits for a branch.
+  using Index = typename VectorOf<T>::Index;
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
   constexpr Bits kLowest = __builtin_bit_cast(Bits, -kInfinity<T>);
-  for_masked<T, uint8_t>(p, [](T& score, const uint8_t* seen) {
-    const Bits kept = Bits{0} - Bits{*seen != 0};
-    score = __builtin_bit_cast(T, (__builtin_bit_cast(Bits, score) & kept) | (kLowest & ~kept));
-  });
+  const Index lowest = __builtin_bit_cast(Index, broadcast(-kInfinity<T>));
+  mask_squares<T, uint8_t>(
+      p, [](const uint8_t* seen) { return __builtin_bit_cast(Vector<T>, widen_bytes(seen, T())); },
+      [&](Vector<T> score, Vector<T> seen) {
+        const Index kept = Index{} - __builtin_bit_cast(Index, seen);
+        return __builtin_bit_cast(Vector<T>, (__builtin_bit_cast(Index, score) & kept) | (lowest & ~kept));
+      },
+      [](T& score, const uint8_t* seen) {
+        const Bits kept = Bits{0} - Bits{*seen != 0};
+        score = __builtin_bit_cast(T, (__builtin_bit_cast(Bits, score) & kept) | (kLowest & ~kept));
+      });
 }
 
 template <class S>
 void add(const AttentionMaskTile& p) {
   using T = Compute<S>;
-  for_masked<T, S>(p, [](T& score, const S* mask) { score += static_cast<T>(*mask); });
+  const auto* mask = static_cast<const S*>(p.mask);
+  if (p.query_stride == 0) {
+    return for_keys<T>(p, [&](T* x, int64_t at) {
+      const T value = widen(mask[at]);
+      for (int64_t j = 0; j < p.queries; ++j) x[j] += value;
+    });
+  }
+  mask_squares<T, S>(
+      p, [](const S* values) { return load_wide(values); },
+      [](Vector<T> score, Vector<T> values) { return score + values; },
+      [](T& score, const S* value) { score += widen(*value); });
 }
 
 template <class T>
 void add_to_mask(const AttentionMaskTile& p) {
-  for_masked<T, T>(p, [](T& grad, const T* mask) { *const_cast<T*>(mask) += grad; });
+  constexpr int64_t lanes = lanes_of<T>;
+  for_squares<T, T>(
+      p,
+      [&](const T* grads, const T* mask) {
+        Vector<T> square[lanes];
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < lanes; ++j) square[j] = load(grads + j * p.row);
+        transpose<T>(square);
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < lanes; ++j) {
+          T* to = const_cast<T*>(mask) + j * p.query_stride;
+          store(to, load(to) + square[j]);
+        }
+      },
+      [](T& grad, const T* mask) { *const_cast<T*>(mask) += grad; });
 }
 
 constexpr AttentionTable make_table() {
-  AttentionTable table{{softmax<float>, softmax<double>},
-                       {slope<float>, slope<double>},
-                       {multiply<float>, multiply<double>},
-                       {multiply_rows<float>, multiply_rows<double>},
-                       {add_to_mask<float>, add_to_mask<double>},
-                       {exclude<float>, exclude<double>},
-                       {}};
-  table.add[static_cast<int>(kFloat16)] = add<float16>;
-  table.add[static_cast<int>(kBFloat16)] = add<bfloat16>;
+  AttentionTable table{{softmax<float>, softmax<double>},   {slope<float>, slope<double>},
+                       {multiply<float>, multiply<double>}, {multiply_rows<float>, multiply_rows<double>},
+                       {add_rows<float>, add_rows<double>}, {add_to_mask<float>, add_to_mask<double>},
+                       {exclude<float>, exclude<double>},   {}};
+  table.add[static_cast<int>(kFloat16)] = add<Float16>;
+  table.add[static_cast<int>(kBFloat16)] = add<BFloat16>;
   table.add[static_cast<int>(kFloat32)] = add<float>;
   table.add[static_cast<int>(kFloat64)] = add<double>;
   return table;

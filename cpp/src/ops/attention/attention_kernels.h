@@ -77,14 +77,13 @@ struct AttentionSoftmax {
   void* factor;  ///< T [queries]: what earlier exponentials are to be multiplied by
 };
 
-/// scores become p = exp(score - log_sum), and grads p (grad - delta) scale.
+/// scores become p = exp(score - log_sum), and grads p (grad - delta).
 struct AttentionSlope {
   void* scores;
   void* grads;  ///< T [keys][row] both
   int64_t keys, queries, row;
   const void* log_sum;
   const void* delta;  ///< T [queries] both
-  double scale;
 };
 
 /// Masks a tile, or adds a tile of gradients to that of the mask, whose query i and key j have the element at
@@ -96,6 +95,16 @@ struct AttentionMaskTile {
   int64_t query_stride, key_stride;
 };
 
+/// c[rows][n] += a B for rows of a tile as they lie and B in panels of GEMM.
+struct AttentionRows {
+  const void* a;
+  int64_t rows, a_row, depth;
+  const void* b;
+  int64_t b_panel;
+  void* c;
+  int64_t c_row, n;
+};
+
 struct AttentionTable {
   // By type of computation: float, double.
   void (*softmax[2])(const AttentionSoftmax&);
@@ -104,6 +113,7 @@ struct AttentionTable {
   void (*multiply[2])(void* x, int64_t count, double factor);
   /// Rows [queries][columns] of x times the factor of each.
   void (*multiply_rows[2])(void* x, int64_t queries, int64_t columns, const void* factor);
+  void (*add_rows[2])(const AttentionRows&);
   /// `mask` is T here, and written.
   void (*add_to_mask[2])(const AttentionMaskTile&);
   void (*exclude[2])(const AttentionMaskTile&);

@@ -35,6 +35,10 @@ constexpr int64_t kMostQueries = 512 / sizeof(T);
 template <class T>
 constexpr int64_t kMostKeys = 1024 / sizeof(T);
 
+/// Queries of a tile on the diagonal of a causal mask that share the last key computed for them: whole panels
+/// of every instruction set. Other numbers were not measured.
+constexpr int64_t kCausalQueries = 32;
+
 /// Panels of a matrix that are held at once, in bytes.
 constexpr int64_t kPanelBytes = int64_t{2} << 20;
 
@@ -48,6 +52,8 @@ struct Gemm {
     if (dtype == kFloat64) return {table.f64, table.f64};
     return {dtype == kFloat16 ? table.f16 : dtype == kBFloat16 ? table.bf16 : table.f32, table.f32};
   }
+  /// Columns that fill vectors.
+  int64_t whole_vectors(int64_t columns) const { return round_up(columns, computed.nr / 2); }
   /// Rows of a panel of A: evenly filled tiles.
   int64_t panel_rows(int64_t rows) const { return ceil_div(rows, ceil_div(rows, computed.mr)); }
 };
@@ -136,14 +142,14 @@ class Panels {
   int64_t row_ = 0, col_ = 0;
 };
 
-/// c[m, n] = A B, or c += A B, of panels.
+/// c[m, n] = A B of panels, A in panels of `panel_rows`.
 inline void multiply_panels(const Gemm& gemm, int64_t m, int64_t n, int64_t depth, const void* a,
-                            const void* b, void* c, int64_t c_row, bool add) {
+                            int64_t panel_rows, const void* b, void* c, int64_t c_row) {
   cpu::GemmBlock g{};
   g.m = m;
   g.n = n;
   g.depth = depth;
-  g.panel_rows = gemm.panel_rows(m);
+  g.panel_rows = panel_rows;
   g.a = a;
   g.a_step = gemm.computed.mr;
   g.a_panel = gemm.computed.mr * depth;
@@ -153,13 +159,13 @@ inline void multiply_panels(const Gemm& gemm, int64_t m, int64_t n, int64_t dept
   g.c = c;
   g.c_row = c_row;
   g.c_col = 1;
-  g.add = add;
   gemm.computed.block(g);
 }
 
-/// c[m, n] += A^T B for a tile A [depth, m] as it lies, whose rows are `a_row` apart.
+/// c[m, n] += A^T B for a tile A [depth, m] as it lies, whose rows are `a_row` apart, and the first steps of
+/// the `b_depth` of B.
 inline void add_transposed(const Gemm& gemm, int64_t m, int64_t n, int64_t depth, const void* a,
-                           int64_t a_row, const void* b, void* c, int64_t c_row) {
+                           int64_t a_row, const void* b, int64_t b_depth, void* c, int64_t c_row) {
   cpu::GemmBlock g{};
   g.m = m;
   g.n = n;
@@ -170,7 +176,7 @@ inline void add_transposed(const Gemm& gemm, int64_t m, int64_t n, int64_t depth
   g.a_panel = g.panel_rows;
   g.b = b;
   g.b_step = gemm.computed.nr;
-  g.b_panel = gemm.computed.nr * depth;
+  g.b_panel = gemm.computed.nr * b_depth;
   g.c = c;
   g.c_row = c_row;
   g.c_col = 1;
@@ -181,6 +187,13 @@ inline void add_transposed(const Gemm& gemm, int64_t m, int64_t n, int64_t depth
 inline const char* head_of(const AttentionMatrix& x, int64_t batch, int64_t head, int64_t item) {
   return static_cast<const char*>(x.data) + (batch * x.batch + head * x.head) * item;
 }
+
+/// What is computed of a tile: columns for the queries [query, query + queries), and the keys before `keys`,
+/// which are all that these see. Keys from `first_key` on are seen by no query before.
+struct Part {
+  int64_t query, queries, columns;
+  int64_t first_key, keys;
+};
 
 /// Tiles of scores of one head after the other.
 template <class T>
@@ -209,32 +222,54 @@ class Scores {
     query_panels_.set(head_of(p_.query, batch, head, gemm_.stored.storage), p_.query.row, p_.query.col);
   }
 
-  /// Columns of the tile of query block i: what fills whole vectors; zeros beyond the queries.
-  int64_t columns(int64_t i) const { return round_up(queries.length(i), gemm_.computed.nr); }
   /// Whether no query of block i sees a key of block k.
   bool is_hidden(int64_t i, int64_t k) const {
     return p_.causal && keys.begin(k) >= queries.begin(i) + queries.length(i);
   }
-
-  /// The tile of masked scores [keys][row].
-  T* tile(int64_t i, int64_t k) {
-    const char* right = query_panels_.block(
-        i, [&](char* panels, int64_t count) { table_.multiply[kType](panels, count, p_.scale); });
-    multiply_panels(gemm_, keys.length(k), columns(i), p_.depth, key_panels_.block(k), right, tile_.get(),
-                    row, false);
-    if (p_.mask_kind != AttentionMask::kNone) mask(i, k);
-    if (p_.causal && keys.begin(k) + keys.length(k) > queries.begin(i) + 1) mask_later(i, k);
-    return tile_.get();
+  /// Calls body(Part) for the parts of the tile of query block i and key block k that are not hidden.
+  template <class F>
+  void for_parts(int64_t i, int64_t k, F&& body) const {
+    const int64_t count = queries.length(i);
+    // Query 0 sees as many keys of the block, query 1 one more.
+    const int64_t seen = p_.causal ? queries.begin(i) + 1 - keys.begin(k) : keys.length(k);
+    int64_t first_key = 0;
+    for (int64_t query = 0, step; query < count; query += step) {
+      const bool is_all = seen + query >= keys.length(k);
+      step = is_all ? count - query : std::min(kCausalQueries, count - query);
+      const int64_t last = is_all ? keys.length(k) : std::min(seen + query + step - 1, keys.length(k));
+      if (last <= 0) continue;
+      body(Part{query, step, gemm_.whole_vectors(step), first_key, last});
+      first_key = last;
+    }
   }
 
-  /// Zeroes and scales what row `key` of key block k holds for query block i, in each of the tiles.
+  /// A tile [keys][row] of which the part is masked scores; columns beyond the queries are finite.
+  T* tile(int64_t i, int64_t k, const Part& part) {
+    const char* right = scaled(query_panels_, i);
+    multiply_part(k, part, p_.depth, key_panels_, right, tile_.get());
+    if (p_.mask_kind != AttentionMask::kNone) mask(i, k, part);
+    if (p_.causal) mask_later(i, k, part);
+    return tile_.get();
+  }
+  /// Panels of block i times the scale of the scores.
+  const char* scaled(Panels& panels, int64_t i) const {
+    return panels.block(i, [&](char* x, int64_t count) { table_.multiply[kType](x, count, p_.scale); });
+  }
+  /// The part of the product of the rows of key block k, and those of a query block.
+  void multiply_part(int64_t k, const Part& part, int64_t depth, Panels& left, const char* right,
+                     T* tile) const {
+    multiply_panels(gemm_, part.keys, part.columns, depth, left.block(k), gemm_.panel_rows(keys.length(k)),
+                    right + part.query * depth * gemm_.computed.compute, tile + part.query, row);
+  }
+
+  /// Zeroes and scales what row `key` of key block k holds for a part of query block i, in each of the tiles.
   template <class... Tiles>
-  void drop(int64_t i, int64_t k, int64_t key, Tiles... tiles) {
+  void drop(int64_t i, int64_t k, const Part& part, int64_t key, Tiles... tiles) {
     const int64_t number =
         ((batch_ * p_.heads + head_) * p_.keys + keys.begin(k) + key) * ceil_div(p_.queries, 4) +
-        queries.begin(i) / 4;
-    draw(random_.seed, random_.offset + static_cast<uint64_t>(number), ceil_div(queries.length(i), 4));
-    (keep(queries.length(i), tiles + key * row), ...);
+        (queries.begin(i) + part.query) / 4;
+    draw(random_.seed, random_.offset + static_cast<uint64_t>(number), ceil_div(part.queries, 4));
+    (keep(part.queries, tiles + key * row + part.query), ...);
   }
 
   static constexpr int kType = sizeof(T) == 8 ? 1 : 0;
@@ -243,28 +278,26 @@ class Scores {
   void draw(uint64_t seed, uint64_t offset, int64_t blocks);
   void keep(int64_t count, T* values);
 
-  void mask(int64_t i, int64_t k) {
+  void mask(int64_t i, int64_t k, const Part& part) {
     const bool added = p_.mask_kind == AttentionMask::kAdded;
     const int64_t item = added ? gemm_.stored.storage : 1;
-    const cpu::AttentionMaskTile tile{
-        tile_.get(),
-        keys.length(k),
-        queries.length(i),
-        row,
-        static_cast<const char*>(p_.mask.data) +
-            (batch_ / p_.mask_inner * p_.mask.batch + batch_ % p_.mask_inner * p_.mask_inner_stride +
-             head_ * p_.mask.head + queries.begin(i) * p_.mask.row + keys.begin(k) * p_.mask.col) *
-                item,
-        p_.mask.row,
-        p_.mask.col};
+    const int64_t matrix = batch_ / p_.mask_inner * p_.mask.batch +
+                           batch_ % p_.mask_inner * p_.mask_inner_stride + head_ * p_.mask.head;
+    const int64_t at = (queries.begin(i) + part.query) * p_.mask.row + keys.begin(k) * p_.mask.col;
+    const cpu::AttentionMaskTile tile{tile_.get() + part.query,
+                                      part.keys,
+                                      part.queries,
+                                      row,
+                                      static_cast<const char*>(p_.mask.data) + (matrix + at) * item,
+                                      p_.mask.row,
+                                      p_.mask.col};
     (added ? table_.add[static_cast<int>(p_.dtype)] : table_.exclude[kType])(tile);
   }
-  void mask_later(int64_t i, int64_t k) {
-    for (int64_t j = 0; j < keys.length(k); ++j) {
-      const int64_t first = keys.begin(k) + j - queries.begin(i);
-      if (first > 0)
-        std::fill_n(tile_.get() + j * row, std::min(first, queries.length(i)),
-                    -std::numeric_limits<T>::infinity());
+  void mask_later(int64_t i, int64_t k, const Part& part) {
+    const int64_t seen = queries.begin(i) + part.query + 1 - keys.begin(k);
+    for (int64_t j = std::max<int64_t>(seen, 0); j < part.keys; ++j) {
+      std::fill_n(tile_.get() + j * row + part.query, std::min(j + 1 - seen, part.queries),
+                  -std::numeric_limits<T>::infinity());
     }
   }
 
