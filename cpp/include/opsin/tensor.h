@@ -25,6 +25,9 @@ using TensorSpan = std::span<const Tensor>;
 using TensorList = std::vector<Tensor>;
 
 struct Pending;
+namespace cpu {
+class PackedCache;
+}
 
 /// A block of memory with the version counter that all its views share.
 class OPSIN_API Storage final : public RefCounted {
@@ -48,7 +51,9 @@ class OPSIN_API Storage final : public RefCounted {
     /// The elements are not computed yet; the tail knows how.
     kPending = 2,
     /// Elements of pending storages will be computed from these.
-    kAwaited = 4
+    kAwaited = 4,
+    /// Kernels kept what they packed of these elements.
+    kPacked = 8
   };
   std::atomic<uint8_t> state{0};
   /// Set once the address was handed to code outside the engine (NumPy, DLPack).
@@ -56,6 +61,10 @@ class OPSIN_API Storage final : public RefCounted {
   /// Made in inference mode.
   bool inference = false;
   std::atomic<uint32_t> version{0};
+
+  /// Where kernels may keep what they pack of the elements, a weight, until the next write: null on the first
+  /// call for a version, since it may be the last, and where others than the engine may write.
+  cpu::PackedCache* packed_cache();
 
  private:
   Storage() = default;
@@ -76,6 +85,9 @@ class OPSIN_API Storage final : public RefCounted {
   uint32_t origin_version_ = 0;
   /// While the version is `origin_version_`, these elements are the ReLU of a batch norm by these numbers.
   Ref<Storage> origin_;
+  /// The version that packed_cache() was last called for, plus one.
+  std::atomic<uint32_t> used_version_{0};
+  std::atomic<cpu::PackedCache*> packed_{nullptr};
 };
 
 /// What a binding keeps on a tensor, so that the tensor is one object there for its whole life.
@@ -92,7 +104,8 @@ class OPSIN_API TensorImpl final : public RefCounted {
   TensorImpl(Ref<Storage> storage, DType dtype, Dims sizes, Dims strides, int64_t offset);
   static void destroy(TensorImpl* impl);
 
-  // The doors to memory. They compute what is pending, and before a write also what awaits the old values.
+  // The doors to memory. They compute what is pending, and before a write also what awaits the old values. A
+  // pointer for writing is good until the tensor is used otherwise.
 
   /// For reading. Re-lays a hidden layout, because the caller will use strides().
   const char* data() {
@@ -101,7 +114,7 @@ class OPSIN_API TensorImpl final : public RefCounted {
   }
   /// For writing. The caller bumps the version if the tensor was visible before.
   char* mutable_data() {
-    open(Storage::kHidden | Storage::kPending | Storage::kAwaited);
+    open(Storage::kHidden | Storage::kPending | Storage::kAwaited | Storage::kPacked);
     return address();
   }
   /// For kernels that honour physical_strides(): no re-laying. Only whole-storage tensors are ever hidden.
@@ -110,7 +123,7 @@ class OPSIN_API TensorImpl final : public RefCounted {
     return address();
   }
   char* mutable_physical_data() const {
-    open(Storage::kPending | Storage::kAwaited);
+    open(Storage::kPending | Storage::kAwaited | Storage::kPacked);
     return address();
   }
   /// Re-lays a hidden storage to its logical strides, once, under a lock.

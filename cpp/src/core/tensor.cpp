@@ -7,6 +7,7 @@
 #include "core/relayout.h"
 #include "core/tail.h"
 #include "cpu/allocator.h"
+#include "cpu/packed_cache.h"
 
 namespace opsin {
 
@@ -77,11 +78,24 @@ Ref<Storage> Storage::wrap(void* data, size_t bytes, Device device, Deleter dele
 
 void Storage::destroy(Storage* storage) {
   if (storage->state.load(std::memory_order_acquire) & kPending) Tails::drop(*storage);
+  delete storage->packed_.load(std::memory_order_acquire);
   if (storage->deleter_ && (storage->data || storage->context_)) {
     storage->deleter_(storage->context_, storage->data, storage->bytes);
   }
   if (storage->retired_) deallocate_block(storage->retired_, storage->bytes, storage->device);
   delete storage;
+}
+
+cpu::PackedCache* Storage::packed_cache() {
+  if (escaped || deleter_ != free_block) return nullptr;
+  const uint32_t used = version.load(std::memory_order_acquire) + 1;
+  if (used_version_.exchange(used, std::memory_order_relaxed) != used) return nullptr;
+  cpu::PackedCache* cache = packed_.load(std::memory_order_acquire);
+  if (cache) return cache;
+  auto* const made = new cpu::PackedCache(state, kPacked);
+  if (packed_.compare_exchange_strong(cache, made, std::memory_order_acq_rel)) return made;
+  delete made;
+  return cache;
 }
 
 TensorImpl::TensorImpl(Ref<Storage> storage_, DType dtype_, Dims sizes_, Dims strides_, int64_t offset_)
@@ -105,6 +119,9 @@ void TensorImpl::destroy(TensorImpl* impl) {
 Dims TensorImpl::physical_strides() const { return is_hidden() ? channels_last_strides(sizes) : strides; }
 
 void TensorImpl::settle(int closed_by) const {
+  if (closed_by & storage->state.load(std::memory_order_acquire) & Storage::kPacked) {
+    storage->packed_.load(std::memory_order_acquire)->clear();
+  }
   Tails::Lock lock;
   if (closed_by & Storage::kAwaited) Tails::compute_awaiting(*storage, lock);
   Tails::compute(*storage, lock);

@@ -1,6 +1,7 @@
 #include "allocator.h"
 
 #include "block_store.h"
+#include "packed_cache.h"
 #include "size_class.h"
 
 #include <atomic>
@@ -119,7 +120,14 @@ size_t rounded(size_t bytes) {
 }  // namespace
 
 void* allocate(size_t bytes) {
-  if (kBypassCache || bytes > kSmallBytes) return allocate_large(bytes);
+  if (kBypassCache || bytes > kSmallBytes) {
+    try {
+      return allocate_large(bytes);
+    } catch (const OutOfMemoryError&) {
+      if (!PackedCache::clear_all()) throw;
+    }
+    return allocate_large(bytes);
+  }
   const size_t index = class_of(bytes);
   ThreadCache* cache = thread_cache;
   if (cache == nullptr || cache->lists[index].head == nullptr) [[unlikely]]
@@ -162,7 +170,10 @@ MemoryStats memory_stats() { return store().stats(); }
 
 void reset_peak_memory_stats() { store().reset_peaks(); }
 
-void empty_cache() { store().empty(thread_cache); }
+void empty_cache() {
+  PackedCache::clear_all();
+  store().empty(thread_cache);
+}
 
 void set_memory_limit(size_t bytes) { store().set_limit(bytes); }
 

@@ -37,8 +37,8 @@ OPSIN_API MemoryStats memory_stats();
 /// Restarts both peaks from what is held now.
 OPSIN_API void reset_peak_memory_stats();
 
-/// Gives cached memory back to the system, but for the few MiB of small blocks that each other thread keeps
-/// for itself until it ends.
+/// Gives cached memory and packed weights (packed_cache.h) back to the system, but for the few MiB of small
+/// blocks that each other thread keeps for itself until it ends.
 OPSIN_API void empty_cache();
 
 /// Limits what is reserved: memory in use and cached; 0 takes the limit away. Small blocks that a thread has

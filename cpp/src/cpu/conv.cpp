@@ -104,6 +104,7 @@ void for_images(const ConvGeometry& g, const HalfCopies& half, F&& run) {
   ConvGeometry part = g;
   for (int64_t image = 0; image < g.batch; image += half.step()) {
     part.batch = std::min(half.step(), g.batch - image);
+    part.weight = nullptr;  // reads a copy
     run(part, image);
   }
 }

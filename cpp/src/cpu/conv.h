@@ -8,6 +8,8 @@
 
 namespace opsin::cpu {
 
+struct KeptWeight;
+
 /// How products are computed. What an algorithm has no kernel for (see conv_obstacle) is an error, never
 /// another algorithm:
 ///     auto       the fastest of the others, by shape, dtype and product
@@ -34,6 +36,8 @@ struct ConvGeometry {
   int64_t stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1};
   int64_t pad_begin[3] = {0, 0, 0}, pad_end[3] = {0, 0, 0};
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
+  /// Set where the weight's packed form may be kept.
+  const KeptWeight* weight = nullptr;
 };
 
 // Everything below is dense and of one dtype (float32, float64, float16 or bfloat16; others raise TypeError):

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 
+#include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -47,6 +48,7 @@ struct Pass {
   int64_t target_channels;
   const S* weight;
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
+  const KeptWeight* kept;
   const Compute<S>* bias;
   int64_t ahead;  // farthest source pixel that a target pixel reads, counted from its own; -1: not so simple
 };
@@ -96,6 +98,18 @@ void pack(const Pass<S>& pass, const Packing& packing, int64_t lanes, S* packed)
       kernel.pack(a);
     }
   });
+}
+
+template <class S>
+Ref<PackedBlock> packed_weight(const Pass<S>& pass, const Packing& packing, int64_t lanes) {
+  PackKey key{key_of(&kernels<S>()), key_of(pass.weight), pass.lane_stride,
+              pass.channel_stride,   pass.groups,         pass.source_channels,
+              pass.target_channels,  pass.real_channels,  packing.block};
+  key.insert(key.end(), pass.phases.slot.begin(), pass.phases.slot.end());
+  const int64_t elements =
+      pass.groups * packing.units * pass.phases.kernel_taps * pass.source_channels * packing.width;
+  return cpu::packed_weight(pass.kept, std::move(key), static_cast<size_t>(elements) * sizeof(S),
+                            [&](void* out) { pack(pass, packing, lanes, static_cast<S*>(out)); });
 }
 
 // Pixels whose distance is a large power of two share a few sets of the first-level cache. A 1x1 convolution
@@ -221,8 +235,7 @@ void run(const Pass<S>& pass, int64_t wanted) {
   const int64_t unit_splits = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, all_units);
   const int64_t units = ceil_div(all_units, unit_splits), splits = ceil_div(all_units, units);
 
-  const Scratch<S> packed(all_units * pass.phases.kernel_taps * pass.source_channels * packing.width);
-  pack(pass, packing, kernel.lanes, packed.get());
+  const Ref<PackedBlock> packed = packed_weight(pass, packing, kernel.lanes);
 
   int64_t most_patches = 0, longest = pass.groups * pass.source_channels, copied_channels = 0;
   for (const Phase& phase : phases) {
@@ -243,7 +256,7 @@ void run(const Pass<S>& pass, int64_t wanted) {
       for (; block >= count_blocks(*phase); ++phase) block -= count_blocks(*phase);
       const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(pass.batch));
       const int64_t unit = task % splits * units;
-      run_block(pass, packing, packed.get(), zeros.get(), *phase, begin, end, unit,
+      run_block(pass, packing, static_cast<const S*>(packed->data()), zeros.get(), *phase, begin, end, unit,
                 std::min(unit + units, all_units), stream, buffers);
     }
   });
@@ -308,6 +321,7 @@ void dense_forward(const ConvGeometry& g, const S* x, const S* weight, const Com
   pass.weight = weight;
   pass.lane_stride = channels * taps;
   pass.channel_stride = taps;
+  pass.kept = g.weight;
   pass.bias = bias;
   run_filled(std::move(pass), g.batch * volume(g.in), wanted_tasks(g));
 }
@@ -326,6 +340,7 @@ void dense_backward_input(const ConvGeometry& g, const S* grad_y, const S* weigh
   pass.weight = weight;
   pass.lane_stride = taps;
   pass.channel_stride = channels * taps;
+  pass.kept = g.weight;
   run_filled(std::move(pass), g.batch * volume(g.out), wanted_tasks(g));
 }
 

@@ -42,6 +42,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -60,6 +61,7 @@ struct Pass {
   const float* weight;
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
   const int64_t* slot;                  // of each tap
+  const KeptWeight* kept;
   const float* bias;
 };
 
@@ -293,21 +295,24 @@ class Task {
   float* unused_;
 };
 
-// All tasks for groups [group, group + groups) and units [unit, unit + units) of each.
+// The weights of groups [group, group + groups) and units [unit, unit + units) of each.
+void transform_units(const Layout& l, const Task& task, int64_t group, int64_t groups, int64_t unit,
+                     int64_t units, float* out) {
+  parallel_for(groups * units, 1, [&](int64_t begin, int64_t end) {
+    const Scratch<float> chunk(l.chunk());
+    for (int64_t i = begin; i < end; ++i) {
+      task.transform_weights(group + i / units, unit + i % units, chunk.get(), out + i * l.unit_weights);
+    }
+  });
+}
+
+// All tasks for the same; null `packed`: each transforms its weights.
 void run_units(const Pass& pass, const Layout& l, const Task& task, int64_t group, int64_t groups,
-               int64_t unit, int64_t units, int64_t wanted, float* packed) {
+               int64_t unit, int64_t units, int64_t wanted, const float* packed) {
   const int64_t splits =
       std::clamp<int64_t>(ceil_div(wanted, l.blocks * groups), 1, ceil_div(units, l.units_together));
   const int64_t units_each = ceil_div(ceil_div(units, splits), l.units_together) * l.units_together;
   const int64_t tasks = ceil_div(units, units_each);
-  if (packed != nullptr) {
-    parallel_for(groups * units, 1, [&](int64_t begin, int64_t end) {
-      const Scratch<float> chunk(l.chunk());
-      for (int64_t i = begin; i < end; ++i) {
-        task.transform_weights(group + i / units, unit + i % units, chunk.get(), packed + i * l.unit_weights);
-      }
-    });
-  }
   parallel_for(l.blocks * groups * tasks, 1, [&](int64_t begin, int64_t end) {
     Buffers buffers(pass, l, packed == nullptr);
     for (int64_t i = begin; i < end; ++i) {
@@ -330,6 +335,17 @@ void run(const Pass& pass, int64_t m, int64_t wanted) {
   const Task task(pass, l, transforms, zeros.get(), unused.get());
   wanted = std::min<int64_t>(wanted, 4 * num_threads());
 
+  if (pass.kept != nullptr) {
+    PackKey key{key_of(&transforms), key_of(pass.weight),  pass.lane_stride,    pass.channel_stride,
+                pass.groups,         pass.source_channels, pass.target_channels};
+    key.insert(key.end(), pass.slot, pass.slot + l.weight_taps);
+    const size_t bytes = static_cast<size_t>(pass.groups * l.units * l.unit_weights) * sizeof(float);
+    const Ref<PackedBlock> packed = packed_weight(pass.kept, std::move(key), bytes, [&](void* out) {
+      transform_units(l, task, 0, pass.groups, 0, l.units, static_cast<float*>(out));
+    });
+    return run_units(pass, l, task, 0, pass.groups, 0, l.units, wanted,
+                     static_cast<const float*>(packed->data()));
+  }
   // Weights that are used once are transformed where they are used.
   if (l.blocks == 1 && pass.target_size[0] == 1) {
     return run_units(pass, l, task, 0, pass.groups, 0, l.units, wanted, nullptr);
@@ -343,8 +359,10 @@ void run(const Pass& pass, int64_t m, int64_t wanted) {
   const Scratch<float> packed(groups * units * l.unit_weights);
   for (int64_t group = 0; group < pass.groups; group += groups) {
     for (int64_t unit = 0; unit < l.units; unit += units) {
-      run_units(pass, l, task, group, std::min(groups, pass.groups - group), unit,
-                std::min(units, l.units - unit), wanted, packed.get());
+      const int64_t some_groups = std::min(groups, pass.groups - group),
+                    some_units = std::min(units, l.units - unit);
+      transform_units(l, task, group, some_groups, unit, some_units, packed.get());
+      run_units(pass, l, task, group, some_groups, unit, some_units, wanted, packed.get());
     }
   }
 }
@@ -402,6 +420,7 @@ void run_product(const ConvGeometry& g, Product product, const float* source, co
   pass.lane_stride = forward ? inputs * taps : taps;
   pass.channel_stride = forward ? taps : inputs * taps;
   pass.slot = slot.data();
+  pass.kept = g.weight;
   pass.bias = bias;
   run(pass, Work(g, product).choose_m(), wanted_tasks(g));
 }

@@ -6,12 +6,14 @@
 // ("packed") into panels, in the order in which the kernel reads them, unless they already lie that way and
 // are used too seldom to be worth it.
 //
-// Four plans, chosen by shape. They cannot differ in a bit, because all of them compute the sum that gemm.h
+// Five plans, chosen by shape. They cannot differ in a bit, because all of them compute the sum that gemm.h
 // promises:
 //   direct   the smallest products: no packing, no scratch memory, no threads.
 //   blocks   blocks of C (of all batch items) are the tasks; each packs what it needs of A and B.
 //   shared   large products: B is packed once, in parallel, then blocks of C are the tasks; each packs its
 //            rows of A.
+//   kept     B is a weight that was multiplied with before: all of it is packed, and kept for the next call;
+//            blocks of C are the tasks.
 //   slices   few elements of C, long k (weight gradients): slices of k are the tasks; their partial sums are
 //            added to C in order.
 #include "cpu/gemm.h"
@@ -22,6 +24,7 @@
 #include "cpu/allocator.h"
 #include "cpu/gemm_block.h"
 #include "cpu/kernels/gemm_table.h"
+#include "cpu/packed_cache.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin::cpu {
@@ -161,6 +164,38 @@ void run_shared(const Problem& g) {
   }
 }
 
+void run_kept(const Problem& g, const KeptWeight& weight) {
+  const GemmKernels& kernels = *g.kernels;
+  const int64_t panels = ceil_div(g.n, kernels.nr), slices = ceil_div(g.k, kernels.slice);
+  const int64_t width = panels * kernels.nr;
+  const int64_t elements = panel_depth(kernels, g.k) * width + pack_slack;
+  PackKey key{key_of(&kernels), key_of(g.b), g.b_row, g.b_col, g.k, g.n};
+  const auto block =
+      packed_weight(&weight, std::move(key), static_cast<size_t>(elements * kernels.packed), [&](void* out) {
+        parallel_for(panels * slices, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            const Range slice = part(g.k, kernels.slice, i / panels),
+                        panel = part(g.n, kernels.nr, i % panels);
+            const int64_t first = slice.begin * width + panel.begin * panel_depth(kernels, slice.size);
+            pack_b(g, panel, slice, static_cast<char*>(out) + first * kernels.packed);
+          }
+        });
+      });
+  const PackedB packed{static_cast<const char*>(block->data()), {0, g.k}, width};
+  const BlockShape shape = choose_blocks(g, 1);
+  const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, true);
+  const int64_t row_blocks = ceil_div(g.m, shape.rows), col_blocks = ceil_div(g.n, shape.cols);
+  const int64_t work = std::max<int64_t>(1, shape.rows * shape.cols * g.k);
+  parallel_for(row_blocks * col_blocks, ceil_div(task_work, work), [&](int64_t begin, int64_t end) {
+    const Scratch memory(plan.bytes());
+    for (int64_t i = begin; i < end; ++i) {
+      const Range cols = part(g.n, shape.cols, i % col_blocks);
+      multiply(g, plan, part(g.m, shape.rows, i / col_blocks), cols, {0, g.k}, &packed, cols.begin,
+               memory.data());
+    }
+  });
+}
+
 // Adds the partial sums of `count` slices to lines [begin, end) of C. Lines are what lies side by side in C:
 // rows, or columns where the operands changed places.
 template <class T>
@@ -271,6 +306,11 @@ bool prefers_slices(const Problem& g) {
          work_of(g) >= static_cast<double>(4 * task_work);
 }
 
+// Rows that are streamed once, as they lie, need no panels; those of 16-bit floats would be twice as long.
+bool pays_to_keep(const Problem& g) {
+  return !(g.m <= g.kernels->thin_rows && (g.b_col == 1 || g.kernels->storage != g.kernels->packed));
+}
+
 void run_item(const Problem& g) {
   const bool slices = prefers_slices(g);
   const bool shared = !slices && work_of(g) >= static_cast<double>(shared_work) && g.m >= 8 * g.kernels->mr;
@@ -364,6 +404,7 @@ void run_gemm(const GemmKernels& kernels, const GemmParams& params) {
     g.c_row = p.c_row;
     g.c_col = 1;
   }
+  if (p.batch == 1 && p.weight && g.c_col == 1 && pays_to_keep(g)) return run_kept(g, *p.weight);
   if (p.batch == 1) return run_item(g);
   // Small items are tasks of one region, large ones have regions of their own.
   if (work < static_cast<double>(shared_work) && !(prefers_slices(g) && p.batch < 4)) {

@@ -5,6 +5,8 @@
 
 namespace opsin::cpu {
 
+struct KeptWeight;
+
 /// C[m, n] (+)= A[m, k] * B[k, n] + bias[n], `batch` times. All strides count elements and may be anything,
 /// zero and negative included (any transposition, any broadcast of A and B); the columns of C are adjacent. C
 /// must not overlap A, B or bias.
@@ -22,6 +24,8 @@ struct GemmParams {
   bool accumulate = false;
   int64_t batch = 1;
   int64_t a_batch = 0, b_batch = 0, c_batch = 0;
+  /// Set where B is a weight whose panels may be kept.
+  const KeptWeight* weight = nullptr;
 };
 
 /// What every element is, on every path and for any number of threads:

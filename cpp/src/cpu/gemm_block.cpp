@@ -20,8 +20,38 @@ void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64
 }
 
 // Rows of a panel of A: all of a thin product.
-int64_t panel_step(const GemmKernels& kernels, bool thin) {
-  return thin ? std::max(kernels.mr, kernels.thin_transposed) : kernels.mr;
+int64_t panel_step(const Problem& g, const BlockPlan& plan, int64_t rows) {
+  if (!plan.thin) return g.kernels->mr;
+  if (rows <= 2) return rows;
+  return rows <= 4 ? 4 : g.b_col == 1 ? g.kernels->thin_rows : g.kernels->thin_transposed;
+}
+
+// Depth over which the rows of B, which lie side by side in memory, are read to their end before the next
+// few: such long runs are what the hardware foresees.
+constexpr int64_t thin_depth = 8192;
+
+void multiply_rows_of_b(const Problem& g, GemmBlock block, Range rows, Range cols, Range depth, char* panel) {
+  const GemmKernels& kernels = *g.kernels;
+  const int64_t step = block.a_step, lanes = kernels.nr / 2;
+  char* const c = static_cast<char*>(block.c);
+  for (int64_t p = 0; p < depth.size; p += thin_depth) {
+    const Range run{depth.begin + p, std::min(thin_depth, depth.size - p)};
+    pack_a(g, rows, run, step, step, panel);
+    for (int64_t col = 0; col < cols.size; col += lanes) {
+      block.n = std::min(lanes, cols.size - col);
+      block.c = c + col * block.c_col * kernels.compute;
+      for (int64_t q = 0; q < run.size; q += kernels.slice) {
+        const int64_t begin = run.begin + q;
+        block.depth = std::min(kernels.slice, run.size - q);
+        block.add = begin > 0 || g.accumulate;
+        block.a = panel + q * step * kernels.packed;
+        block.b = g.b + (begin * g.b_row + (cols.begin + col) * g.b_col) * kernels.storage;
+        const int64_t first = g.bias_by_row ? rows.begin : cols.begin + col;
+        block.bias = begin == 0 && g.bias ? g.bias + first * kernels.compute : nullptr;
+        kernels.thin(block);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -50,8 +80,9 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
       kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && g.a_row * kernels.storage % cache_way != 0;
   plan.a_in_place = !plan.thin && same_type && (by_columns || by_rows);
   if (!plan.a_in_place) {
+    const int64_t held = plan.thin && g.b_col != 1 ? panel_depth(kernels, std::min(g.k, thin_depth)) : depth;
     plan.a_bytes =
-        round_up((round_up(rows, panel_step(kernels, plan.thin)) * depth + pack_slack) * kernels.packed, 64);
+        round_up((round_up(rows, panel_step(g, plan, rows)) * held + pack_slack) * kernels.packed, 64);
   }
   if (!packed_b && !plan.thin) {
     const int64_t panels = plan.b_in_place ? kernels.nr : round_up(cols, kernels.nr);
@@ -71,7 +102,7 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
 
   GemmBlock block{};
   block.m = rows.size;
-  const int64_t step = panel_step(kernels, plan.thin);
+  const int64_t step = panel_step(g, plan, rows.size);
   block.panel_rows = even_rows(rows.size, step);
   block.bias_by_row = g.bias_by_row;
   const int64_t c_offset = rows.begin * g.c_row + cols.begin * g.c_col;
@@ -93,7 +124,14 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
       kernels.widen(narrow_c + i * line_stride * storage, wide_c + i * line * compute, line);
   }
 
-  for (int64_t p = 0; p < depth.size; p += kernels.slice) {
+  const bool by_rows_of_b = plan.thin && g.b_col != 1;
+  if (by_rows_of_b) {
+    block.a_step = step;
+    block.b_step = g.b_row;
+    block.b_panel = g.b_col;
+    multiply_rows_of_b(g, block, rows, cols, depth, a_panels);
+  }
+  for (int64_t p = by_rows_of_b ? depth.size : 0; p < depth.size; p += kernels.slice) {
     const Range slice{depth.begin + p, std::min(kernels.slice, depth.size - p)};
     const bool first = slice.begin == 0;
     block.depth = slice.size;

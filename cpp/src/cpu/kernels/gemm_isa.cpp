@@ -11,6 +11,47 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
+// A few steps of k of as many rows of B as vectors have lanes: column[q] holds step q of all rows.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <class T>
+constexpr int transposed_steps = 4;
+OPSIN_INLINE __m128 load_half(const float* p) { return _mm_loadu_ps(p); }
+OPSIN_INLINE __m128 load_half(const BFloat16* p) {
+  const __m128i half = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(half), 16));
+}
+OPSIN_INLINE __m128 load_half(const Float16* p) {
+  return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+#else
+template <class T>
+constexpr int transposed_steps = lanes_of<T>;
+#endif
+template <class S, class T>
+OPSIN_INLINE void load_transposed(const S* b, int64_t stride, Vector<T>* column) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  // Halves are joined by the load, which leaves two steps of the transposition instead of three.
+  if constexpr (__is_same(T, float)) {
+    Float row[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(load_half(b + i * stride)),
+                                    load_half(b + (i + 4) * stride), 1);
+    }
+    const Float low01 = _mm256_unpacklo_ps(row[0], row[1]), high01 = _mm256_unpackhi_ps(row[0], row[1]);
+    const Float low23 = _mm256_unpacklo_ps(row[2], row[3]), high23 = _mm256_unpackhi_ps(row[2], row[3]);
+    column[0] = _mm256_shuffle_ps(low01, low23, 0x44);
+    column[1] = _mm256_shuffle_ps(low01, low23, 0xee);
+    column[2] = _mm256_shuffle_ps(high01, high23, 0x44);
+    column[3] = _mm256_shuffle_ps(high01, high23, 0xee);
+    return;
+  }
+#endif
+#pragma GCC unroll 16
+  for (int i = 0; i < transposed_steps<T>; ++i) column[i] = load_wide(b + i * stride);
+  transpose<T>(column);
+}
+
 // A square of at most `rows` x `depth` elements, transposed and filled up with zeros.
 template <class S, class T>
 [[gnu::noinline]] void transpose_edge(const S* in, int64_t stride, int64_t rows, int64_t depth,
@@ -26,6 +67,7 @@ template <class S, class T>
 template <class S, class T, int R>
 void multiply_thin_columns(const GemmBlock& g) {
   constexpr int lanes = lanes_of<T>;
+  constexpr int steps = transposed_steps<T>;
   const S* b = static_cast<const S*>(g.b);
   const T* a = static_cast<const T*>(g.a);
   for (int64_t col = 0; col < g.n; col += lanes, b += lanes * g.b_panel) {
@@ -33,21 +75,13 @@ void multiply_thin_columns(const GemmBlock& g) {
     Vector<T> sum[R] = {};
     int64_t p = 0;
     if (cols == lanes) {
-      for (; p + lanes <= g.depth; p += lanes) {
-        Vector<T> square[lanes];
+      for (; p + steps <= g.depth; p += steps) {
+        Vector<T> column[steps];
+        load_transposed<S, T>(b + p, g.b_panel, column);
 #pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) {
-          const S* line = b + i * g.b_panel + p;
-          // The next columns, to the second-level cache: the runs are too short for the hardware to foresee
-          // them.
-          __builtin_prefetch(line + lanes * g.b_panel, 0, 2);
-          square[i] = load_wide(line);
-        }
-        transpose<T>(square);
-#pragma GCC unroll 16
-        for (int q = 0; q < lanes; ++q)
+        for (int q = 0; q < steps; ++q)
 #pragma GCC unroll 8
-          for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * g.a_step + r]), square[q], sum[r]);
+          for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * R + r]), column[q], sum[r]);
       }
     }
     for (; p < g.depth; p += lanes) {
@@ -55,7 +89,7 @@ void multiply_thin_columns(const GemmBlock& g) {
       Vector<T> square[lanes];
       transpose_edge<S, T>(b + p, g.b_panel, cols, depth, square);
       for (int q = 0; q < depth; ++q)
-        for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * g.a_step + r]), square[q], sum[r]);
+        for (int r = 0; r < R; ++r) sum[r] = fma(broadcast(a[(p + q) * R + r]), square[q], sum[r]);
     }
     finish_edge(g, reinterpret_cast<const T*>(sum), lanes, 0, g.m, col, cols);
   }
@@ -76,7 +110,7 @@ void multiply_thin_rows(const GemmBlock& g) {
     int64_t p = 0;
     for (; p + steps <= g.depth; p += steps) {
       const S* line = b + p * g.b_step;
-      const T* x = a + p * g.a_step;
+      const T* x = a + p * R;
       for (int64_t j = 0; j < whole; j += lanes) {
         Vector<T> column[steps];
 #pragma GCC unroll 8
@@ -88,7 +122,7 @@ void multiply_thin_rows(const GemmBlock& g) {
         for (int r = 0; r < R; ++r) {
           Vector<T> sum = load(sums + r * width + j);
 #pragma GCC unroll 8
-          for (int q = 0; q < steps; ++q) sum = fma(broadcast(x[q * g.a_step + r]), column[q], sum);
+          for (int q = 0; q < steps; ++q) sum = fma(broadcast(x[q * R + r]), column[q], sum);
           store(sums + r * width + j, sum);
         }
       }
@@ -97,7 +131,7 @@ void multiply_thin_rows(const GemmBlock& g) {
         const Vector<T> column = load_some<T>(line + q * g.b_step + whole, cols - whole);
         for (int r = 0; r < R; ++r) {
           T* sum = sums + r * width + whole;
-          store(sum, fma(broadcast(x[q * g.a_step + r]), column, load(sum)));
+          store(sum, fma(broadcast(x[q * R + r]), column, load(sum)));
         }
       }
     }
@@ -106,7 +140,7 @@ void multiply_thin_rows(const GemmBlock& g) {
         const Vector<T> column = load_some<T>(b + p * g.b_step + j, cols - j);
         for (int r = 0; r < R; ++r) {
           T* sum = sums + r * width + j;
-          store(sum, fma(broadcast(a[p * g.a_step + r]), column, load(sum)));
+          store(sum, fma(broadcast(a[p * R + r]), column, load(sum)));
         }
       }
     }

@@ -52,7 +52,8 @@ struct GemmKernels {
   void (*pack)(const GemmPack&);
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element
-  /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel.
+  /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel of 1, 2,
+  /// 4 or the most rows, whichever is the least that holds m.
   void (*thin)(const GemmBlock&);
   /// The whole product with neither packing nor scratch memory, for the smallest sizes; k <= slice.
   void (*direct)(const GemmParams&);

@@ -19,6 +19,7 @@
 #include "core/call.h"
 #include "core/channels_last.h"
 #include "core/registry.h"
+#include "core/weight.h"
 
 namespace opsin {
 
@@ -61,7 +62,10 @@ struct Conv {
     if (x.numel() == 0) return add_conv_bias(zeros(p.y_sizes, x.dtype(), x.device()), bias);
     const Tensor from = to_channels_last(x), w = contiguous(weight),
                  b = bias.defined() ? contiguous(bias) : bias;
-    kernel(p.geometry, x.dtype(), pointer(from), w.impl()->data(), b.defined() ? b.impl()->data() : nullptr,
+    const WeightScope kept(w, p.keeps_weight);
+    ConvGeometry geometry = p.geometry;
+    geometry.weight = kept.get();
+    kernel(geometry, x.dtype(), pointer(from), w.impl()->data(), b.defined() ? b.impl()->data() : nullptr,
            y.impl()->mutable_physical_data());
     return y;
   }
@@ -93,8 +97,10 @@ struct ConvBackwardInput {
     if (grad_x.numel() == 0) return grad_x;
     if (grad_y.numel() == 0) return zeros(p.x_sizes, grad_y.dtype(), grad_y.device());
     const Tensor from = to_channels_last(grad_y), w = contiguous(weight);
-    kernel(p.geometry, grad_y.dtype(), pointer(from), w.impl()->data(),
-           grad_x.impl()->mutable_physical_data());
+    const WeightScope kept(w, p.keeps_weight);
+    ConvGeometry geometry = p.geometry;
+    geometry.weight = kept.get();
+    kernel(geometry, grad_y.dtype(), pointer(from), w.impl()->data(), grad_x.impl()->mutable_physical_data());
     return grad_x;
   }
   static void save(Saver& saver, const Params&, const Tensor& grad_y, const Tensor& weight, const Tensor&) {
@@ -226,7 +232,7 @@ Tensor run(const Settings& s, const Tensor& input, const Tensor& weight, const T
   check_conv_operands(s, false, input, weight, bias);
   const bool batched = input.dim() == static_cast<int64_t>(s.axes) + 2;
   const Tensor x = batched ? input : unsqueeze(input, 0);
-  ConvParams p = conv_params(s, x.sizes(), weight.sizes());
+  ConvParams p = conv_params(s, x.sizes(), weight);
   ConvGeometry& g = p.geometry;
   ConvSides padding = s.padding;
   bool spread = false, strided = false;

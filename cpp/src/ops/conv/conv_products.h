@@ -16,6 +16,7 @@ class Registry;
 struct ConvParams {
   ConvGeometry geometry;
   Dims x_sizes, weight_sizes, y_sizes;
+  bool keeps_weight = false;  ///< what is packed of it
 
   /// The same for all three products: every weight meets every position of the output once.
   int64_t flops() const;
@@ -54,7 +55,7 @@ void check_conv_operands(const ConvSettings& s, bool transposed, const Tensor& i
 void check_conv_algorithm(const ConvSettings& s, const ConvGeometry& geometry, DType dtype, Device device);
 
 /// The parameters for sizes without padding and output.
-ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& weight_sizes);
+ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Tensor& weight);
 
 /// The transposed convolution of `x` [N, C, ...] with `weight` [C, K / groups, kernel...] to [N, K,
 /// sizes...], without bias.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/weight.h"
+
 namespace opsin {
 
 namespace {
@@ -86,11 +88,13 @@ void check_conv_algorithm(const ConvSettings& s, const ConvGeometry& geometry, D
               " (pass algorithm='auto')");
 }
 
-ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Dims& weight_sizes) {
+ConvParams conv_params(const ConvSettings& s, const Dims& x_sizes, const Tensor& weight) {
+  const Dims& weight_sizes = weight.sizes();
   ConvParams p;
   p.x_sizes = x_sizes;
   p.weight_sizes = weight_sizes;
   p.y_sizes = Dims{x_sizes[0], weight_sizes[0]};
+  p.keeps_weight = is_constant(weight);
   ConvGeometry& g = p.geometry;
   g.spatial = static_cast<int>(s.axes);
   g.batch = x_sizes[0];

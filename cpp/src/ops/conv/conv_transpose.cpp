@@ -16,7 +16,7 @@ Tensor transposed_product(const ConvSettings& s, const Tensor& x, const Tensor& 
                           const ConvSides& padding, const Dims& sizes) {
   Dims out{x.sizes()[0], weight.sizes()[1] * s.groups};
   for (const int64_t size : sizes) out.push_back(size);
-  ConvParams p = conv_params(s, out, weight.sizes());
+  ConvParams p = conv_params(s, out, weight);
   p.y_sizes = x.sizes();
   for (size_t i = 0; i < s.axes; ++i) {
     const size_t axis = 3 - s.axes + i;

@@ -9,6 +9,7 @@
 
 #include "core/call.h"
 #include "core/registry.h"
+#include "core/weight.h"
 
 namespace opsin {
 
@@ -26,11 +27,13 @@ void check_dtypes(const Tensor& a, const Tensor& b, const char* op) {
 /// sums the gradient of a repeated operand.
 struct Matmul {
   static constexpr const char* kName = "matmul";
-  struct Params {};
+  struct Params {
+    bool keeps = false;  ///< what is packed of b, if it is one matrix
+  };
   static int64_t flops(const Params&, const Tensor& a, const Tensor& b) {
     return 2 * a.numel() * b.sizes()[2] * (a.sizes()[0] == 1 ? b.sizes()[0] : 1);
   }
-  static Tensor forward(const Params&, const Tensor& a, const Tensor& b) {
+  static Tensor forward(const Params& params, const Tensor& a, const Tensor& b) {
     const int64_t batch = std::max(a.sizes()[0], b.sizes()[0]);
     const bool empty_batch = a.sizes()[0] == 0 || b.sizes()[0] == 0;
     const Tensor y = empty({empty_batch ? 0 : batch, a.sizes()[1], b.sizes()[2]}, a.dtype(), a.device());
@@ -52,6 +55,8 @@ struct Matmul {
     p.a_batch = a.sizes()[0] == 1 ? 0 : a.strides()[0];
     p.b_batch = b.sizes()[0] == 1 ? 0 : b.strides()[0];
     p.c_batch = p.m * p.n;
+    const WeightScope weight(b, params.keeps && p.b_batch == 0);
+    p.weight = weight.get();
     kernel(p);
     return y;
   }
@@ -68,11 +73,11 @@ struct Matmul {
 /// y = x W^T + b over rows [rows, in]. dX = dY W, dW = dY^T X, db = the sum of the rows of dY.
 struct Linear {
   static constexpr const char* kName = "linear";
-  struct Params {};
+  using Params = Matmul::Params;
   static int64_t flops(const Params&, const Tensor& x, const Tensor& weight, const Tensor&) {
     return 2 * x.numel() * weight.sizes()[0];
   }
-  static Tensor forward(const Params&, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  static Tensor forward(const Params& params, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     Dims sizes = x.sizes();
     sizes.back() = weight.sizes()[0];
     const Tensor y = empty(sizes, x.dtype(), x.device());
@@ -93,6 +98,8 @@ struct Linear {
     Tensor dense_bias = bias;
     if (bias.defined() && !bias.is_contiguous()) dense_bias = contiguous(bias);
     p.bias = bias.defined() ? dense_bias.impl()->data() : nullptr;
+    const WeightScope kept(weight, params.keeps);
+    p.weight = kept.get();
     kernel(p);
     return y;
   }
@@ -101,11 +108,16 @@ struct Linear {
     if (saver.needs(1)) saver.save(0, x);
     if (saver.needs(0)) saver.save(1, weight);
   }
-  static void backward(Backward& ctx, const Params&) {
+  static void backward(Backward& ctx, const Params& params) {
     const Tensor& grad = ctx.grad();
     const int64_t out = grad.sizes().back();
     const Tensor rows = grad.dim() == 2 ? grad : reshape(grad, Dims{out == 0 ? 0 : grad.numel() / out, out});
-    if (ctx.needs(0)) ctx.set(0, matmul(grad, ctx.saved(1)));
+    if (ctx.needs(0)) {
+      const Tensor weight = ctx.saved(1);
+      Dims sizes = grad.sizes();
+      sizes.back() = weight.sizes()[1];
+      ctx.set(0, reshape(call<Matmul>(params, unsqueeze(rows, 0), unsqueeze(weight, 0)), sizes));
+    }
     if (ctx.needs(1)) {
       const Tensor x = ctx.saved(0);
       const int64_t in = x.sizes().back();
@@ -165,7 +177,7 @@ Tensor mm(const Tensor& self, const Tensor& mat2) {
   check_rank(self, 2, "mm", "self");
   check_rank(mat2, 2, "mm", "mat2");
   check_inner(self, mat2, self.sizes()[1], mat2.sizes()[0], "mm");
-  return squeeze(contract(unsqueeze(self, 0), unsqueeze(mat2, 0)), Dims{0});
+  return squeeze(call<Matmul>({is_constant(mat2)}, unsqueeze(self, 0), unsqueeze(mat2, 0)), Dims{0});
 }
 
 Tensor bmm(const Tensor& self, const Tensor& mat2) {
@@ -311,7 +323,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
                 "linear: expected bias [", weight.sizes()[0], "] for weight ", str(weight.sizes()), ", got ",
                 str(bias.sizes()));
   }
-  return call<Linear>({}, has_even_rows(input) ? input : contiguous(input), weight, bias);
+  return call<Linear>({is_constant(weight)}, has_even_rows(input) ? input : contiguous(input), weight, bias);
 }
 
 /// y[n, o] = x1[n, i] W[o, i, j] x2[n, j] + b[o], as a matrix product with x1 and a weighted sum with x2.
