@@ -48,6 +48,8 @@ OPS = [
             c(t(0, 3, 4), t(3, grad=False), t(3, low=0.5, high=2, grad=False), t(3), t(3)).but(
                 id="no_batch", grad=False
             ),
+            c(t(35, 45), None, None, t(45), t(45), True).but(id="many_rows", gradgrad=False),
+            c(t(2, 3, 83), None, None, t(3), t(3), True).but(id="long_rows", gradgrad=False),
         ],
         **NORM,
         fn=_batch_norm(lambda *a: opsin.nn.functional.batch_norm(*a)),
@@ -74,6 +76,7 @@ OPS = [
             c(t(2, 3, 4), (2, 3, 4)),
             c(t(3, 1), (1,)).but(gradgrad=False),
             c(t(5, 33), (33,), t(33), t(33)),
+            c(t(23, 149), (149,), t(149), t(149)).but(id="many_rows", gradgrad=False),
         ],
         **NORM,
         features=("NM03",),
@@ -125,3 +128,54 @@ def test_constant_input_gives_the_bias() -> None:
     x, bias = opsin.full((4, 2), 7.0), opsin.tensor([1.0, -1.0])
     assert opsin.nn.functional.batch_norm(x, None, None, None, bias, True).tolist() == [[1.0, -1.0]] * 4
     assert opsin.nn.functional.layer_norm(x, (2,), None, bias).tolist() == [[1.0, -1.0]] * 4
+
+
+def _sums(values: np.ndarray, g: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Normalised values and the sums of the gradients of scale and shift, in float64."""
+    values, g = values.astype(np.float64), g.astype(np.float64)
+    centred = values - values.mean(axes, keepdims=True)
+    y = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-5)
+    return y, g * y, g
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("kind", ["normal", "far", "outlier"])
+def test_sums_of_float32_keep_their_digits(kind: str, hidden: bool) -> None:
+    """Against float64, with a mean far from zero or a first value far from the mean."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((6, 40, 23, 29)), rng.standard_normal((6, 40, 23, 29))
+    if kind == "far":
+        x += 1000
+    if kind == "outlier":
+        x[0, :, 0, 0] = 500
+    x, g = x.astype(np.float32), g.astype(np.float32)
+    nn = opsin.nn.functional
+    image, above = opsin.tensor(x), opsin.tensor(g)
+    if hidden:  # a pool of single pixels leaves channels last
+        image, above = nn.max_pool2d(image, 1), nn.max_pool2d(above, 1)
+    weight, bias = opsin.ones(40).requires_grad_(), opsin.zeros(40).requires_grad_()
+    y = nn.batch_norm(image, None, None, weight, bias, True)
+    grads = opsin.autograd.grad([y], [weight, bias], [above])
+    expected, by_weight, by_bias = _sums(x, g, (0, 2, 3))
+    assert np.abs(y.detach().numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
+    for got, terms in zip(grads, (by_weight, by_bias), strict=True):
+        total = terms.sum((0, 2, 3))
+        # A sum of terms of either sign is about this large, and exact to the last digits of that.
+        scale = np.sqrt((terms**2).sum((0, 2, 3)))
+        assert np.all(np.abs(got.numpy() - total) <= 2e-7 * (scale + np.abs(total)))
+    rows = x.transpose(0, 2, 3, 1).reshape(-1, 40 * 29)
+    z = nn.layer_norm(opsin.tensor(rows), (40 * 29,)).numpy()
+    assert np.abs(z - _sums(rows, rows, (1,))[0]).max() <= 2e-6 * np.abs(z).max()
+
+
+@pytest.mark.parametrize("rows", [3, 8, 41])
+@pytest.mark.parametrize("dtype", [opsin.float32, opsin.float64, opsin.bfloat16, opsin.float16])
+def test_gradients_of_scale_alone_are_those_among_all(rows: int, dtype: opsin.dtype) -> None:
+    nn = opsin.nn.functional
+    x, g = opsin.randn(rows, 45).to(dtype), opsin.randn(rows, 45).to(dtype)
+    weight, bias = opsin.randn(45).requires_grad_(), opsin.randn(45).requires_grad_()
+    alone = opsin.autograd.grad([nn.layer_norm(x, (45,), weight, bias)], [weight, bias], [g])
+    x = x.requires_grad_()
+    together = opsin.autograd.grad([nn.layer_norm(x, (45,), weight, bias)], [x, weight, bias], [g])[1:]
+    for a, b in zip(alone, together, strict=True):
+        assert np.allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)

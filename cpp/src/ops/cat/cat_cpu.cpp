@@ -24,9 +24,9 @@ void copy(const BlockParams& p) {
   for (int64_t i = 0; i < p.count; ++i) block += p.pieces[i].bytes;
   cpu::parallel_for(p.outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(block, 1)),
                     [&](int64_t begin, int64_t end) {
-                      for (int64_t i = 0; i < p.count; ++i) {
-                        const BlockPiece& piece = p.pieces[i];
-                        for (int64_t o = begin; o < end; ++o) {
+                      for (int64_t o = begin; o < end; ++o) {
+                        for (int64_t i = 0; i < p.count; ++i) {
+                          const BlockPiece& piece = p.pieces[i];
                           std::memcpy(piece.to + o * piece.to_stride, piece.from + o * piece.from_stride,
                                       static_cast<size_t>(piece.bytes));
                         }

@@ -135,18 +135,25 @@ OPSIN_INLINE void row_at_once(const ResampleRows& a, S* y, const S* image, int64
   const ResampleAxis &u = a.axis[0], &v = a.axis[1], &last = a.axis[2];
   const T* wu = static_cast<const T*>(u.weights) + o0 * u.most;
   const T* wv = static_cast<const T*>(v.weights) + o1 * v.most;
+  const S* rows[kMostAtOnce];
+  T of_row[kMostAtOnce];
+  int count = 0;
+  for (int64_t i = 0; i < u.count[o0]; ++i) {
+    for (int64_t j = 0; j < v.count[o1]; ++j) {
+      rows[count] = image + ((u.first[o0] + i) * v.in + v.first[o1] + j) * last.in * a.inner;
+      of_row[count++] = wu[i] * wv[j];
+    }
+  }
   for (int64_t o = 0; o < last.out; ++o) {
     const T* ww = static_cast<const T*>(last.weights) + o * last.most;
+    const int64_t first = last.first[o] * a.inner;
     const S* from[kMostAtOnce];
     T weight[kMostAtOnce];
     int taps = 0;
-    for (int64_t i = 0; i < u.count[o0]; ++i) {
-      for (int64_t j = 0; j < v.count[o1]; ++j) {
-        const S* row = image + ((u.first[o0] + i) * v.in + v.first[o1] + j) * last.in * a.inner;
-        for (int64_t k = 0; k < last.count[o]; ++k) {
-          from[taps] = row + (last.first[o] + k) * a.inner;
-          weight[taps++] = wu[i] * wv[j] * ww[k];
-        }
+    for (int r = 0; r < count; ++r) {
+      for (int64_t k = 0; k < last.count[o]; ++k) {
+        from[taps] = rows[r] + first + k * a.inner;
+        weight[taps++] = of_row[r] * ww[k];
       }
     }
     pixel(y + o * a.inner, [&](int64_t k) OPSIN_INLINED { return from[k]; }, weight, taps, width);

@@ -110,7 +110,12 @@ void backward(const BatchNormBackwardParams& p) {
   params.relu = p.numbers != nullptr;
   params.relu_output = p.relu_output;
   params.masked = p.masked;
-  if (p.training || p.grad_weight || p.grad_bias) channels.sums(params, p.numbers, mean, sum, product);
+  if (p.training || p.grad_weight || p.grad_bias) {
+    Numbers near(count);
+    for (size_t c = 0; c < count; ++c) near[c] = cpu::near_mean(mean[c], inverse[c]);
+    channels.sums(params, p.numbers, near, sum, product);
+    for (size_t c = 0; c < count; ++c) product[c] += (near[c] - mean[c]) * sum[c];
+  }
   write(sum, compute, p.grad_bias);
   if (p.grad_weight) {
     Numbers grad_weight = product;

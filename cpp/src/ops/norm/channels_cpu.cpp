@@ -1,6 +1,7 @@
 #include "channels_cpu.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include <opsin/tensor.h>
@@ -18,6 +19,12 @@ constexpr int64_t kWork = 32768;
 int64_t rows_in_one(int64_t channels) { return channels >= 32 ? 1 : 64 / channels; }
 
 }  // namespace
+
+double near_mean(double mean, double inverse) {
+  // Its last digit is that of the sum, 2^-18 of a deviation.
+  const double large = 0x1p34 / inverse, rounded = (mean + large) - large;
+  return std::isfinite(rounded) ? rounded : mean;
+}
 
 const char* Channels::repeated(const void* numbers, int64_t rows, int64_t times, Tensor& memory) const {
   if (times == 1 || !numbers) return static_cast<const char*>(numbers);

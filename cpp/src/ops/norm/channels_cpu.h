@@ -11,6 +11,10 @@ namespace opsin::cpu {
 
 using Numbers = std::vector<double>;
 
+/// A number near `mean` from which sums are taken: of so few digits that float32 values less it are hardly
+/// rounded. Differences from any other are all rounded the same way, which adds up.
+double near_mean(double mean, double inverse);
+
 class Channels {
  public:
   explicit Channels(const ChannelShape& shape) : shape_(shape) {}

@@ -1,9 +1,8 @@
 // Fills the CPU slots of group normalization with the loops over channels of batch normalization.
-#include "norm_kernels.h"
+#include "channels_cpu.h"
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include <opsin/ops/creation.h>
 
@@ -15,7 +14,7 @@ namespace opsin {
 namespace {
 
 constexpr int64_t kWork = 32768;
-using Numbers = std::vector<double>;
+using cpu::Numbers;
 
 /// The samples, or, where the values of a channel are neighbours, the groups: units that are dense in memory
 /// and need nothing of each other. Few of them are cut into slices, by shape alone.
@@ -39,12 +38,13 @@ class Units {
   template <class Sums, class Finish, class Apply>
   void run(Sums sums, Finish finish, Apply apply) const {
     const int64_t work = channels_ * shape_.inner;
-    if (slices_ == 1) {
+    // One thread finds the unit that it has just summed in its cache.
+    if (slices_ == 1 || cpu::num_threads() == 1) {
       cpu::parallel_for(count_, std::max<int64_t>(1, kWork / work), [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit) {
-          sums(unit, 0);
+          for (int64_t slice = 0; slice < slices_; ++slice) sums(unit, slice);
           finish(unit);
-          apply(unit, 0);
+          for (int64_t slice = 0; slice < slices_; ++slice) apply(unit, slice);
         }
       });
       return;
@@ -166,9 +166,8 @@ class Tables {
   void set(int64_t unit, int64_t row, const Numbers& values) {
     dispatch_floating(dtype_, "group_norm", [&]<class T>() {
       auto* to = static_cast<T*>(at(unit)) + row * units_.width();
-      const auto channels = static_cast<size_t>(units_.channels());
-      for (int64_t i = 0; i < units_.width(); ++i) {
-        to[i] = static_cast<T>(static_cast<compute_t<T>>(values[static_cast<size_t>(i) % channels]));
+      for (int64_t i = 0; i < units_.width(); i += units_.channels()) {
+        for (const double value : values) *to++ = static_cast<T>(static_cast<compute_t<T>>(value));
       }
     });
   }
@@ -284,6 +283,7 @@ void forward(const GroupNormParams& p) {
     const double* sum = sums.total(unit);
     const double* square = sum + channels;
     Numbers near(channels), mean(channels), scale(channels), offset(channels);
+    const auto first_channel = static_cast<size_t>(units.first(unit) % shape.channels);
     first_values(p, units, unit, near);
     for (size_t first = 0; first < channels; first += of_group) {
       double total = 0, m2 = 0;
@@ -297,7 +297,7 @@ void forward(const GroupNormParams& p) {
       const double inverse = 1 / std::sqrt(variance + p.eps), near_mean = rounded(centre, dtype);
       for (size_t c = first; c < first + of_group; ++c) {
         const int64_t at = units.first(unit) + static_cast<int64_t>(c);
-        const auto channel = static_cast<size_t>(at % shape.channels);
+        const size_t channel = first_channel + c;
         p.mean[at] = centre;
         p.inverse[at] = inverse;
         // What rounding the mean loses goes into the offset.
@@ -350,7 +350,7 @@ void backward_whole(const GroupNormBackwardParams& p, const Units& units, Number
   const double one = 1 / static_cast<double>(work);
   cpu::parallel_for(units.count(), std::max<int64_t>(1, kWork / work), [&](int64_t begin, int64_t end) {
     const auto width = static_cast<size_t>(channels);
-    Numbers both(2 * width);
+    Numbers both(2 * width), near(width);
     std::vector<T> numbers(6 * width);
     double *const sum = both.data(), *const product = sum + channels;
     T* const means = numbers.data();
@@ -363,15 +363,17 @@ void backward_whole(const GroupNormBackwardParams& p, const Units& units, Number
       k.channels = k.stride = channels;
       k.x = static_cast<const S*>(p.x) + at;
       k.g = static_cast<const S*>(p.g) + at;
-      k.shift = p.mean + first;
+      const double inverse = p.inverse[first], centre = p.mean[first];
+      std::fill(near.begin(), near.end(), cpu::near_mean(centre, inverse));
+      k.shift = near.data();
       k.sum = sum;
       k.product = product;
       sums(k);
-      const double inverse = p.inverse[first], centre = p.mean[first];
       const T near_mean = static_cast<T>(centre);
       double total = 0, total_product = 0;
       for (int64_t c = 0; c < channels; ++c) {
         const double w = weight ? static_cast<double>(weight[channel + c]) : 1;
+        product[c] += (near[0] - centre) * sum[c];
         total += w * sum[c];
         total_product += w * product[c];
         scales[c] = static_cast<T>(w * inverse);
@@ -415,15 +417,17 @@ void backward(const GroupNormBackwardParams& p) {
   base.x = p.x;
   base.g = p.g;
   const auto finish = [&](int64_t unit) {
-    const double* sum = sums.total(unit);
-    const double* product = sum + channels;
+    double* const sum = sums.total(unit);
+    double* const product = sum + channels;
     Numbers mean(channels), scale(channels), offset(channels), slope(channels);
     for (size_t first = 0; first < channels; first += of_group) {
       const auto at = static_cast<size_t>(units.first(unit)) + first;
       const size_t channel = at % static_cast<size_t>(shape.channels);
       const double inverse = p.inverse[at], centre = p.mean[at], near_mean = rounded(centre, dtype);
       double total = 0, total_product = 0;
+      const double apart = cpu::near_mean(centre, inverse) - centre;
       for (size_t i = 0; i < of_group; ++i) {
+        product[first + i] += apart * sum[first + i];
         total += weight[channel + i] * sum[first + i];
         total_product += weight[channel + i] * product[first + i];
         if (p.grad_weight) weight_sums[at + i] = product[first + i] * inverse;
@@ -443,14 +447,22 @@ void backward(const GroupNormBackwardParams& p) {
     tables.set(unit, 4, offset);
     tables.set(unit, 5, slope);
   };
-  units.run([&](int64_t unit, int64_t slice) { sums.take(base, p.mean + units.first(unit), unit, slice); },
-            finish,
-            [&](int64_t unit, int64_t slice) {
-              if (!p.grad_x) return;
-              cpu::ChannelParams k = base;
-              k.y = p.grad_x;
-              units.call(kernel, k, tables.at(unit), unit, slice);
-            });
+  units.run(
+      [&](int64_t unit, int64_t slice) {
+        Numbers near(channels);
+        for (size_t c = 0; c < channels; ++c) {
+          const int64_t at = units.first(unit) + static_cast<int64_t>(c);
+          near[c] = c % of_group != 0 ? near[c - 1] : cpu::near_mean(p.mean[at], p.inverse[at]);
+        }
+        sums.take(base, near.data(), unit, slice);
+      },
+      finish,
+      [&](int64_t unit, int64_t slice) {
+        if (!p.grad_x) return;
+        cpu::ChannelParams k = base;
+        k.y = p.grad_x;
+        units.call(kernel, k, tables.at(unit), unit, slice);
+      });
   if (p.grad_weight) write_sums(weight_sums, shape, p.grad_weight);
   if (p.grad_bias) write_sums(bias_sums, shape, p.grad_bias);
 }

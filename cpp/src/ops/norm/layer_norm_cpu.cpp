@@ -48,7 +48,9 @@ void backward(const LayerNormBackwardParams& p) {
   const bool sums = p.grad_weight || p.grad_bias;
   const int64_t slices = std::clamp<int64_t>(p.rows * p.n / kWork, 1, std::min<int64_t>(64, p.rows));
   const Tensor parts = sums ? zeros(Dims{slices, 2, p.n}, kFloat64) : Tensor();
+  const DType compute = compute_type(p.dtype);
   cpu::parallel_for(slices, 1, [&](int64_t first, int64_t last) {
+    const Tensor buffer = sums ? zeros(Dims{2, p.n}, compute) : Tensor();
     for (int64_t s = first; s < last; ++s) {
       const int64_t begin = p.rows * s / slices;
       cpu::LayerNormPart k{};
@@ -62,6 +64,7 @@ void backward(const LayerNormBackwardParams& p) {
       k.mean = const_cast<double*>(p.mean) + begin;
       k.inverse = const_cast<double*>(p.inverse) + begin;
       if (sums) {
+        k.buffer = buffer.impl()->mutable_data();
         double* part = parts.mutable_data<double>() + s * 2 * p.n;
         k.weight_sum = p.grad_weight ? part : nullptr;
         k.bias_sum = p.grad_bias ? part + p.n : nullptr;
@@ -71,7 +74,6 @@ void backward(const LayerNormBackwardParams& p) {
   });
   if (!sums) return;
   const Tensor total = sum(parts, Dims{0});
-  const DType compute = compute_type(p.dtype);
   if (p.grad_weight) write(total.data<double>(), p.n, compute, p.grad_weight);
   if (p.grad_bias) write(total.data<double>() + p.n, p.n, compute, p.grad_bias);
 }

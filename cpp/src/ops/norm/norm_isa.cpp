@@ -5,8 +5,11 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 
 namespace {
 
+// For lambdas.
+#define OPSIN_INLINED __attribute__((always_inline))
+
 template <class S, Summed kSummed>
-OPSIN_FN void sums_of(const ChannelParams& p) {
+void sums_of(const ChannelParams& p) {
   p.columns ? sums_columns<S, kSummed>(p) : sums_rows<S, kSummed>(p);
 }
 
@@ -23,35 +26,62 @@ void sums(const ChannelParams& p) {
   }
 }
 
-/// Calls f(element, channel) for all elements, in loops that vectorise.
-template <class F>
-OPSIN_FN void for_elements(const ChannelParams& p, F f) {
+/// Calls f(element, kNumbers numbers of its channel) for all elements, in vectors where there are as many.
+template <class S, int kNumbers, class F>
+OPSIN_INLINE void for_elements(const ChannelParams& p, F f) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
+  const auto* numbers = static_cast<const T*>(p.numbers);
   if (!p.columns) {
     for (int64_t c = 0; c < p.channels; ++c) {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < p.rows; ++i) f(c * p.pitch + i, c);
+      T one[kNumbers];
+      Vector<T> of_channel[kNumbers];
+      for (int k = 0; k < kNumbers; ++k) one[k] = numbers[k * p.stride + c];
+      for (int k = 0; k < kNumbers; ++k) of_channel[k] = broadcast(one[k]);
+      int64_t i = c * p.pitch;
+      const int64_t end = i + p.rows;
+      for (; i + lanes <= end; i += lanes) f(i, of_channel);
+      for (; i < end; ++i) f(i, one);
     }
     return;
   }
   for (int64_t r = 0; r < p.rows; ++r) {
-#pragma GCC ivdep
-    for (int64_t c = 0; c < p.channels; ++c) f(r * p.channels + c, c);
+    int64_t c = 0;
+    for (; c + lanes <= p.channels; c += lanes) {
+      Vector<T> of_channel[kNumbers];
+      for (int k = 0; k < kNumbers; ++k) of_channel[k] = load(numbers + k * p.stride + c);
+      f(r * p.channels + c, of_channel);
+    }
+    for (; c < p.channels; ++c) {
+      T one[kNumbers];
+      for (int k = 0; k < kNumbers; ++k) one[k] = numbers[k * p.stride + c];
+      f(r * p.channels + c, one);
+    }
+  }
+}
+
+template <class S, class V>
+OPSIN_INLINE V rounded_to(V value) {
+  if constexpr (std::is_same_v<S, Compute<S>>) {
+    return value;
+  } else {
+    S memory[lanes_of<float>];
+    write(memory, value);
+    return read<V>(memory);
   }
 }
 
 template <class S, bool kResidual, bool kRelu>
-OPSIN_FN void apply_with(const ChannelParams& p) {
-  using T = Compute<S>;
+void apply_with(const ChannelParams& p) {
   const auto* x = static_cast<const S*>(p.x);
   const auto* residual = static_cast<const S*>(p.residual);
   auto* y = static_cast<S*>(p.y);
-  const Normal<S> normal(p);
-  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
-    T value = normal(x[i], c);
-    if constexpr (kResidual) value = static_cast<T>(static_cast<S>(value)) + static_cast<T>(residual[i]);
+  for_elements<S, 3>(p, [=]<class V>(int64_t i, const V* numbers) OPSIN_INLINED {
+    V value = normalised(read<V>(x + i), numbers[0], numbers[1], numbers[2]);
+    if constexpr (kResidual) value = rounded_to<S>(value) + read<V>(residual + i);
     // What rounds to -0 stays so, as if rounded before.
-    if constexpr (kRelu) value = value < -Normal<S>::kLeast ? T(0) : value;
-    y[i] = static_cast<S>(value);
+    if constexpr (kRelu) value = value < -least<S> ? V{} : value;
+    write(y + i, value);
   });
 }
 
@@ -65,24 +95,16 @@ void apply(const ChannelParams& p) {
 }
 
 template <class S, bool kMask>
-OPSIN_FN void gradient_with(const ChannelParams& p) {
-  using T = Compute<S>;
+void gradient_with(const ChannelParams& p) {
   const auto* x = static_cast<const S*>(p.x);
   const auto* g = static_cast<const S*>(p.g);
   auto* y = static_cast<S*>(p.y);
-  const Normal<S> normal(p);
-  const T* mean = normal.mean;
-  const T* scale = normal.offset + p.stride;
-  const T* offset = scale + p.stride;
-  const T* slope = offset + p.stride;
-  for_elements(p, [=](int64_t i, int64_t c) __attribute__((always_inline)) {
-    T gradient;
-    if constexpr (kMask) {
-      gradient = normal.masked(g[i], x[i], c);
-    } else {
-      gradient = static_cast<T>(g[i]);
-    }
-    y[i] = static_cast<S>(gradient * scale[c] - offset[c] - (static_cast<T>(x[i]) - mean[c]) * slope[c]);
+  for_elements<S, 6>(p, [=]<class V>(int64_t i, const V* numbers) OPSIN_INLINED {
+    const V value = read<V>(x + i);
+    V gradient = read<V>(g + i);
+    if constexpr (kMask)
+      gradient = masked<S>(gradient, normalised(value, numbers[0], numbers[1], numbers[2]), least<S>);
+    write(y + i, gradient * numbers[3] - numbers[4] - (value - numbers[0]) * numbers[5]);
   });
 }
 
@@ -91,33 +113,28 @@ void apply_backward(const ChannelParams& p) {
   p.relu ? gradient_with<S, true>(p) : gradient_with<S, false>(p);
 }
 
-/// Sum and sum of squares of x - shift over a row.
-template <class S>
-OPSIN_FN void row_moments(const S* x, int64_t n, double shift, double& sum, double& square) {
-  ChannelParams row{};
-  row.rows = n;
-  row.channels = 1;
-  row.x = x;
-  row.shift = &shift;
-  row.sum = &sum;
-  row.product = &square;
-  sums_rows<S, Summed::kMoments>(row);
+/// Calls f(element) for all of a row, in vectors where there are as many; f tells them apart by the type of
+/// its second argument.
+template <class T, class F>
+OPSIN_INLINE void along(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + lanes_of<T> <= n; i += lanes_of<T>) f(i, Vector<T>{});
+  for (; i < n; ++i) f(i, T{});
 }
 
 /// y = ((x - mean) scale + rest) weight + bias
 template <class S, bool kWeight, bool kBias>
-OPSIN_FN void layer_row(const LayerNormPart& p, const S* x, Compute<S> mean, Compute<S> scale,
-                        Compute<S> rest, S* y) {
+OPSIN_INLINE void layer_row(const LayerNormPart& p, const S* x, Compute<S> mean, Compute<S> scale,
+                            Compute<S> rest, S* y) {
   using T = Compute<S>;
   const auto* weight = static_cast<const T*>(p.weight);
   const auto* bias = static_cast<const T*>(p.bias);
-#pragma GCC ivdep
-  for (int64_t i = 0; i < p.n; ++i) {
-    T value = (static_cast<T>(x[i]) - mean) * scale + rest;
-    if constexpr (kWeight) value *= weight[i];
-    if constexpr (kBias) value += bias[i];
-    y[i] = static_cast<S>(value);
-  }
+  along<T>(p.n, [=]<class V>(int64_t i, V) OPSIN_INLINED {
+    V value = normalised(read<V>(x + i), all<V>(mean), all<V>(scale), all<V>(rest));
+    if constexpr (kWeight) value *= read<V>(weight + i);
+    if constexpr (kBias) value += read<V>(bias + i);
+    write(y + i, value);
+  });
 }
 
 template <class S>
@@ -127,14 +144,17 @@ void layer_forward(const LayerNormPart& p) {
   for (int64_t r = 0; r < p.rows; ++r) {
     const S* x = static_cast<const S*>(p.x) + r * p.n;
     S* y = static_cast<S*>(p.y) + r * p.n;
-    const double shift = p.rms ? 0 : wide(x[0]);
-    double sum = 0, square = 0;
-    row_moments(x, p.n, shift, sum, square);
-    const double centre = p.rms ? 0 : sum * one;
-    const double mean = shift + centre;
+    double sum = 0, square = 0, mean = 0, centre = 0;
+    if (p.rms) {
+      squares_along(x, p.n, T(0), sum, square);
+    } else {
+      const auto near = static_cast<double>(moments_along(x, p.n, sum, square));
+      centre = sum * one;
+      mean = near + centre;
+    }
     double variance = square * one - centre * centre;
     variance = variance > 0 || variance != variance ? variance : 0;
-    const double inverse = 1 / std::sqrt(variance + p.eps);
+    const double inverse = 1 / __builtin_sqrt(variance + p.eps);
     p.mean[r] = mean;
     p.inverse[r] = inverse;
     const T m = static_cast<T>(mean), a = static_cast<T>(inverse);
@@ -149,101 +169,117 @@ void layer_forward(const LayerNormPart& p) {
 }
 
 /// kRows rows of a layer norm's gradient. With h = g weight and xhat = (x - mean) inverse:
-/// dx = inverse (h - mean(h) - xhat mean(h xhat)).
-template <class S, int kRows, bool kWeights>
-OPSIN_FN void layer_backward_rows(const LayerNormPart& p, int64_t first) {
+/// dx = inverse (h - mean(h) - xhat mean(h xhat)). Sums over rows are left in the buffer.
+template <class S, int kRows, bool kInput, bool kWeights>
+OPSIN_INLINE void layer_backward_rows(const LayerNormPart& p, int64_t first) {
   using T = Compute<S>;
-  constexpr int kWide = lanes_of<double>, kColumns = 256;
+  constexpr int lanes = lanes_of<T>;
   const int64_t n = p.n;
   const auto* weight = static_cast<const T*>(p.weight);
+  auto* of_weight = static_cast<T*>(p.buffer);
+  T* of_bias = of_weight + n;
   const S* x = static_cast<const S*>(p.x) + first * n;
   const S* g = static_cast<const S*>(p.g) + first * n;
-  alignas(64) T values[kRows][kColumns], gradients[kRows][kColumns];
+  T mean[kRows], scale[kRows], rest[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const double inverse = p.inverse[first + r];
+    mean[r] = static_cast<T>(p.mean[first + r]);
+    scale[r] = static_cast<T>(inverse);
+    // What rounding the mean takes from xhat.
+    rest[r] = static_cast<T>((static_cast<double>(mean[r]) - p.mean[first + r]) * inverse);
+  }
   double sums[kRows] = {}, products[kRows] = {};
-  for (int64_t from = 0; from < n; from += kColumns) {
-    const int64_t count = n - from < kColumns ? n - from : kColumns;
-    const T *a[kRows], *b[kRows];
+  const auto take = [&]<class V>(int64_t i, V* sum, V* product) OPSIN_INLINED {
+    const V w = kInput && weight ? read<V>(weight + i) : all<V>(T(1));
+    V by_xhat{}, alone{};
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      a[r] = computed(x + r * n + from, count, values[r]);
-      b[r] = computed(g + r * n + from, count, gradients[r]);
-    }
-    Double sum[kRows] = {}, product[kRows] = {};
-    int64_t i = 0;
-    for (; i + kWide <= count; i += kWide) {
-      Double of_weight = {}, of_bias = {};
-      const Double w = weight ? load_doubles(weight + from + i) : Double{} + 1.0;
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const Double away = load_doubles(a[r] + i) - p.mean[first + r], grad = load_doubles(b[r] + i);
-        const Double h = grad * w;
+      const V xhat = normalised(read<V>(x + r * n + i), all<V>(mean[r]), all<V>(scale[r]), all<V>(rest[r]));
+      const V grad = read<V>(g + r * n + i);
+      if constexpr (kInput) {
+        const V h = grad * w;
         sum[r] += h;
-        product[r] += h * away;
-        if constexpr (kWeights) {
-          of_weight += grad * (away * p.inverse[first + r]);
-          of_bias += grad;
-        }
+        product[r] = fma(h, xhat, product[r]);
       }
-      if (kWeights && p.weight_sum) store(p.weight_sum + from + i, load(p.weight_sum + from + i) + of_weight);
-      if (kWeights && p.bias_sum) store(p.bias_sum + from + i, load(p.bias_sum + from + i) + of_bias);
+      if constexpr (kWeights) {
+        by_xhat = fma(grad, xhat, by_xhat);
+        alone += grad;
+      }
     }
-    for (int r = 0; r < kRows; ++r) {
-      sums[r] += sum_of_lanes<double>(sum[r]);
-      products[r] += sum_of_lanes<double>(product[r]);
+    if constexpr (kWeights) {
+      write(of_weight + i, read<V>(of_weight + i) + by_xhat);
+      write(of_bias + i, read<V>(of_bias + i) + alone);
     }
-    for (; i < count; ++i) {
-      double of_weight = 0, of_bias = 0;
-      const double w = weight ? static_cast<double>(weight[from + i]) : 1;
+  };
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = n - i < kDepth * lanes ? n : i + kDepth * lanes;
+    Vector<T> sum[kRows] = {}, product[kRows] = {};
+    for (; i + lanes <= end; i += lanes) take(i, sum, product);
+    T last[kRows] = {}, last_product[kRows] = {};
+    for (; i < end; ++i) take(i, last, last_product);
+    if constexpr (kInput) {
       for (int r = 0; r < kRows; ++r) {
-        const double away = static_cast<double>(a[r][i]) - p.mean[first + r];
-        const double grad = static_cast<double>(b[r][i]), h = grad * w;
-        sums[r] += h;
-        products[r] += h * away;
-        of_weight += grad * (away * p.inverse[first + r]);
-        of_bias += grad;
+        sums[r] += total(sum[r]) + static_cast<double>(last[r]);
+        products[r] += total(product[r]) + static_cast<double>(last_product[r]);
       }
-      if (p.weight_sum) p.weight_sum[from + i] += of_weight;
-      if (p.bias_sum) p.bias_sum[from + i] += of_bias;
     }
   }
-  if (!p.y) return;
-  const double one = 1 / static_cast<double>(n);
-  for (int r = 0; r < kRows; ++r) {
-    const S* xr = x + r * n;
-    const S* gr = g + r * n;
-    S* y = static_cast<S*>(p.y) + (first + r) * n;
-    const double inverse = p.inverse[first + r], mean = p.mean[first + r];
-    const double tilt = products[r] * one * inverse;
-    const T m = static_cast<T>(mean), s = static_cast<T>(inverse);
-    // What rounding the mean takes from xhat.
-    const double rest = (static_cast<double>(m) - mean) * inverse;
-    // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
-    const T centre = static_cast<T>((p.rms ? 0 : sums[r] * one) + rest * tilt);
-    const T slope = static_cast<T>(tilt * inverse * inverse);
-    if (weight) {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < n; ++k) {
-        const T h = static_cast<T>(gr[k]) * weight[k];
-        y[k] = static_cast<S>((h - centre) * s - (static_cast<T>(xr[k]) - m) * slope);
-      }
-    } else {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < n; ++k) {
-        y[k] = static_cast<S>((static_cast<T>(gr[k]) - centre) * s - (static_cast<T>(xr[k]) - m) * slope);
+  if constexpr (kInput) {
+    const double one = 1 / static_cast<double>(n);
+    for (int r = 0; r < kRows; ++r) {
+      const S* xr = x + r * n;
+      const S* gr = g + r * n;
+      S* y = static_cast<S*>(p.y) + (first + r) * n;
+      const double inverse = p.inverse[first + r], tilt = products[r] * one;
+      // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
+      const T m = mean[r], s = scale[r];
+      const T centre = static_cast<T>((p.rms ? 0 : sums[r] * one) + static_cast<double>(rest[r]) * tilt);
+      const T slope = static_cast<T>(tilt * inverse * inverse);
+      const auto apply = [=]<class V>(int64_t i, V h) OPSIN_INLINED {
+        write(y + i, (h - centre) * s - (read<V>(xr + i) - m) * slope);
+      };
+      if (weight) {
+        along<T>(
+            n, [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(gr + i) * read<V>(weight + i)); });
+      } else {
+        along<T>(n, [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(gr + i)); });
       }
     }
   }
 }
 
-template <class S, bool kWeights>
-OPSIN_FN void layer_backward_with(const LayerNormPart& p) {
+/// Adds what is in the buffer to the sums of weight and bias, and clears it.
+template <class T>
+OPSIN_INLINE void settle(const LayerNormPart& p) {
+  auto* buffer = static_cast<T*>(p.buffer);
+  for (double* sums : {p.weight_sum, p.bias_sum}) {
+    along<T>(p.n, [=]<class V>(int64_t i, V zero) OPSIN_INLINED {
+      if (sums) add_to(sums + i, read<V>(buffer + i));
+      write(buffer + i, zero);
+    });
+    buffer += p.n;
+  }
+}
+
+template <class S, bool kInput, bool kWeights>
+void layer_backward_with(const LayerNormPart& p) {
+  constexpr int kRows = kInput ? 4 : 8;
   int64_t r = 0;
-  for (; r + 4 <= p.rows; r += 4) layer_backward_rows<S, 4, kWeights>(p, r);
-  for (; r < p.rows; ++r) layer_backward_rows<S, 1, kWeights>(p, r);
+  for (int added = 0; r + kRows <= p.rows; r += kRows) {
+    layer_backward_rows<S, kRows, kInput, kWeights>(p, r);
+    if (kWeights && ++added % (kDepth / kRows) == 0) settle<Compute<S>>(p);
+  }
+  for (; r < p.rows; ++r) layer_backward_rows<S, 1, kInput, kWeights>(p, r);
+  if (kWeights) settle<Compute<S>>(p);
 }
 
 template <class S>
 void layer_backward(const LayerNormPart& p) {
-  p.weight_sum || p.bias_sum ? layer_backward_with<S, true>(p) : layer_backward_with<S, false>(p);
+  if (!p.buffer) {
+    layer_backward_with<S, true, false>(p);
+  } else {
+    p.y ? layer_backward_with<S, true, true>(p) : layer_backward_with<S, false, true>(p);
+  }
 }
 
 constexpr NormTable make_table() {
@@ -256,8 +292,8 @@ constexpr NormTable make_table() {
     table.layer_forward[d] = layer_forward<S>;
     table.layer_backward[d] = layer_backward<S>;
   };
-  set.template operator()<float16>(kFloat16);
-  set.template operator()<bfloat16>(kBFloat16);
+  set.template operator()<Float16>(kFloat16);
+  set.template operator()<BFloat16>(kBFloat16);
   set.template operator()<float>(kFloat32);
   set.template operator()<double>(kFloat64);
   return table;

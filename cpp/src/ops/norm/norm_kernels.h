@@ -193,6 +193,7 @@ struct LayerNormPart {
   double eps;
   double* weight_sum;  ///< Backward, per element: += g xhat; or null.
   double* bias_sum;    ///< += g; or null.
+  void* buffer;        ///< With one of them: two rows of zeros, of the compute type.
 };
 
 struct NormTable {

@@ -1,174 +1,295 @@
-// Sums over rows and columns for the normalization loops.
+// Sums over rows and columns for the normalization loops. In float32 few values are added before their sum
+// goes to float64, so that what is lost on the way is below the last digit of a result. What is squared is
+// taken from a number near the mean, so that nothing cancels; if that is one for many values, of few digits,
+// because differences from any other are all rounded the same way.
 #pragma once
 
 #include "norm_kernels.h"
 
 #include <type_traits>
 
-#include "core/isa_loops.h"
 #include "cpu/kernels/lanes.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
 namespace {
 
-/// So many neighbours are converted to the compute type at a time.
-constexpr int64_t kBlock = 1024;
+/// So many vectors are added up before float64.
+constexpr int kDepth = 16;
 
-template <class S>
-OPSIN_FN double wide(S x) {
-  return static_cast<double>(static_cast<Compute<S>>(x));
+/// Neighbours as a vector, or one value as a number.
+template <class V, class S>
+OPSIN_INLINE V read(const S* from) {
+  if constexpr (std::is_same_v<V, Compute<S>>) {
+    return widen(*from);
+  } else {
+    return load_wide(from);
+  }
+}
+template <class S, class V>
+OPSIN_INLINE void write(S* to, V value) {
+  if constexpr (std::is_same_v<V, Compute<S>>) {
+    narrow(value, to);
+  } else {
+    store_some(to, value, lanes_of<Compute<S>>);
+  }
+}
+template <class V, class T>
+OPSIN_INLINE V all(T value) {
+  if constexpr (std::is_same_v<V, T>) {
+    return value;
+  } else {
+    return broadcast(value);
+  }
+}
+/// Part `k` of a vector, or a number, in float64 and back.
+using HalfFloat = float __attribute__((vector_size(vector_bytes / 2)));
+OPSIN_INLINE Double part_of(Float v, int k) {
+  HalfFloat half[2];
+  __builtin_memcpy(half, &v, sizeof v);
+  return __builtin_convertvector(half[k], Double);
+}
+OPSIN_INLINE Double part_of(Double v, int) { return v; }
+OPSIN_INLINE double part_of(float v, int) { return static_cast<double>(v); }
+OPSIN_INLINE double part_of(double v, int) { return v; }
+template <class V>
+using InDouble = decltype(part_of(V{}, 0));
+template <class V>
+constexpr int parts_of = std::is_same_v<V, Float> ? 2 : 1;
+/// How many elements a part holds.
+template <class V>
+constexpr int step_of = sizeof(InDouble<V>) / sizeof(double);
+
+template <class V>
+OPSIN_INLINE V rounded_from(const double* numbers) {
+  if constexpr (std::is_same_v<V, Float>) {
+    const HalfFloat half[2] = {
+        __builtin_convertvector(load(numbers), HalfFloat),
+        __builtin_convertvector(load(numbers + lanes_of<double>), HalfFloat),
+    };
+    V v;
+    __builtin_memcpy(&v, half, sizeof v);
+    return v;
+  } else if constexpr (std::is_same_v<V, Double>) {
+    return load(numbers);
+  } else {
+    return static_cast<V>(*numbers);
+  }
 }
 
-/// How a channel is normalised.
-template <class S>
-struct Normal {
-  using T = Compute<S>;
-  static constexpr T kLeast = least_positive(dtype_of<S>);
-  const T *mean, *scale, *offset;
+OPSIN_INLINE double total(Float v) { return sum_of_lanes<double>(part_of(v, 0) + part_of(v, 1)); }
+OPSIN_INLINE double total(Double v) { return sum_of_lanes<double>(v); }
 
-  explicit Normal(const ChannelParams& p)
-      : mean(static_cast<const T*>(p.numbers)), scale(mean + p.stride), offset(scale + p.stride) {}
-  OPSIN_FN T operator()(S x, int64_t c) const { return (static_cast<T>(x) - mean[c]) * scale[c] + offset[c]; }
-  /// The gradient g of ReLU, as unary::Relu has it.
-  OPSIN_FN T masked(S g, S x, int64_t c) const {
-    return static_cast<T>(g) * ((*this)(x, c) > kLeast ? T(1) : T(0));
-  }
-};
+/// Adds to float64 sums.
+template <class V>
+OPSIN_INLINE void add_to(double* sums, V v) {
+  using D = InDouble<V>;
+  for (int k = 0; k < parts_of<V>; ++k, sums += step_of<V>) write(sums, read<D>(sums) + part_of(v, k));
+}
+
+/// A float above this, and none other, is positive once it is rounded to S.
+template <class S>
+constexpr Compute<S> least = least_positive(std::is_same_v<S, Float16>    ? kFloat16
+                                            : std::is_same_v<S, BFloat16> ? kBFloat16
+                                                                          : kFloat64);
+
+template <class V>
+OPSIN_INLINE V magnitude(V v) {
+  return v < 0 ? -v : v;
+}
+/// `value` to some 15 bits of numbers as large as `size`.
+template <class T>
+OPSIN_INLINE T coarse(T value, T size) {
+  const T large = size * 256;
+  return (value + large) - large;
+}
+
+template <class V>
+OPSIN_INLINE V normalised(V x, V mean, V scale, V offset) {
+  return fma(x - mean, scale, offset);
+}
+/// The gradient g of ReLU, as unary::Relu has it.
+template <class S, class V>
+OPSIN_INLINE V masked(V g, V y, Compute<S> above) {
+  return g * (y > above ? all<V>(Compute<S>(1)) : V{});
+}
 
 /// What is summed: x alone, or the gradient, as it is or masked in one of the ways of ChannelParams.
 enum class Summed { kMoments, kGradient, kMaskedByNumbers, kMaskedByOutput };
 
-/// The gradient at element i, of channel c.
-template <class S, Summed kSummed>
-OPSIN_FN Compute<S> gradient_at(const ChannelParams& p, int64_t i, int64_t c) {
-  using T = Compute<S>;
-  const S g = static_cast<const S*>(p.g)[i];
+/// The gradient at element i; `numbers` are those of its channel.
+template <class S, Summed kSummed, class V>
+OPSIN_INLINE V gradient_at(const ChannelParams& p, int64_t i, const V* numbers) {
+  const V g = read<V>(static_cast<const S*>(p.g) + i);
   if constexpr (kSummed == Summed::kMaskedByNumbers) {
-    return Normal<S>(p).masked(g, static_cast<const S*>(p.x)[i], c);
+    const V x = read<V>(static_cast<const S*>(p.x) + i);
+    return masked<S>(g, normalised(x, numbers[0], numbers[1], numbers[2]), least<S>);
   } else if constexpr (kSummed == Summed::kMaskedByOutput) {
-    const T z = static_cast<T>(static_cast<const S*>(p.relu_output)[i]);
-    const T masked = static_cast<T>(g) * (z > T(0) ? T(1) : T(0));
-    static_cast<S*>(p.masked)[i] = static_cast<S>(masked);
-    return masked;
+    const V kept = masked<S>(g, read<V>(static_cast<const S*>(p.relu_output) + i), Compute<S>(0));
+    write(static_cast<S*>(p.masked) + i, kept);
+    return kept;
   } else {
-    return static_cast<T>(g);
+    return g;
   }
 }
 
-template <class S, Summed kSummed>
-OPSIN_FN void sums_columns(const ChannelParams& p) {
-  constexpr bool kGrad = kSummed != Summed::kMoments;
-  const int64_t channels = p.channels;
-  const auto* x = static_cast<const S*>(p.x);
-  double* sum = p.sum;
-  double* product = p.product;
-  const double* shift = p.shift;
-  int64_t r = 0;
-  for (; r + 4 <= p.rows; r += 4) {
-    const int64_t first = r * channels;
-    const S* x0 = x + first;
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      const double k = shift[c];
-      const double a = wide(x0[c]) - k, b = wide(x0[c + channels]) - k;
-      const double d = wide(x0[c + 2 * channels]) - k, e = wide(x0[c + 3 * channels]) - k;
-      if constexpr (kGrad) {
-        const double ga = wide(gradient_at<S, kSummed>(p, first + c, c));
-        const double gb = wide(gradient_at<S, kSummed>(p, first + c + channels, c));
-        const double gd = wide(gradient_at<S, kSummed>(p, first + c + 2 * channels, c));
-        const double ge = wide(gradient_at<S, kSummed>(p, first + c + 3 * channels, c));
-        sum[c] += (ga + gb) + (gd + ge);
-        product[c] += (ga * a + gb * b) + (gd * d + ge * e);
-      } else {
-        sum[c] += (a + b) + (d + e);
-        product[c] += (a * a + b * b) + (d * d + e * e);
+/// The sums of `depth` rows, at most kDepth, of kVectors vectors of channels (or one channel): `at` is an
+/// element of the first row.
+template <class S, Summed kSummed, class V, int kVectors>
+OPSIN_INLINE void sums_of_column(const ChannelParams& p, int64_t at, int64_t c, int64_t depth) {
+  using T = Compute<S>;
+  constexpr int lanes = sizeof(V) / sizeof(T);
+  const S* x = static_cast<const S*>(p.x) + at;
+  const int64_t row = p.channels;
+  V near[kVectors], sum[kVectors]{}, product[kVectors]{}, numbers[kVectors][3];
+  if constexpr (kSummed == Summed::kMoments) {
+    // The mean of four rows, which is never further away than twice the spread of all.
+    const int64_t last = depth - 1;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const S* own = x + v * lanes;
+      near[v] = ((read<V>(own) + read<V>(own + last / 3 * row)) +
+                 (read<V>(own + last * 2 / 3 * row) + read<V>(own + last * row))) *
+                T(0.25);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      near[v] = rounded_from<V>(p.shift + c + v * lanes);
+      if constexpr (kSummed == Summed::kMaskedByNumbers) {
+        for (int k = 0; k < 3; ++k)
+          numbers[v][k] = read<V>(static_cast<const T*>(p.numbers) + k * p.stride + c + v * lanes);
       }
     }
   }
-  for (; r < p.rows; ++r) {
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      const double a = wide(x[r * channels + c]) - shift[c];
-      double f = a;
-      if constexpr (kGrad) f = wide(gradient_at<S, kSummed>(p, r * channels + c, c));
-      sum[c] += f;
-      product[c] += f * a;
+  for (int64_t r = 0; r < depth; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const V away = read<V>(x + r * row + v * lanes) - near[v];
+      V factor = away;
+      if constexpr (kSummed != Summed::kMoments)
+        factor = gradient_at<S, kSummed>(p, at + r * row + v * lanes, numbers[v]);
+      sum[v] += factor;
+      product[v] = fma(factor, away, product[v]);
     }
   }
-}
-
-OPSIN_INLINE Double load_doubles(const double* x) { return load(x); }
-OPSIN_INLINE Double load_doubles(const float* x) {
-  using Half = float __attribute__((vector_size(vector_bytes / 2)));
-  Half half;
-  __builtin_memcpy(&half, x, sizeof half);
-  return __builtin_convertvector(half, Double);
-}
-
-/// Two sums over neighbours: f(a, b, sum, product) adds vectors of two arrays, or numbers, to them.
-template <class T, class F>
-OPSIN_FN void sums_along(const T* a, const T* b, int64_t n, double& sum, double& product, F f) {
-  constexpr int kWide = lanes_of<double>;
-  Double s[4] = {}, q[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * kWide <= n; i += 4 * kWide) {
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
-      f(load_doubles(a + i + j * kWide), load_doubles(b + i + j * kWide), s[j], q[j]);
-  }
-  for (; i + kWide <= n; i += kWide) f(load_doubles(a + i), load_doubles(b + i), s[0], q[0]);
-  double rest = 0, rest_product = 0;
-  for (; i < n; ++i) f(static_cast<double>(a[i]), static_cast<double>(b[i]), rest, rest_product);
-  sum += sum_of_lanes<double>((s[0] + s[1]) + (s[2] + s[3])) + rest;
-  product += sum_of_lanes<double>((q[0] + q[1]) + (q[2] + q[3])) + rest_product;
-}
-
-/// Neighbours as the compute type, in `buffer` unless they are.
-template <class S>
-OPSIN_FN const Compute<S>* computed(const S* x, int64_t n, Compute<S>* buffer) {
-  if constexpr (std::is_same_v<S, Compute<S>>) {
-    return x;
-  } else {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = static_cast<Compute<S>>(x[i]);
-    return buffer;
-  }
-}
-
-template <class S, Summed kSummed>
-OPSIN_FN void sums_block(const ChannelParams& p, int64_t first, int64_t n, int64_t c) {
-  using T = Compute<S>;
-  alignas(64) T values[kBlock], gradients[kBlock];
-  const T* x = computed(static_cast<const S*>(p.x) + first, n, values);
-  const double shift = p.shift[c];
-  if constexpr (kSummed == Summed::kMoments) {
-    sums_along(x, x, n, p.sum[c], p.product[c], [=](auto a, auto, auto& sum, auto& square) {
-      const auto d = a - shift;
-      sum += d;
-      square += d * d;
-    });
-  } else {
-    const T* g = gradients;
-    if constexpr (kSummed == Summed::kGradient) {
-      g = computed(static_cast<const S*>(p.g) + first, n, gradients);
+  // From the value nearby to the shift, in float64.
+  using D = InDouble<V>;
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors * parts_of<V>; ++i, c += step_of<V>) {
+    const int v = i / parts_of<V>, k = i % parts_of<V>;
+    const D apart = part_of(near[v], k) - read<D>(p.shift + c), s = part_of(sum[v], k);
+    const D q = part_of(product[v], k);
+    if constexpr (kSummed == Summed::kMoments) {
+      const D all_apart = apart * static_cast<double>(depth);
+      write(p.sum + c, read<D>(p.sum + c) + (s + all_apart));
+      write(p.product + c, read<D>(p.product + c) + (q + apart * (s + s + all_apart)));
     } else {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < n; ++i) gradients[i] = gradient_at<S, kSummed>(p, first + i, c);
+      write(p.sum + c, read<D>(p.sum + c) + s);
+      write(p.product + c, read<D>(p.product + c) + (q + apart * s));
     }
-    sums_along(x, g, n, p.sum[c], p.product[c], [=](auto a, auto b, auto& sum, auto& product) {
-      sum += b;
-      product += b * (a - shift);
-    });
   }
 }
 
 template <class S, Summed kSummed>
-OPSIN_FN void sums_rows(const ChannelParams& p) {
-  for (int64_t c = 0; c < p.channels; ++c) {
-    for (int64_t i = 0; i < p.rows; i += kBlock) {
-      sums_block<S, kSummed>(p, c * p.pitch + i, p.rows - i < kBlock ? p.rows - i : kBlock, c);
-    }
+OPSIN_INLINE void sums_columns(const ChannelParams& p) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>, kTogether = 4;
+  for (int64_t r = 0; r < p.rows; r += kDepth) {
+    const int64_t depth = p.rows - r < kDepth ? p.rows - r : kDepth;
+    int64_t c = 0;
+    for (; c + kTogether * lanes <= p.channels; c += kTogether * lanes)
+      sums_of_column<S, kSummed, Vector<T>, kTogether>(p, r * p.channels + c, c, depth);
+    for (; c + lanes <= p.channels; c += lanes)
+      sums_of_column<S, kSummed, Vector<T>, 1>(p, r * p.channels + c, c, depth);
+    for (; c < p.channels; ++c) sums_of_column<S, kSummed, T, 1>(p, r * p.channels + c, c, depth);
   }
+}
+
+/// Two sums over neighbours: f(i, sum, product) adds vectors or numbers of the compute type to them.
+template <class T, class F>
+OPSIN_INLINE void sums_along(int64_t n, double& sum, double& product, F f) {
+  constexpr int lanes = lanes_of<T>, kChains = 4, kBlock = kChains * kDepth * lanes;
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = n - i < kBlock ? n : i + kBlock;
+    Vector<T> s[kChains] = {}, q[kChains] = {};
+    for (; i + kChains * lanes <= end; i += kChains * lanes) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kChains; ++j) f(i + j * lanes, s[j], q[j]);
+    }
+    for (; i + lanes <= end; i += lanes) f(i, s[0], q[0]);
+    T rest = 0, rest_product = 0;
+    for (; i < end; ++i) f(i, rest, rest_product);
+    sum += total((s[0] + s[1]) + (s[2] + s[3])) + static_cast<double>(rest);
+    product += total((q[0] + q[1]) + (q[2] + q[3])) + static_cast<double>(rest_product);
+  }
+}
+
+/// The sums of x - near and of its square.
+template <class S>
+OPSIN_INLINE void squares_along(const S* x, int64_t n, Compute<S> near, double& sum, double& square) {
+  using T = Compute<S>;
+  sum = square = 0;
+  sums_along<T>(n, sum, square, [=]<class V>(int64_t i, V& s, V& q) __attribute__((always_inline)) {
+    const V away = read<V>(x + i) - near;
+    s += away;
+    q = fma(away, away, q);
+  });
+}
+
+/// The sums of x - near and of its square. `near` is the mean of the first values, or of all if that is far
+/// away.
+template <class S>
+OPSIN_INLINE Compute<S> moments_along(const S* x, int64_t n, double& sum, double& square) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
+  T mean = widen(*x), size = magnitude(mean);
+  if (n >= lanes) {
+    const Vector<T> first = read<Vector<T>>(x);
+    mean = sum_of_lanes<T>(first) * (T(1) / lanes);
+    size = sum_of_lanes<T>(magnitude(first)) * (T(1) / lanes);
+  }
+  const T near = coarse(mean, size);
+  squares_along(x, n, near, sum, square);
+  const auto count = static_cast<double>(n);
+  constexpr double kFar = 2;  // in variances
+  if (!(sum * sum > kFar * (square * count - sum * sum))) return near;
+  const T nearer = coarse(near + static_cast<T>(sum / count), size);
+  squares_along(x, n, nearer, sum, square);
+  return nearer;
+}
+
+template <class S, Summed kSummed>
+OPSIN_INLINE void sums_of_row(const ChannelParams& p, int64_t first, int64_t c) {
+  using T = Compute<S>;
+  const S* x = static_cast<const S*>(p.x) + first;
+  const double shift = p.shift[c];
+  double sum = 0, product = 0;
+  if constexpr (kSummed == Summed::kMoments) {
+    const double apart = static_cast<double>(moments_along(x, p.rows, sum, product)) - shift;
+    const double all_apart = static_cast<double>(p.rows) * apart;
+    p.sum[c] += sum + all_apart;
+    p.product[c] += product + apart * (2 * sum + all_apart);
+  } else {
+    const T near = static_cast<T>(shift);
+    T numbers[3] = {};
+    if constexpr (kSummed == Summed::kMaskedByNumbers) {
+      for (int k = 0; k < 3; ++k) numbers[k] = static_cast<const T*>(p.numbers)[k * p.stride + c];
+    }
+    sums_along<T>(p.rows, sum, product, [&]<class V>(int64_t i, V& s, V& q) __attribute__((always_inline)) {
+      const V of_channel[3] = {all<V>(numbers[0]), all<V>(numbers[1]), all<V>(numbers[2])};
+      const V g = gradient_at<S, kSummed>(p, first + i, of_channel);
+      s += g;
+      q = fma(g, read<V>(x + i) - near, q);
+    });
+    p.sum[c] += sum;
+    p.product[c] += product + (static_cast<double>(near) - shift) * sum;
+  }
+}
+
+template <class S, Summed kSummed>
+OPSIN_INLINE void sums_rows(const ChannelParams& p) {
+  for (int64_t c = 0; c < p.channels; ++c) sums_of_row<S, kSummed>(p, c * p.pitch, c);
 }
 
 }  // namespace

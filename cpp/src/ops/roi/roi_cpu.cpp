@@ -4,6 +4,7 @@
 #include "roi_kernels.h"
 #include "tap_kernels.h"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -86,6 +87,8 @@ class Taps {
     }
   }
 
+  /// All of axis `a`.
+  std::span<const Tap<T>> of(int a) const { return taps_[a]; }
   /// Those of bin `b` along axis `a`.
   std::span<const Tap<T>> of(int a, int b) const {
     const size_t begin = first_[a][index_of(b)];
@@ -278,11 +281,14 @@ void spread_means(const RoiParams& p, const std::vector<Roi<T>>& found, const vo
     Rows<T> rows;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % parts * part;
+      const auto mine = [&](const Tap<T>& tap) { return tap.pixel >= first && tap.pixel < first + part; };
       for (const int64_t k : lists[index_of(task / parts)]) {
+        // Most bins are other tasks'.
+        if (std::ranges::none_of(taps[index_of(k)].of(split), mine)) continue;
         for_bins(g, [&](const int(&bin)[3], int64_t number) {
+          if (std::ranges::none_of(taps[index_of(k)].of(split, bin[split]), mine)) return;
           const int64_t plane = plane_of(g, found[index_of(k)], number);
           set_rows(rows, g, taps[index_of(k)], bin, plane, split, first, first + part);
-          if (rows.at.empty()) return;
           const auto* from =
               static_cast<const char*>(grad_y) + (k * g.bins() + number) * g.channels * item_of(p);
           table().spread[index_of(p.dtype)](rows.params(g, from), grad_x);
