@@ -61,7 +61,7 @@ SHAPES = [
             padding=1,
             stride=stride,
             groups=2 + 16 // size,
-        )  # fmt: skip
+        )
         for size in (2, 4, 8, 16)
         for stride in (1, 2)
     ),
