@@ -193,7 +193,7 @@ void backward_weight_of(const ConvGeometry& g, const T* x, const T* grad_y, T* g
   if (algorithm == ConvAlgorithm::kFft) {
     return fft_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
-  if (is_depthwise<T>(g) || sums_narrow<T>(g)) {
+  if (has_depthwise_sums<T>(g) || sums_narrow<T>(g)) {
     return depthwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
   backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
@@ -206,13 +206,13 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
   const Sums bias(half, grad_bias, g.out_channels);
   const bool direct = choose_algorithm(g, dtype, Product::kBackwardWeight) == ConvAlgorithm::kDirect;
   if constexpr (has_dense_kernels<S>) {
-    if (direct && !is_depthwise<S>(g) && !sums_narrow<S>(g) && has_bf16_kernels()) {
+    if (direct && !has_depthwise_sums<S>(g) && !sums_narrow<S>(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
       return bias.round();
     }
   }
   const Sums weight(half, grad_weight, weight_elements(g));
-  if (direct && (converts_depthwise<S>(g) || sums_narrow<S>(g))) {
+  if (direct && ((converts_depthwise<S>(g) && has_depthwise_sums<S>(g)) || sums_narrow<S>(g))) {
     depthwise_backward_weight(g, x, grad_y, weight.get(), bias.get(), false);
   } else {
     const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());

@@ -13,8 +13,9 @@ namespace {
 
 // Nanoseconds, measured with AVX2 on one core at 56 x 56, 14 x 14 and 224 x 224, one image, 3 to 384
 // channels: of a vector of multiply-adds in the direct loops (most of the loads of a depthwise product are
-// not shared, and fewer channels than lanes are slow), and of an instruction of the transforms.
-constexpr double kDenseTime = 0.18, kDepthwiseTime = 0.4, kFewChannelsTime = 3, kWeightFactor = 1.5;
+// not shared, of fewer channels than lanes none), and of an instruction of the transforms.
+constexpr double kDenseTime = 0.18, kDepthwiseTime = 0.4, kFewChannelsTime = 0.9, kWeightFactor = 1.5;
+constexpr double kFewChannelsWeightFactor = 5;
 constexpr double kTransformTime = 0.26;
 /// Smaller kernels stay direct, whose sums are more accurate and in which a NaN stays where it is.
 constexpr int64_t kLeastTaps = 31;
@@ -31,13 +32,15 @@ bool fft_pays(const ConvGeometry& g, DType dtype, Product product) {
   int64_t inputs = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   if (product == Product::kBackwardInput) std::swap(inputs, outputs);
   double direct = work(one);
+  bool few = false;
   if (is_depthwise<T>(g) || is_narrow<T>(g)) {
     const int64_t channels = std::max(g.in_channels, g.out_channels);
-    direct *= (channels < lanes ? kFewChannelsTime : kDepthwiseTime) / static_cast<double>(lanes);
+    few = channels < lanes;
+    direct *= (few ? kFewChannelsTime : kDepthwiseTime) / static_cast<double>(lanes);
   } else {
     direct *= kDenseTime / static_cast<double>(outputs) * static_cast<double>(ceil_div(outputs, lanes));
   }
-  if (product == Product::kBackwardWeight) direct *= kWeightFactor;
+  if (product == Product::kBackwardWeight) direct *= few ? kFewChannelsWeightFactor : kWeightFactor;
   // Pairs of bfloat16 products in one instruction.
   if (dtype == kBFloat16 && has_bf16_kernels() && !is_depthwise<BFloat16>(g)) direct /= 3;
   if (direct < kLeastTime) return false;

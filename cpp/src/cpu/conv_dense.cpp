@@ -30,6 +30,8 @@ namespace {
 // convolutions whose pixels are copied beside it.
 constexpr int64_t chunk_bytes = 320 * 1024;
 constexpr int64_t copied_chunk_bytes = 64 * 1024;
+// So few target channels leave the lanes of target channels empty: there are kernels for them.
+constexpr int64_t thin_columns = 4;
 // Targets of at least this size do not stay in the last-level cache: to fetch their lines before writing them
 // is wasted.
 constexpr int64_t stream_bytes = int64_t{16} << 20;
@@ -57,24 +59,47 @@ struct Pass {
 // conv_table.h].
 struct Packing {
   int64_t width, blocks, block, units;
+  bool thin;
 
   template <class S>
   Packing(const Pass<S>& pass, int64_t lanes) {
     width = 2 * lanes;
+    thin = pass.target_channels <= thin_columns && pass.source_channels >= 8 &&
+           pass.source_channels % (lanes * kernels<S>().step) == 0;
     units = ceil_div(pass.target_channels, width);
     const int64_t taps = std::max<int64_t>(1, pass.phases.most_taps);
     const int64_t bytes = pass.phases.kernel_taps == 1 ? copied_chunk_bytes : chunk_bytes;
     const int64_t fitting = bytes / (taps * width * static_cast<int64_t>(sizeof(S)));
     blocks = ceil_div(pass.source_channels, std::max<int64_t>(fitting, 8));
     // Sums of another type than the targets stay in registers.
-    if (pass.source_channels < 16 || !std::is_same_v<S, Compute<S>>) blocks = 1;
+    if (pass.source_channels < 16 || !std::is_same_v<S, Compute<S>> || thin) blocks = 1;
     block = ceil_div(pass.source_channels, blocks);
     blocks = ceil_div(pass.source_channels, block);
   }
 };
 
+// Weights [groups][kernel taps][target channels][source channels] of thin outputs.
+template <class S>
+void pack_thin(const Pass<S>& pass, const Packing& packing, S* packed) {
+  const int64_t taps = pass.phases.kernel_taps, channels = pass.source_channels;
+  const S* in = pass.weight;
+  for (int64_t group = 0; group < pass.groups; ++group) {
+    S* const out = packed + group * taps * channels * packing.width;
+    for (int64_t n = 0; n < pass.target_channels; ++n) {
+      for (int64_t t = 0; t < taps; ++t) {
+        const int64_t slot = pass.phases.slot[static_cast<size_t>(t)];
+        const S* from = in + n * pass.lane_stride + t;
+        S* to = out + (slot * pass.target_channels + n) * channels;
+        for (int64_t c = 0; c < channels; ++c) to[c] = from[c * pass.channel_stride];
+      }
+    }
+    in += channels * pass.target_channels * taps;
+  }
+}
+
 template <class S>
 void pack(const Pass<S>& pass, const Packing& packing, int64_t lanes, S* packed) {
+  if (packing.thin) return pack_thin(pass, packing, packed);
   const auto& kernel = kernels<S>();
   const int64_t taps = pass.phases.kernel_taps, group_size = pass.real_channels * pass.target_channels * taps;
   const int64_t chunk = taps * pass.source_channels * packing.width;
@@ -186,17 +211,22 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
       for (int64_t u = unit; u < group_end; ++u) {
         const int64_t column = u % packing.units * packing.width;
         a.columns = std::min(packing.width, pass.target_channels - column);
-        const int64_t width = a.columns > kernel.lanes ? packing.width : kernel.lanes;
+        const int64_t width = packing.thin               ? a.columns
+                              : a.columns > kernel.lanes ? packing.width
+                                                         : kernel.lanes;
         a.weight = packed + u * pass.phases.kernel_taps * pass.source_channels * packing.width +
                    channel * pass.phases.kernel_taps * width + phase.first_slot * channels * width;
         a.target_offset = group * pass.target_channels + column;
-        // What the next block reads first, where source pixels lie as target pixels do.
-        const bool more =
-            pass.ahead >= 0 && u == unit_begin && end + pass.ahead + a.pixels <= phase.pixels(pass.batch);
-        a.ahead = more ? pass.source + (end + pass.ahead) * all_channels : packed;
+        // What the next block reads first, where source pixels lie as target pixels do: the first units fetch
+        // all channels of the pixels of a tile.
+        const int64_t fetched =
+            (u - unit_begin) * channels / kernel.step * (64 / static_cast<int64_t>(sizeof(S)));
+        const bool more = pass.ahead >= 0 && fetched < kernel.rows * all_channels &&
+                          end + pass.ahead + a.pixels <= phase.pixels(pass.batch);
+        a.ahead = more ? pass.source + (end + pass.ahead) * all_channels + fetched : packed;
         a.ahead_pixel = more ? all_channels : 0;
         a.bias = pass.bias == nullptr ? nullptr : pass.bias + a.target_offset;
-        kernel.tiles(a);
+        packing.thin ? kernel.thin(a) : kernel.tiles(a);
       }
     }
     unit = group_end;
@@ -305,6 +335,29 @@ void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
   run(pass, wanted);
 }
 
+// Where the kernel is as wide as its stride, neighbours along the width of the target read the same source
+// pixel: they are one pixel with as many times the channels, which pays where these do not fill the vectors.
+template <class S>
+bool joins_targets(const ConvGeometry& g) {
+  return g.groups == 1 && g.in_channels < 2 * kernels<S>().lanes && g.kernel[2] > 1 &&
+         g.stride[2] == g.kernel[2] && g.dilation[2] == 1 && g.pad_begin[2] == 0 &&
+         g.in[2] == g.out[2] * g.stride[2];
+}
+
+// Weights [out channels][in channels][rows of taps][width] as [out channels][width][in channels][rows of
+// taps].
+template <class S>
+void join_weights(const ConvGeometry& g, const S* weight, S* joined) {
+  const int64_t width = g.kernel[2], rows = g.in_channels * g.kernel[0] * g.kernel[1], each = rows * width;
+  parallel_for(g.out_channels, std::max<int64_t>(1, 16384 / each), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * each; i < end * each; i += each) {
+      for (int64_t w = 0; w < width; ++w) {
+        for (int64_t r = 0; r < rows; ++r) joined[i + w * rows + r] = weight[i + r * width + w];
+      }
+    }
+  });
+}
+
 }  // namespace
 
 template <class S>
@@ -327,7 +380,17 @@ void dense_forward(const ConvGeometry& g, const S* x, const S* weight, const Com
 }
 
 template <class S>
-void dense_backward_input(const ConvGeometry& g, const S* grad_y, const S* weight, S* grad_x) {
+void dense_backward_input(const ConvGeometry& geometry, const S* grad_y, const S* weight, S* grad_x) {
+  ConvGeometry g = geometry;
+  const bool joins = joins_targets<S>(g);
+  const Scratch<S> joined(joins ? g.out_channels * g.in_channels * volume(g.kernel) : 0);
+  if (joins) {
+    join_weights(g, weight, joined.get());
+    weight = joined.get();
+    g.in_channels *= g.kernel[2];
+    g.in[2] = g.out[2];
+    g.kernel[2] = g.stride[2] = 1;
+  }
   const int64_t channels = g.in_channels / g.groups, taps = volume(g.kernel);
   Pass<S> pass{};
   pass.phases = backward_input_phases(g);

@@ -32,11 +32,18 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
 
 // Outputs of a row that are computed at a time: long rows are tasks of several threads too.
 constexpr int64_t segment_outputs = 128;
+// The same of few channels, times these.
+constexpr int64_t joined_outputs = 4096;
 
 // Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
 // channels.
 constexpr int64_t joined_pixels = 16;
 constexpr int64_t few_channels = 8;
+
+template <class S>
+bool joins_pixels(int64_t channels, int64_t group) {
+  return group == 1 && channels < std::max(few_channels, depthwise_kernels<S>().lanes);
+}
 
 template <class T>
 void repeat(const T* in, int64_t count, int64_t times, T* out) {
@@ -48,9 +55,9 @@ void repeat(const T* in, int64_t count, int64_t times, T* out) {
 struct Rows {
   int64_t count[3], segments, length;
 
-  explicit Rows(const int64_t (&outputs)[3])
+  explicit Rows(const int64_t (&outputs)[3], int64_t longest = segment_outputs)
       : count{outputs[0], outputs[1], outputs[2]},
-        segments(std::max<int64_t>(1, ceil_div(outputs[2], segment_outputs))),
+        segments(std::max<int64_t>(1, ceil_div(outputs[2], longest))),
         length(ceil_div(outputs[2], segments)) {}
 
   int64_t all(int64_t batch) const { return batch * count[0] * segments * count[1]; }
@@ -106,57 +113,122 @@ void pack(const Phases& phases, int64_t channels, int64_t group, bool transposed
   }
 }
 
-// A row of few channels, its pixels joined where all taps are inside: each tap is a row of its own. `wide`
-// are the weights, repeated as the bias is.
+// Weights and bias for joined pixels; none if `pixels` is 0.
 template <class S>
-void run_joined(const ConvDepthwise<S>& a, const Compute<S>* wide, const Compute<S>* wide_bias) {
+struct Joined {
+  int64_t pixels;
+  const Compute<S>*weight, *bias;
+};
+
+template <class S>
+struct Lists {
+  std::vector<typename ConvDepthwise<S>::Row> rows, taps;
+  std::vector<S> outputs;
+};
+
+template <class S>
+void scatter(const S* in, int64_t in_step, int64_t count, int64_t channels, S* out, int64_t out_step) {
+  const auto move = [&](int64_t some) {
+    for (int64_t i = 0; i < count; ++i, in += in_step, out += out_step) {
+      for (int64_t c = 0; c < some; ++c) out[c] = in[c];
+    }
+  };
+  // Images: a constant count becomes a few moves.
+  if (channels == 3) return move(3);
+  if (channels == 1) return move(1);
+  move(channels);
+}
+
+// A row of few channels. Where all taps are inside, each tap is a row of its own, of joined pixels; the last
+// ones are computed with some before them once more. Outputs of a stride, or at one, are moved from a row of
+// all outputs: to compute those between costs less than to leave lanes empty.
+template <class S>
+void run_joined(const ConvDepthwise<S>& a, const Joined<S>& joined, const Compute<S>* packed,
+                Lists<S>& lists) {
   const auto& kernel = depthwise_kernels<S>();
-  const int64_t reach = a.first + (a.taps - 1) * a.spacing;
-  const int64_t from = std::min(a.end, std::max(a.begin, -a.first));
-  const int64_t count = std::max<int64_t>(0, std::min(a.end, a.size - reach) - from) / joined_pixels;
+  const int64_t reach = a.first + (a.taps - 1) * a.spacing, room = a.size - 1 - reach;
+  const int64_t from = a.first >= 0 ? a.begin : std::clamp(ceil_div(-a.first, a.step), a.begin, a.end);
+  const int64_t to = room < 0 ? from : std::clamp(room / a.step + 1, from, a.end);
+  const int64_t pixels = to > from ? (to - from - 1) * a.step + 1 : 0;
+  if (pixels < joined.pixels) return kernel.row(a);
   ConvDepthwise<S> part = a;
-  part.end = count > 0 ? from : a.end;
+  part.end = from;
   kernel.row(part);
-  if (count == 0) return;
-  part.begin = from + count * joined_pixels;
+  part.begin = to;
   part.end = a.end;
   kernel.row(part);
-  std::vector<typename ConvDepthwise<S>::Row> taps;
+
+  lists.taps.clear();
   for (int64_t r = 0; r < a.row_count; ++r) {
+    const S* source = a.rows[r].source + (from * a.step + a.first) * a.channels;
+    const Compute<S>* weight = joined.weight + (a.rows[r].weight - packed) * joined.pixels;
     for (int64_t t = 0; t < a.taps; ++t) {
-      taps.push_back({a.rows[r].source + (from + a.first + t * a.spacing) * a.channels,
-                      wide + (a.rows[r].weight - a.rows[0].weight + t * a.channels) * joined_pixels});
+      lists.taps.push_back({source + t * a.spacing * a.channels, weight + t * a.channels * joined.pixels});
     }
   }
-  part.rows = taps.data();
-  part.row_count = size(taps);
-  part.size = part.end = count;
+  const bool moves = a.step != 1 || a.target_step != a.channels;
+  if (moves) lists.outputs.resize(static_cast<size_t>(pixels * a.channels));
+  part.rows = lists.taps.data();
+  part.row_count = size(lists.taps);
+  part.target = moves ? lists.outputs.data() : a.target + from * a.channels;
+  part.bias = joined.bias;
+  part.channels = part.source_step = part.target_step = a.channels * joined.pixels;
   part.taps = part.step = part.spacing = 1;
   part.first = part.begin = part.ahead_rows = 0;
-  part.target = a.target + from * a.channels;
-  part.channels = part.target_step = a.channels * joined_pixels;
-  part.bias = wide_bias;
+  part.size = part.end = pixels / joined.pixels;
   kernel.row(part);
+  if (const int64_t left = pixels % joined.pixels; left > 0) {
+    const int64_t last = (pixels - joined.pixels) * a.channels;
+    for (auto& tap : lists.taps) tap.source += last;
+    part.target += last;
+    part.size = part.end = 1;
+    kernel.row(part);
+  }
+  if (!moves) return;
+  scatter(lists.outputs.data(), a.step * a.channels, to - from, a.channels, a.target + from * a.target_step,
+          a.target_step);
+}
+
+// Every so many pixels of a dilated row are a row without dilation.
+template <class S>
+void run_dilated(ConvDepthwise<S> a, std::vector<typename ConvDepthwise<S>::Row>& rows) {
+  const int64_t every = a.spacing, begin = a.begin, end = a.end, size = a.size, first = begin + a.first;
+  S* const target = a.target + begin * a.target_step;
+  const int64_t target_step = a.target_step;
+  int64_t moved = 0;
+  a.spacing = 1;
+  a.source_step = every * a.channels;
+  a.target_step = every * target_step;
+  a.begin = 0;
+  for (int64_t i = 0; i < std::min(every, end - begin); ++i) {
+    const int64_t pixel = (first + i) % every, from = pixel < 0 ? pixel + every : pixel;
+    for (auto& row : rows) row.source += (from - moved) * a.channels;
+    moved = from;
+    a.first = (first + i - from) / every;
+    a.size = from < size ? ceil_div(size - from, every) : 0;
+    a.end = ceil_div(end - begin - i, every);
+    a.target = target + i * target_step;
+    depthwise_kernels<S>().row(a);
+  }
 }
 
 // One row of the targets of a phase.
 template <class S>
 void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* source,
-             const Compute<S>* packed, S* target, const Compute<S>* wide, const Compute<S>* wide_bias,
-             std::vector<typename ConvDepthwise<S>::Row>& list) {
+             const Compute<S>* packed, S* target, const Joined<S>& joined, Lists<S>& lists) {
   const auto& axis = phase.axis;
   a.taps = size(axis[2].shifts);
-  list.clear();
+  lists.rows.clear();
   const Compute<S>* weight = packed + phase.first_slot * a.group * a.channels;
   for (int64_t shift0 : axis[0].shifts) {
     for (int64_t shift1 : axis[1].shifts) {
       const S* from = source_row(phase, source, a.channels, row, shift0, shift1);
-      if (from != nullptr && a.taps > 0) list.push_back({from, weight});
+      if (from != nullptr && a.taps > 0) lists.rows.push_back({from, weight});
       weight += a.taps * a.group * a.channels;
     }
   }
-  a.rows = list.data();
-  a.row_count = size(list);
+  a.rows = lists.rows.data();
+  a.row_count = size(lists.rows);
   a.size = axis[2].source_size;
   a.step = axis[2].step;
   a.first = a.taps > 0 ? axis[2].shifts.front() : 0;
@@ -165,6 +237,7 @@ void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* so
   const int64_t index[3] = {row.depth, row.height, 0};
   for (int i = 0; i < 3; ++i) pixel = pixel * axis[i].target_size + axis[i].first + index[i] * axis[i].every;
   a.target = target + pixel * a.channels;
+  a.source_step = a.channels;
   a.target_step = axis[2].every * a.channels;
   a.begin = row.begin;
   a.end = std::min(row.end, axis[2].count);
@@ -174,10 +247,9 @@ void run_row(const Phase& phase, const Row& row, ConvDepthwise<S> a, const S* so
     const int64_t left = axis[1].source_size - 1 - row.height * axis[1].step - axis[1].shifts.back();
     a.ahead_rows = std::clamp<int64_t>(left, 0, axis[1].step);
   }
-  if (wide != nullptr && a.row_count > 0 && a.step == 1 && a.target_step == a.channels) {
-    wide += (list.front().weight - packed) * joined_pixels;
-    return run_joined(a, wide, wide_bias);
-  }
+  if (joined.pixels > 0 && a.row_count > 0) return run_joined(a, joined, packed, lists);
+  // Tiles of four outputs at least.
+  if (a.spacing > 1 && a.step == 1 && a.end - a.begin >= 4 * a.spacing) return run_dilated(a, lists.rows);
   depthwise_kernels<S>().row(a);
 }
 
@@ -187,31 +259,36 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
          const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
   const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
   pack(phases, channels, group, transposed, weight, packed.get());
-  const bool joins = group == 1 && channels < few_channels;
-  const int64_t wide_channels = joins ? channels * joined_pixels : 0;
+  Joined<S> joined{};
+  if (joins_pixels<S>(channels, group)) joined.pixels = depthwise_kernels<S>().lanes;
+  const int64_t wide_channels = channels * joined.pixels;
   const Scratch<Compute<S>> wide((phases.kernel_taps + 1) * wide_channels);
-  Compute<S>* const wide_bias =
-      joins && bias != nullptr ? wide.get() + phases.kernel_taps * wide_channels : nullptr;
-  if (joins) {
+  if (joined.pixels > 0) {
     for (int64_t t = 0; t < phases.kernel_taps; ++t)
-      repeat(packed.get() + t * channels, channels, joined_pixels, wide.get() + t * wide_channels);
-    if (bias != nullptr) repeat(bias, channels, joined_pixels, wide_bias);
+      repeat(packed.get() + t * channels, channels, joined.pixels, wide.get() + t * wide_channels);
+    joined.weight = wide.get();
+    if (bias != nullptr) {
+      Compute<S>* const wide_bias = wide.get() + phases.kernel_taps * wide_channels;
+      repeat(bias, channels, joined.pixels, wide_bias);
+      joined.bias = wide_bias;
+    }
   }
   // The first phase has the most rows. Those of the others beside them read the same source rows.
   const auto& axis = phases.phases.front().axis;
-  const Rows rows({axis[0].count, axis[1].count, axis[2].count});
+  const Rows rows({axis[0].count, axis[1].count, axis[2].count},
+                  joined.pixels > 0 ? joined_outputs / channels : segment_outputs);
   const int64_t count = rows.all(batch);
   ConvDepthwise<S> a{};
   a.bias = bias;
   a.channels = channels;
   a.group = group;
   parallel_for(count, std::max<int64_t>(1, count / wanted), [&](int64_t begin, int64_t end) {
-    std::vector<typename ConvDepthwise<S>::Row> list;
+    Lists<S> lists;
     for (int64_t i = begin; i < end; ++i) {
       const Row row(rows, i);
       for (const Phase& phase : phases.phases) {
         if (row.depth < phase.axis[0].count && row.height < phase.axis[1].count)
-          run_row(phase, row, a, source, packed.get(), target, joins ? wide.get() : nullptr, wide_bias, list);
+          run_row(phase, row, a, source, packed.get(), target, joined, lists);
       }
     }
   });

@@ -152,20 +152,28 @@ int64_t choose_splits(int64_t all_pixels, int64_t elements, int64_t tasks) {
   return std::clamp<int64_t>(tasks, 1, std::max<int64_t>(1, most));
 }
 
-/// Each group has one input channel, and they fill a vector, with their neighbours along the width at least.
-/// The dense kernels compute the others.
+/// Each group has one input channel. A single channel is a group too, where it becomes one.
 template <class T>
 bool is_depthwise(const ConvGeometry& g) {
-  return g.groups > 1 && g.groups == g.in_channels &&
+  return g.groups == g.in_channels && (g.groups > 1 || g.out_channels == 1);
+}
+
+/// Depthwise, and the channels fill a vector, with their neighbours along the width at least: the gradient of
+/// the weights of others is that of the dense kernels.
+template <class T>
+bool has_depthwise_sums(const ConvGeometry& g) {
+  return is_depthwise<T>(g) &&
          (g.stride[2] == 1 || g.out_channels >= std::min<int64_t>(8, depthwise_kernels<T>().lanes));
 }
 
-/// A few channels in and as many out per group, for which there is a kernel.
+/// A few channels in and as many out per group, for which there is a kernel. Groups that fill a vector have
+/// one for float only.
 template <class T>
 bool is_narrow(const ConvGeometry& g) {
-  const int64_t group = g.in_channels / g.groups;
-  return g.groups > 1 && g.in_channels == g.out_channels && (group == 2 || group == 4 || group == 8) &&
-         2 * group <= depthwise_kernels<T>().lanes;
+  const int64_t group = g.in_channels / g.groups, lanes = depthwise_kernels<T>().lanes;
+  return g.groups > 1 && g.in_channels == g.out_channels &&
+         (group == 2 || group == 4 || group == 8 || group == 16) &&
+         (2 * group <= lanes || (std::is_same_v<T, float> && group == lanes));
 }
 
 /// Groups for whose gradient of weights there is a kernel: of a part of a vector, or of one, which 16-bit

@@ -2,6 +2,7 @@
 // float32. The sums of an output stay in registers from the first product to the last and are rounded once.
 #include "bf16_pairs.h"
 #include "conv_table.h"
+#include "conv_thin.h"
 #include "conv_tile.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
@@ -41,9 +42,9 @@ void gather_rows(const ConvGather<BFloat16>& a) {
 
 const ConvKernels<BFloat16>& conv_kernels() {
   static constexpr ConvKernels<BFloat16> kernels = {
-      lanes_of<float>,       tile_rows,   Dot<BFloat16>::step, tiles<BFloat16>, conv_pack<BFloat16>,
-      conv_unpack<BFloat16>, gather_rows, gather_pairs,        outer<BFloat16>, panel_pairs,
-      sum_rows<BFloat16>};
+      lanes_of<float>, tile_rows,           Dot<BFloat16>::step,   tiles<BFloat16>,
+      thin<BFloat16>,  conv_pack<BFloat16>, conv_unpack<BFloat16>, gather_rows,
+      gather_pairs,    outer<BFloat16>,     panel_pairs,           sum_rows<BFloat16>};
   return kernels;
 }
 

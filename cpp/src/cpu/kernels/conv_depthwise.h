@@ -4,7 +4,8 @@
 // they are loaded and stored.
 //
 // In groups, one vector holds several of them: each tap takes one product per channel of a group, of weights
-// with the source vector permuted inside the groups. The dense kernel would leave most lanes empty.
+// with the source vector permuted inside the groups. The dense kernel would leave most lanes empty. A group
+// that fills a vector gains from the weights in registers.
 #pragma once
 
 #include "conv_vector.h"
@@ -33,17 +34,37 @@ OPSIN_INLINE Vector<T> member(Vector<T> x) {
   return member<T, G, J>(x, std::make_integer_sequence<int, lanes_of<T>>{});
 }
 
+// The source channels J of the groups of a vector that starts at x, which is where a group starts.
+template <class S, int G, int J>
+OPSIN_INLINE Vector<Compute<S>> load_member(const S* x) {
+  if constexpr (G == lanes_of<Compute<S>> && __is_same(S, Compute<S>)) {
+    return broadcast(x[J]);
+  } else {
+    return member<Compute<S>, G, J>(load_wide(x));
+  }
+}
+
 // A vector of channels c of outputs [p, p + P); K taps along the width that are neighbours, outputs STEP
-// pixels apart. K = 0: any taps and any step. Unless EDGE, all pixels are inside.
+// pixels apart. K = 0: any taps and any step. Unless EDGE, all pixels are inside; with more than one
+// output, less than K pixels are outside on each side.
 template <class S, int G, int K, int STEP, int P, bool EDGE>
 struct DepthwiseTile {
   using T = Compute<S>;
   const ConvDepthwise<S>& a;
+  int64_t before, inside;  // pixels of those that the outputs read
   Vector<T> sum[P];
+
+  static constexpr int pixels = (P - 1) * STEP + K;
+
+  OPSIN_INLINE bool outside([[maybe_unused]] int pixel) const {
+    if constexpr (!EDGE) return false;
+    return ((P == 1 || pixel < K - 1) && pixel < before) ||
+           ((P == 1 || pixel > pixels - K) && pixel >= inside);
+  }
 
   // The products with channel J of each group of a row of taps.
   template <int J>
-  OPSIN_INLINE void add(const S* x, [[maybe_unused]] int64_t pixel, const T* weight) {
+  OPSIN_INLINE void add(const S* x, const T* weight) {
     const int64_t stride = G * a.channels;
     weight += J * a.channels;
     if constexpr (K > 0) {
@@ -51,9 +72,9 @@ struct DepthwiseTile {
 #pragma GCC unroll 8
       for (int t = 0; t < K; ++t) w[t] = load(weight + t * stride);
 #pragma GCC unroll 32
-      for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.channels) {
-        if (EDGE && (pixel + i < 0 || pixel + i >= a.size)) continue;
-        const Vector<T> v = member<T, G, J>(load_wide(x));
+      for (int i = 0; i < pixels; ++i, x += a.source_step) {
+        if (outside(i)) continue;
+        const Vector<T> v = load_member<S, G, J>(x);
 #pragma GCC unroll 8
         for (int t = 0; t < K; ++t) {
           const int p = (i - t) / STEP;
@@ -61,11 +82,11 @@ struct DepthwiseTile {
         }
       }
     } else {
-      for (int64_t t = 0; t < a.taps; ++t, x += a.spacing * a.channels, weight += stride) {
+      for (int64_t t = 0; t < a.taps; ++t, x += a.spacing * a.source_step, weight += stride) {
         const Vector<T> w = load(weight);
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p)
-          sum[p] = fma(member<T, G, J>(load_wide(x + p * a.step * a.channels)), w, sum[p]);
+          sum[p] = fma(load_member<S, G, J>(x + p * a.step * a.source_step), w, sum[p]);
       }
     }
   }
@@ -76,9 +97,8 @@ struct DepthwiseTile {
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) sum[i] = bias;
     for (int64_t r = 0; r < a.row_count; ++r) {
-      const int64_t pixel = p * a.step + a.first;
-      const S* x = a.rows[r].source + pixel * a.channels + c;
-      (add<J>(x, pixel, a.rows[r].weight + c), ...);
+      const S* x = a.rows[r].source + (p * a.step + a.first) * a.source_step + c;
+      (add<J>(x, a.rows[r].weight + c), ...);
     }
     S* target = a.target + p * a.target_step + c;
 #pragma GCC unroll 8
@@ -90,15 +110,17 @@ template <class S, int G, int K, int STEP, int P, bool EDGE>
 [[gnu::noinline]] void depthwise_tile(const ConvDepthwise<S>& a, int64_t p) {
   constexpr int lanes = lanes_of<Compute<S>>;
   // The rows that only the next outputs read, in the order of memory.
-  const S* next = a.rows[a.row_count - 1].source + (p * a.step + a.first) * a.channels + a.row_elements;
+  const S* next = a.rows[a.row_count - 1].source + (p * a.step + a.first) * a.source_step + a.row_elements;
   const int64_t line = 64 / static_cast<int64_t>(sizeof(S)), fetched = P * a.step * lanes;
+  const int64_t pixel = p * a.step + a.first;
   for (int64_t c = 0; c < a.channels; c += lanes, next += fetched) {
     for (int64_t row = 0; row < a.ahead_rows; ++row) {
       for (int64_t i = 0; i < fetched; i += line) __builtin_prefetch(next + row * a.row_elements + i, 0, 2);
     }
     // What is left at the end is computed with some channels before it once more.
     const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
-    DepthwiseTile<S, G, K, STEP, P, EDGE>{a, {}}.run(p, at, std::make_integer_sequence<int, G>{});
+    DepthwiseTile<S, G, K, STEP, P, EDGE>{a, -pixel, a.size - pixel, {}}.run(
+        p, at, std::make_integer_sequence<int, G>{});
   }
 }
 
@@ -112,13 +134,29 @@ template <class S, int G, int... J>
   int64_t from = 0, to = a.taps;
   while (from < to && pixel + from * a.spacing < 0) ++from;
   while (from < to && pixel + (to - 1) * a.spacing >= a.size) --to;
+  if constexpr (G == 1) {
+    // Part of a vector takes longer to load than these products.
+    if (2 * a.channels <= lanes) {
+      for (int64_t c = 0; c < a.channels; ++c) {
+        T sum = a.bias != nullptr ? a.bias[c] : T{};
+        for (int64_t r = 0; r < a.row_count; ++r) {
+          for (int64_t t = from; t < to; ++t) {
+            const S x = a.rows[r].source[(pixel + t * a.spacing) * a.source_step + c];
+            sum = fma(widen(x), a.rows[r].weight[t * a.channels + c], sum);
+          }
+        }
+        narrow(sum, a.target + p * a.target_step + c);
+      }
+      return;
+    }
+  }
   for (int64_t c = 0; c < a.channels; c += lanes) {
     const int64_t count = a.channels - c;
     Vector<T> sum = a.bias != nullptr ? load_some<T>(a.bias + c, count) : Vector<T>{};
     for (int64_t r = 0; r < a.row_count; ++r) {
-      const S* x = a.rows[r].source + (pixel + from * a.spacing) * a.channels + c;
+      const S* x = a.rows[r].source + (pixel + from * a.spacing) * a.source_step + c;
       const T* weight = a.rows[r].weight + from * G * a.channels + c;
-      for (int64_t t = from; t < to; ++t, x += a.spacing * a.channels, weight += G * a.channels) {
+      for (int64_t t = from; t < to; ++t, x += a.spacing * a.source_step, weight += G * a.channels) {
         const Vector<T> v = load_some<T>(x, count);
         ((sum = fma(member<T, G, J>(v), load_some<T>(weight + J * a.channels, count), sum)), ...);
       }
@@ -128,12 +166,19 @@ template <class S, int G, int... J>
 }
 
 template <class S, int G, int K, int STEP, int P>
-void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p, int64_t before, int64_t inside) {
+void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p) {
   if constexpr (K == 0) {
     depthwise_tile<S, G, K, STEP, P, false>(a, p);
-  } else if (P > 1 && p >= before && p + P <= inside) {
-    depthwise_tile<S, G, K, STEP, P, false>(a, p);
   } else {
+    constexpr int64_t pixels = (P - 1) * STEP + K;
+    const int64_t pixel = p * STEP + a.first, inside = a.size - pixel;
+    if constexpr (P > 1) {
+      if (pixel >= 0 && inside >= pixels) return depthwise_tile<S, G, K, STEP, P, false>(a, p);
+      if (-pixel >= K || inside <= pixels - K) {
+        for (int i = 0; i < P; ++i) depthwise_outputs_of<S, G, K, STEP, 1>(a, p + i);
+        return;
+      }
+    }
     depthwise_tile<S, G, K, STEP, P, true>(a, p);
   }
 }
@@ -152,11 +197,11 @@ void depthwise_row(const ConvDepthwise<S>& a) {
     while (p < a.end && p < before) edge();
   }
   constexpr int P = depthwise_outputs;
-  for (; p + P <= last; p += P) depthwise_outputs_of<S, G, K, STEP, P>(a, p, before, inside);
+  for (; p + P <= last; p += P) depthwise_outputs_of<S, G, K, STEP, P>(a, p);
   if constexpr (G == 1) {
-    for (; p + 4 <= last; p += 4) depthwise_outputs_of<S, G, K, STEP, 4>(a, p, before, inside);
+    for (; p + 4 <= last; p += 4) depthwise_outputs_of<S, G, K, STEP, 4>(a, p);
   }
-  for (; p < last; ++p) depthwise_outputs_of<S, G, K, STEP, 1>(a, p, before, inside);
+  for (; p < last; ++p) depthwise_outputs_of<S, G, K, STEP, 1>(a, p);
   while (p < a.end) edge();
 }
 
@@ -164,10 +209,10 @@ template <class S, int G>
 void depthwise_group(const ConvDepthwise<S>& a) {
   if constexpr (has_depthwise_taps<S>) {
     if (a.spacing == 1 && a.step == 1) {
+      if (a.taps == 1) return depthwise_row<S, G, 1, 1>(a);
+      if (a.taps == 2) return depthwise_row<S, G, 2, 1>(a);
       if (a.taps == 3) return depthwise_row<S, G, 3, 1>(a);
       if constexpr (G == 1) {
-        if (a.taps == 1) return depthwise_row<S, G, 1, 1>(a);
-        if (a.taps == 2) return depthwise_row<S, G, 2, 1>(a);
         if (a.taps == 5) return depthwise_row<S, G, 5, 1>(a);
         if (a.taps == 7) return depthwise_row<S, G, 7, 1>(a);
       }
@@ -182,11 +227,14 @@ void conv_depthwise(const ConvDepthwise<S>& a) {
   constexpr int lanes = lanes_of<Compute<S>>;
   if (a.group == 1) return depthwise_group<S, 1>(a);
   if (a.group == 2) return depthwise_group<S, 2>(a);
-  if constexpr (lanes >= 8) {
+  if constexpr (lanes >= 8 || __is_same(S, float)) {
     if (a.group == 4) return depthwise_group<S, 4>(a);
   }
-  if constexpr (lanes >= 16) {
+  if constexpr (lanes >= 16 || (lanes >= 8 && __is_same(S, float))) {
     if (a.group == 8) return depthwise_group<S, 8>(a);
+  }
+  if constexpr (lanes >= 16 && __is_same(S, float)) {
+    if (a.group == 16) return depthwise_group<S, 16>(a);
   }
 }
 

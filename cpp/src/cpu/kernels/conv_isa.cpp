@@ -2,6 +2,7 @@
 #include "conv_depthwise.h"
 #include "conv_narrow.h"
 #include "conv_table.h"
+#include "conv_thin.h"
 #include "conv_tile.h"
 #include "conv_winograd.h"
 #include "gemm_convert.h"
@@ -10,9 +11,8 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
 template <class T>
-constexpr ConvKernels<T> dense = {lanes_of<T>,  tile_rows,      Dot<T>::step, tiles<T>,
-                                  conv_pack<T>, conv_unpack<T>, gather<T>,    gather<T>,
-                                  outer<T>,     panels<T>,      sum_rows<T>};
+constexpr ConvKernels<T> dense = {lanes_of<T>,    tile_rows, Dot<T>::step, tiles<T>, thin<T>,   conv_pack<T>,
+                                  conv_unpack<T>, gather<T>, gather<T>,    outer<T>, panels<T>, sum_rows<T>};
 
 template <class S>
 constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>, conv_depthwise<S>,

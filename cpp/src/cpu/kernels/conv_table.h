@@ -107,12 +107,13 @@ struct ConvSum {
 template <class S>
 struct ConvDepthwise {
   struct Row {
-    const S* source;           ///< [size][channels]
+    const S* source;           ///< [size][channels], pixels `source_step` apart
     const Compute<S>* weight;  ///< [taps][group][channels]
   };
   const Row* rows;
   int64_t row_count, size;
   int64_t taps, step, first, spacing;
+  int64_t source_step;
   S* target;
   int64_t target_step;  ///< from output to output
   int64_t begin, end;
@@ -141,6 +142,9 @@ struct ConvKernels {
   int64_t rows;   ///< pixels of a register tile
   int64_t step;   ///< elements of a product
   void (*tiles)(const ConvTiles<S>&);
+  /// The same of 1 to 4 columns, with weights [taps][columns][channels], channels that fill vectors of `step`
+  /// times the lanes, not accumulating.
+  void (*thin)(const ConvTiles<S>&);
   void (*pack)(const ConvPack<S>&);
   void (*unpack)(const ConvUnpack<S>&);
   /// out[p][c] = source[p][source_offset + c], c < channels.
