@@ -164,22 +164,6 @@ void multiply_thin(const GemmBlock& g) {
   multiply_thin_columns<S, T, thin_transposed>(g);
 }
 
-// The first `count` lanes. Those that are masked are not read, so that they cannot fault.
-#if defined(__AVX2__) && !defined(__AVX512F__)
-OPSIN_INLINE Float load_lanes(const float* p, int64_t count) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane));
-}
-OPSIN_INLINE Double load_lanes(const double* p, int64_t count) {
-  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
-  return _mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
-}
-#endif
-template <class S>
-OPSIN_INLINE Vector<Compute<S>> load_lanes(const S* p, int64_t count) {
-  return load_some<Compute<S>>(p, count);
-}
-
 // Lanes lie side by side in memory: copy row by row.
 template <class S, class T>
 void pack_rows(const GemmPack& g) {
@@ -196,7 +180,7 @@ void pack_rows(const GemmPack& g) {
   for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
     for (int64_t i = 0; i < g.step; i += lanes) {
       const int64_t rest = g.lanes - i;
-      store(out + i, rest > 0 ? load_lanes(in + i, rest) : Vector<T>{});
+      store(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{});
     }
   }
 }
