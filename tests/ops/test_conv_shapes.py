@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 import opsin
+from tests.peer import torch
 
 
 class Shape(NamedTuple):
