@@ -370,12 +370,12 @@ def test_gradient_of_the_weights_over_few_pixels(
 ) -> None:
     """Exact, as above; of one pixel, of a block and of more."""
     rng = np.random.default_rng(4)
-    x = torch.tensor(rng.integers(-2, 3, (batch, 37, *size)), dtype=torch.float64)
-    theirs = torch.zeros(21, 37, 3, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.tensor(rng.integers(-2, 3, (batch, 117, *size)), dtype=torch.float64)
+    theirs = torch.zeros(21, 117, 3, 3, dtype=torch.float64, requires_grad=True)
     expected = torch.nn.functional.conv2d(x, theirs, **options)
     grad = torch.tensor(rng.integers(-1, 2, expected.shape), dtype=torch.float64)
     expected.backward(grad)
-    weight = opsin.zeros(21, 37, 3, 3).to(getattr(opsin, dtype)).requires_grad_(True)
+    weight = opsin.zeros(21, 117, 3, 3).to(getattr(opsin, dtype)).requires_grad_(True)
     bias = opsin.zeros(21).to(getattr(opsin, dtype)).requires_grad_(True)
     source, gradient = (opsin.tensor(a.numpy()).to(getattr(opsin, dtype)) for a in (x, grad))
     opsin.nn.functional.conv2d(source, weight, bias, **options).backward(gradient)
@@ -383,3 +383,16 @@ def test_gradient_of_the_weights_over_few_pixels(
         assert np.array_equal(
             mine.grad.to(opsin.float64).numpy(), want.to(getattr(torch, dtype)).double().numpy()
         )
+
+
+def test_gradient_of_weights_that_fill_the_caches() -> None:
+    """Exact, as above; so many weights are written past the caches."""
+    rng = np.random.default_rng(5)
+    x = torch.tensor(rng.integers(-2, 3, (1, 400, 2, 3, 3)), dtype=torch.float32)
+    grad = torch.tensor(rng.integers(-1, 2, (1, 400, 2, 3, 3)), dtype=torch.float32)
+    want = torch.nn.grad.conv3d_weight(x, (400, 400, 3, 3, 3), grad, padding=1)
+    weight = opsin.zeros(400, 400, 3, 3, 3).requires_grad_(True)
+    opsin.nn.functional.conv3d(opsin.tensor(x.numpy()), weight, padding=1).backward(
+        opsin.tensor(grad.numpy())
+    )
+    assert np.array_equal(weight.grad.numpy(), want.numpy())

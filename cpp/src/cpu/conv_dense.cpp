@@ -32,9 +32,6 @@ constexpr int64_t chunk_bytes = 320 * 1024;
 constexpr int64_t copied_chunk_bytes = 64 * 1024;
 // So few target channels leave the lanes of target channels empty: there are kernels for them.
 constexpr int64_t thin_columns = 4;
-// Targets of at least this size do not stay in the last-level cache: to fetch their lines before writing them
-// is wasted.
-constexpr int64_t stream_bytes = int64_t{16} << 20;
 // Copied pixels of a task, and what sets their rows apart: no large power of two.
 constexpr int64_t copied_bytes = 256 * 1024;
 constexpr int64_t copied_gap = 64;

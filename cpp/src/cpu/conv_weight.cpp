@@ -51,7 +51,17 @@ Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, i
 }
 
 // Gathered pixels, and sums, of a range of source channels in all taps: a part of the second-level cache.
-constexpr int64_t range_bytes = 256 * 1024;
+constexpr int64_t range_bytes = 384 * 1024;
+// Source channels of a range, whose sums of all taps are whole lines of the cache.
+template <class S>
+int64_t range_channels() {
+  return 8 * kernels<S>().rows;
+}
+
+template <class S>
+int64_t weight_bytes(const ConvGeometry& g) {
+  return g.out_channels * (g.in_channels / g.groups) * volume(g.kernel) * static_cast<int64_t>(sizeof(S));
+}
 
 template <class S>
 bool has_few_pixels(const ConvGeometry& g, const Phase& phase, int64_t pixels) {
@@ -59,7 +69,7 @@ bool has_few_pixels(const ConvGeometry& g, const Phase& phase, int64_t pixels) {
   const int64_t sums = 2 * kernel.lanes * static_cast<int64_t>(sizeof(Compute<S>));
   const int64_t sources = pixels * static_cast<int64_t>(sizeof(S));
   return g.groups == 1 && phase.run == 1 && pixels > 0 && pixels < 4 * weight_block_pixels<S> &&
-         phase.taps * 5 * kernel.rows * std::max(sums, sources) <= range_bytes;
+         phase.taps * range_channels<S>() * std::max(sums, sources) <= range_bytes;
 }
 
 template <class S>
@@ -70,23 +80,24 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
   const int64_t channels = g.in_channels, outputs = g.out_channels, taps = phase.taps;
   const int64_t pixels = phase.pixels(g.batch), width = 2 * kernel.lanes;
   const int64_t padded = ceil_div(pixels, kernel.step) * kernel.step;
-  const int64_t units = ceil_div(outputs, width), ranges = ceil_div(channels, 5 * kernel.rows);
+  const int64_t units = ceil_div(outputs, width), ranges = ceil_div(channels, range_channels<S>());
   const int64_t range_tasks = std::min(ranges, wanted_tasks(g));
   const int64_t unit_tasks = std::clamp<int64_t>(ceil_div(wanted_tasks(g), range_tasks), 1, units);
   const Scratch<S> zeros(channels), grads(units * padded * width);
   const Scratch<const S*> sources(pixels * taps);
+  const bool streams = weight_bytes<S>(g) >= stream_bytes;
   std::fill(zeros.get(), zeros.get() + channels, S{});
   list_sources<S>(phase, {x, channels, zeros.get()}, 0, pixels, pixels, sources.get(), nullptr);
   kernel.panels({grad_y, outputs, pixels, outputs, grads.get(), width, padded * width});
   if (grad_bias != nullptr) sum_columns(grad_y, outputs, pixels, outputs, grad_bias, accumulate);
 
   parallel_for(ranges * unit_tasks, ceil_div(ranges, range_tasks), [&](int64_t begin, int64_t end) {
-    const int64_t most = ceil_div(channels, ranges);
+    const int64_t most = range_channels<S>();
     const Scratch<S> gathered(taps * padded * most);
     const Scratch<Compute<S>> sums(taps * most * width);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t range = task / unit_tasks, part = task % unit_tasks;
-      const int64_t channel = channels * range / ranges, some = channels * (range + 1) / ranges - channel;
+      const int64_t channel = range * most, some = std::min(most, channels - channel);
       for (int64_t t = 0; t < taps; ++t) {
         kernel.gather_steps(
             {sources.get() + t * pixels, channel, pixels, some, gathered.get() + t * padded * some, some});
@@ -117,6 +128,7 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
         u.lane_stride = channels * taps;
         u.out = grad_weight + unit * width * u.lane_stride + channel * taps;
         u.accumulate = accumulate;
+        u.stream = streams;
         kernel.unpack(u);
       }
     }
@@ -275,6 +287,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
       a.lane_stride = channels * taps;
       a.out = grad_weight + (group * outputs + lane) * a.lane_stride;
       a.accumulate = accumulate;
+      a.stream = weight_bytes<S>(g) >= stream_bytes;
       kernel.unpack(a);
     }
   });

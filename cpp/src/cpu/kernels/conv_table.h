@@ -55,6 +55,7 @@ struct ConvUnpack {
   S* out;
   int64_t lane_stride;
   bool accumulate;
+  bool stream;  ///< past the caches, where lines are whole
 };
 
 /// out[c][j] (+)= sum over p of source[p][c] * grad[p][j], j < width. Pixels that do not fill a step are

@@ -20,13 +20,17 @@ constexpr int tile_rows = 4;
 template <class S>
 void conv_unpack(const ConvUnpack<S>& a) {
   using T = Compute<S>;
-  constexpr int lanes = lanes_of<T>;
+  // By whole lines of the cache, which the stores past it need.
+  constexpr int lanes = lanes_of<T>, line = 64 / static_cast<int>(sizeof(S));
   const int64_t columns = a.channels * a.taps;
+  const bool streams =
+      a.stream && !a.accumulate && reinterpret_cast<uintptr_t>(a.out) % 64 == 0 && a.lane_stride % line == 0;
   for (int64_t lane = 0; lane < a.width; lane += lanes) {
     int64_t c = 0, t = 0;
-    for (int64_t j = 0; j < columns; j += lanes) {
-      Vector<T> square[lanes] = {};
-      for (int i = 0; i < lanes && j + i < columns; ++i) {
+    for (int64_t j = 0; j < columns; j += line) {
+      Vector<T> square[line] = {};
+      const int64_t some = columns - j < line ? columns - j : line;
+      for (int64_t i = 0; i < some; ++i) {
         const T* in = a.in + (t * a.channels + c) * a.width + lane;
         Vector<T> sum = load(in);
         for (int64_t s = 1; s < a.splits; ++s) sum += load(in + s * a.split_stride);
@@ -36,14 +40,22 @@ void conv_unpack(const ConvUnpack<S>& a) {
           ++c;
         }
       }
-      transpose<T>(square);
+      for (int64_t k = 0; k < some; k += lanes) transpose<T>(square + k);
       for (int i = 0; i < lanes && lane + i < a.lanes; ++i) {
         S* out = a.out + (lane + i) * a.lane_stride + j;
-        if (a.accumulate) square[i] += load_some<T>(out, columns - j);
-        store_some(out, square[i], columns - j);
+        if (streams && some == line) {
+          for (int k = 0; k < line; k += lanes) stream(out + k, square[k + i]);
+          continue;
+        }
+        for (int64_t k = 0; k < some; k += lanes) {
+          Vector<T> sum = square[k + i];
+          if (a.accumulate) sum += load_some<T>(out + k, some - k);
+          store_some(out + k, sum, some - k);
+        }
       }
     }
   }
+  if (streams) stream_fence();
 }
 
 // Row by row, so that whole rows stream from memory.
