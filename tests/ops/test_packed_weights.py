@@ -214,6 +214,15 @@ def test_two_weights_in_one_storage():
             assert opsin.equal(F.linear(small, weight), F.linear(small, weight.clone()))
 
 
+def test_weights_of_one_storage_that_are_copied_first():
+    """Where the kernel is its stride, neighbours are joined in a copy, which lies at one address for both."""
+    x, flat = values((1, 16, 6, 6), "float32", 0), values((2 * 16 * 8 * 2 * 2,), "float32", 1)
+    for _ in range(3):
+        for weight in flat.view(2, 16, 8, 2, 2):
+            expected = F.conv_transpose2d(x, weight.clone(), stride=2)
+            assert opsin.equal(F.conv_transpose2d(x, weight, stride=2), expected)
+
+
 def test_memory_dies_with_the_weight_and_with_empty_cache():
     x, weight = values((40, 300), "float32", 0), values((700, 300), "float32", 1)
     size = weight.numel() * 4

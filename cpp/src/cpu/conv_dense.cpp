@@ -384,6 +384,7 @@ void dense_backward_input(const ConvGeometry& geometry, const S* grad_y, const S
   if (joins) {
     join_weights(g, weight, joined.get());
     weight = joined.get();
+    g.weight = nullptr;  // reads a copy
     g.in_channels *= g.kernel[2];
     g.in[2] = g.out[2];
     g.kernel[2] = g.stride[2] = 1;
