@@ -183,12 +183,6 @@ T number_of(const char* number, DType dtype) {
   return value[0];
 }
 
-template <class T, class F, size_t... I>
-void launch_elementwise(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f, unsigned blocks,
-                        std::index_sequence<I...> inputs) {
-  OPSIN_LAUNCH((elementwise_kernel<F, T, I...>), blocks, kElementThreads, 0, args, f, inputs);
-}
-
 /// How operand i of a plan is addressed in chunks of `width` neighbours.
 struct Addressing {
   Operand kind;
@@ -210,15 +204,16 @@ struct Addressing {
   }
 };
 
-/// Launches f(T...) over a plan of `kInputs` inputs.
-template <class T, int kInputs, class F>
-void run_elementwise(const DevicePlan& plan, const F& f) {
+/// Fills in all of `args` for functors with these numbers of chunks: the blocks of the launch. What depends
+/// on the functor is small, so that hundreds of them do not bring as many copies of this.
+template <class T, int N>
+OPSIN_NOINLINE unsigned lay_out(const DevicePlan& plan, int chunks, int strided_chunks,
+                                ElementArgs<T, N>& args) {
   constexpr int64_t kWidth = kElementChunk<T>;
-  ElementArgs<T, kInputs + 1> args{};
   args.numel = static_cast<uint32_t>(plan.numel);
   args.rank = plan.rank;
   args.flat = args.chunked = true;
-  for (int i = 0; i <= kInputs; ++i) {
+  for (int i = 0; i < N; ++i) {
     const Addressing way(plan, i, kWidth);
     args.data[i] = plan.data[i];
     args.dtype[i] = plan.dtype[i];
@@ -228,18 +223,31 @@ void run_elementwise(const DevicePlan& plan, const F& f) {
     args.chunked &= way.chunked;
     if (!plan.data[i]) args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
   }
-  args.chunked &= args.flat || (kStridedChunks<F> > 0 && plan.sizes[0] % kWidth == 0);
+  args.chunked &= args.flat || (strided_chunks > 0 && plan.sizes[0] % kWidth == 0);
   for (int d = 0; d < plan.rank; ++d) {
     const int64_t unit = d == 0 && args.chunked && !args.flat ? kWidth : 1;
     args.sizes[d] = Divider(static_cast<uint32_t>(plan.sizes[d] / unit));
-    for (int i = 0; i <= kInputs; ++i) args.strides[i][d] = plan.strides[i][d] * unit;
+    for (int i = 0; i < N; ++i) args.strides[i][d] = plan.strides[i][d] * unit;
   }
   const int64_t entries = args.chunked ? (plan.numel + kWidth - 1) / kWidth : plan.numel;
-  const int each = args.flat ? kElementChunks<F> : kStridedChunks<F>;
-  args.each = args.chunked && entries >= kManyThreads * each ? each : 1;
+  const int each = args.flat ? chunks : strided_chunks;
+  args.each = static_cast<uint8_t>(args.chunked && entries >= kManyThreads * each ? each : 1);
   const int64_t of_block = int64_t{kElementThreads} * args.each;
-  launch_elementwise(args, f, static_cast<unsigned>((entries + of_block - 1) / of_block),
-                     std::make_index_sequence<kInputs>());
+  return static_cast<unsigned>((entries + of_block - 1) / of_block);
+}
+
+template <class T, class F, size_t... I>
+void launch_elementwise(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f, unsigned blocks,
+                        std::index_sequence<I...> inputs) {
+  OPSIN_LAUNCH((elementwise_kernel<F, T, I...>), blocks, kElementThreads, 0, args, f, inputs);
+}
+
+/// Launches f(T...) over a plan of `kInputs` inputs.
+template <class T, int kInputs, class F>
+void run_elementwise(const DevicePlan& plan, const F& f) {
+  ElementArgs<T, kInputs + 1> args{};
+  const unsigned blocks = lay_out(plan, kElementChunks<F>, kStridedChunks<F>, args);
+  launch_elementwise(args, f, blocks, std::make_index_sequence<kInputs>());
 }
 
 }  // namespace opsin::cuda
