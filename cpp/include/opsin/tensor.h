@@ -53,7 +53,9 @@ class OPSIN_API Storage final : public RefCounted {
     /// Elements of pending storages will be computed from these.
     kAwaited = 4,
     /// Kernels kept what they packed of these elements.
-    kPacked = 8
+    kPacked = 8,
+    /// The elements are computed, and can be again: they need no memory while only backward will read them.
+    kRepeatable = 16
   };
   std::atomic<uint8_t> state{0};
   /// Set once the address was handed to code outside the engine (NumPy, DLPack).
@@ -67,8 +69,8 @@ class OPSIN_API Storage final : public RefCounted {
   cpu::PackedCache* packed_cache();
 
  private:
-  Storage() = default;
-  ~Storage() = default;
+  Storage();
+  ~Storage();
   friend class TensorImpl;
   friend class Tails;
 
@@ -80,6 +82,10 @@ class OPSIN_API Storage final : public RefCounted {
   /// The block that held a hidden layout; kept so that a reader in another thread never loses it.
   void* retired_ = nullptr;
   Pending* pending_ = nullptr;
+  /// How the elements were computed, where they are repeatable.
+  std::unique_ptr<Pending> repeat_;
+  /// How many tensors on this storage are held for backward, repeatably.
+  uint32_t held_ = 0;
   /// How many pending storages await this one.
   uint32_t awaiting_ = 0;
   uint32_t origin_version_ = 0;

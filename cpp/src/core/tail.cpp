@@ -2,9 +2,11 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "core/backend.h"
 #include "core/profiler.h"
+#include "cpu/allocator.h"
 
 namespace opsin {
 
@@ -13,6 +15,9 @@ struct Pending {
   Storage* storage = nullptr;
   void* stream = nullptr;  ///< Where it is to be computed.
   bool captured = false;
+  bool again = false;    ///< It was computed and given up once.
+  uint32_t version = 0;  ///< Of the storage, if repeatable: its elements are those of the tail until a write.
+  uint32_t base_version = 0;  ///< Likewise of the base.
   Pending* next = nullptr;
   Pending* previous = nullptr;
 };
@@ -77,14 +82,22 @@ bool has_free_base(const Pending& pending) {
          base.storage->bytes == pending.storage->bytes;
 }
 
-/// Tails don't nest.
+/// Tails don't nest, but for the mask of a gradient, which often nobody reads.
 void settle_sources(const Tail& tail) {
-  for (const Tensor* source : {&tail.base, &tail.other}) {
-    if (source->defined()) (void)source->impl()->physical_data();
-  }
+  (void)tail.base.impl()->physical_data();
+  if (tail.other.defined() && tail.kind != Tail::Kind::kMasked) (void)tail.other.impl()->physical_data();
+}
+
+/// Whether the elements may be given up: a sum would keep the memory of its other part.
+bool may_repeat(const Pending& pending) {
+  return pending.storage->device.is_cpu() && pending.tail.kind == Tail::Kind::kNormalised &&
+         !pending.tail.other.defined();
 }
 
 }  // namespace
+
+Storage::Storage() = default;
+Storage::~Storage() = default;
 
 Tails::Lock::Lock() : lock_(mutex()) {}
 Tails::Lock::~Lock() = default;
@@ -173,6 +186,7 @@ void Tails::link(Storage& storage, std::unique_ptr<Pending> pending) {
   added->storage = &storage;
   storage.pending_ = added;
   added->next = first;
+  added->previous = nullptr;
   if (first) first->previous = added;
   first = added;
   for (const Tensor* source : {&added->tail.base, &added->tail.other}) {
@@ -199,6 +213,8 @@ std::unique_ptr<Pending> Tails::unlink(Pending& pending) {
 void Tails::compute(Storage& storage, Lock& lock) {
   Pending* const pending = storage.pending_;
   if (!pending) return;
+  // A mask may have been given up since.
+  if (pending->tail.other.defined()) compute(*pending->tail.other.impl()->storage, lock);
   Tensor computed;
   {
     profiler::Scope profile;
@@ -217,11 +233,67 @@ void Tails::fulfil(const Tensor& x, const Tensor& elements) {
   if (x.impl()->storage->pending_) settle(*x.impl()->storage, elements, lock);
 }
 
+bool Tails::take_base(const Tensor& x, const Tail& tail) {
+  Lock lock;
+  Storage& storage = *x.impl()->storage;
+  const TensorImpl& base = *tail.base.impl();
+  if (!storage.pending_ || x.impl()->use_count() > 1 || storage.use_count() > 1) return false;
+  // Two: the tail of `x` and its copy.
+  if (base.use_count() > 2 || base.storage->use_count() > 1 || !storage.device.is_cpu()) return false;
+  lock.dropped_.push_back(unlink(*storage.pending_));
+  return true;
+}
+
 void Tails::settle(Storage& storage, const Tensor& elements, Lock& lock) {
   std::swap(storage.data, elements.impl()->storage->data);
-  lock.dropped_.push_back(unlink(*storage.pending_));
+  std::unique_ptr<Pending> done = unlink(*storage.pending_);
+  if (storage.held_ > 0 && may_repeat(*done) && done->tail.base.impl()->storage->data) {
+    done->version = storage.version.load(std::memory_order_relaxed);
+    done->base_version = done->tail.base.version();
+    storage.repeat_ = std::move(done);
+    storage.state.fetch_or(Storage::kRepeatable, std::memory_order_relaxed);
+  } else {
+    lock.dropped_.push_back(std::move(done));
+  }
   // Another thread may drop the storage from here on.
   storage.state.fetch_and(static_cast<uint8_t>(~Storage::kPending), std::memory_order_release);
+}
+
+void Tails::hold(const Tensor& alias) {
+  const Lock lock;
+  ++alias.impl()->storage->held_;
+}
+
+void Tails::release(const Tensor& alias) {
+  Lock lock;
+  Storage& storage = *alias.impl()->storage;
+  if (--storage.held_ > 0 || !storage.repeat_) return;
+  lock.dropped_.push_back(std::move(storage.repeat_));
+  storage.state.fetch_and(static_cast<uint8_t>(~Storage::kRepeatable), std::memory_order_relaxed);
+}
+
+void Tails::leave_to_held(Storage& storage) {
+  Lock lock;
+  if (!storage.repeat_ || storage.held_ == 0 || storage.use_count() != storage.held_ + 1) return;
+  Pending& repeat = *storage.repeat_;
+  // Backward has begun. The last to hold it is the ReLU that made it, which seldom reads it.
+  if (repeat.again && storage.held_ > 1) return;
+  const TensorImpl& base = *repeat.tail.base.impl();
+  const bool kept = base.use_count() > 1 || base.storage->use_count() > 1;
+  const bool same = repeat.version == storage.version.load(std::memory_order_relaxed) &&
+                    repeat.base_version == repeat.tail.base.version();
+  constexpr int kOther = Storage::kAwaited | Storage::kPacked;
+  const uint8_t state = storage.state.load(std::memory_order_relaxed);
+  const bool hidden = (state & Storage::kHidden) != 0;
+  if (!kept || !same || storage.escaped || storage.retired_ || (state & kOther) ||
+      hidden != base.is_hidden() || !can_wait(repeat.tail)) {
+    return;
+  }
+  repeat.again = true;
+  cpu::deallocate(std::exchange(storage.data, nullptr), storage.bytes);
+  link(storage, std::move(storage.repeat_));
+  storage.state.store(hidden ? Storage::kHidden | Storage::kPending : Storage::kPending,
+                      std::memory_order_release);
 }
 
 void Tails::compute_awaiting(Storage& storage, Lock& lock) {

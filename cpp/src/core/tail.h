@@ -61,6 +61,23 @@ class OPSIN_API Tails {
   /// `elements`, which has none from then on.
   static void fulfil(const Tensor& x, const Tensor& elements);
 
+  /// True if the caller alone can read `x` and the base of its tail, which it has from peek() and may write
+  /// over then: `x` has no elements any more.
+  static bool take_base(const Tensor& x, const Tail& tail);
+
+  /// Whether the elements of `x` are, or were, made by a tail that may be computed a second time.
+  static bool is_repeatable(const Tensor& x) {
+    return (x.impl()->storage->state.load(std::memory_order_acquire) &
+            (Storage::kPending | Storage::kRepeatable)) != 0 &&
+           x.device().is_cpu();
+  }
+  /// Counts `alias`, a tensor of its own that only backward will read, until release(). While a storage has
+  /// no other tensors, its elements are given up and it is pending once more, if `base` is kept by others
+  /// anyway: for the price of a second pass over `base`, an activation between two convolutions needs no
+  /// memory.
+  static void hold(const Tensor& alias);
+  static void release(const Tensor& alias);
+
   /// Says, as long as nobody writes `y` after `version`, that it is relu(batch norm) by `numbers`.
   static void set_origin(const Tensor& y, const Tensor& numbers, uint32_t version);
   static bool has_origin(const Tensor& y, const Tensor& numbers);
@@ -74,6 +91,8 @@ class OPSIN_API Tails {
   friend class Storage;
   friend class TensorImpl;
 
+  /// A tensor on the storage dies: only those that are held may be left.
+  static void leave_to_held(Storage& storage);
   static void compute(Storage& storage, Lock& lock);
   static void settle(Storage& storage, const Tensor& elements, Lock& lock);
   /// Computes what awaits `storage`.

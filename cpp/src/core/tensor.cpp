@@ -112,6 +112,10 @@ TensorImpl::TensorImpl(Ref<Storage> storage_, DType dtype_, Dims sizes_, Dims st
 TensorImpl::~TensorImpl() = default;
 
 void TensorImpl::destroy(TensorImpl* impl) {
+  Storage& storage = *impl->storage;
+  if (storage.state.load(std::memory_order_acquire) & Storage::kRepeatable) [[unlikely]] {
+    Tails::leave_to_held(storage);
+  }
   if (impl->binding.release) impl->binding.release(impl->binding);
   delete impl;
 }
