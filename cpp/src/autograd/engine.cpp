@@ -19,6 +19,11 @@ uint64_t& unwanted_edges() {
   return edges;
 }
 
+bool& keeps_graph() {
+  thread_local bool keeps = true;
+  return keeps;
+}
+
 namespace {
 
 uint64_t next_sequence() {
@@ -203,6 +208,7 @@ class BackwardPass {
         if (profiler::wants(profiler::kOn)) [[unlikely]]
           scope.start(node.name(), ProfilerEvent::Kind::kBackward);
         unwanted_edges() = unwanted_of(node);
+        keeps_graph() = keep_graph_;
         input_grads = node.apply(std::move(grads));
         if (!keep_graph_) node.release_saved();
       }

@@ -63,18 +63,35 @@ inline bool needs_grad(TensorSpan tensors) {
 /// The edges of the node that this thread is about to run which lead to nothing that was asked for: bit i for
 /// edge i < 64. Gradients along them need not be computed.
 uint64_t& unwanted_edges();
+/// Whether that node may run again.
+bool& keeps_graph();
 
 /// What a backward rule sees. It reads gradients and saved tensors and sets the gradients of the inputs; all
 /// of it with differentiable functions, so that the rule itself is differentiable.
 class Backward {
  public:
-  Backward(Node& node, std::span<const SavedTensor> saved, TensorList& grads, size_t inputs)
-      : node_(node), saved_(saved), grads_(grads), results_(inputs), unwanted_(unwanted_edges()) {}
+  /// `released` is set when what the node needs to run again is gone.
+  Backward(Node& node, std::span<SavedTensor> saved, bool& released, TensorList& grads, size_t inputs)
+      : node_(node),
+        saved_(saved),
+        released_(released),
+        grads_(grads),
+        results_(inputs),
+        unwanted_(unwanted_edges()),
+        keeps_graph_(keeps_graph()) {}
 
   /// Gradient of output i; undefined if nothing flowed there (never for an op with one output).
   const Tensor& grad(size_t i = 0) const { return grads_[i]; }
   /// What the op saved in slot i; undefined if nothing. Raises if it was changed in place since.
   Tensor saved(size_t i) const { return i < saved_.size() ? saved_[i].unpack(&node_) : Tensor(); }
+  /// As saved(), for the last time in this rule: what nobody else keeps dies with the result.
+  Tensor take_saved(size_t i) {
+    Tensor taken = saved(i);
+    if (keeps_graph_ || i >= saved_.size()) return taken;
+    released_ = true;
+    saved_[i] = {};
+    return taken;
+  }
   /// Whether the gradient of input i is wanted (inputs of a list count one by one).
   bool needs(size_t i) const { return node_.needs_input(i) && (i >= 64 || !(unwanted_ >> i & 1)); }
   size_t num_inputs() const { return results_.size(); }
@@ -86,10 +103,12 @@ class Backward {
 
  private:
   Node& node_;
-  std::span<const SavedTensor> saved_;
+  std::span<SavedTensor> saved_;
+  bool& released_;
   TensorList& grads_;
   TensorList results_;
   uint64_t unwanted_;
+  bool keeps_graph_;
 };
 
 /// Collects what the backward rule of a call needs.
@@ -147,7 +166,7 @@ class OpNode final : public CallNode {
   const char* name() const override { return op_name<Op>(params); }
   TensorList apply(TensorList grads) override {
     check_not_released();
-    Backward context(*this, saved, grads, edges.size());
+    Backward context(*this, saved, released, grads, edges.size());
     Op::backward(context, params);
     return context.take_results();
   }

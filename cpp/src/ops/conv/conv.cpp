@@ -76,14 +76,15 @@ struct Conv {
   }
   static void backward(Backward& ctx, const Params& p) {
     const Tensor& grad_y = ctx.grad();
-    if (ctx.needs(0)) ctx.set(0, conv_input_product(p, grad_y, ctx.saved(1)));
+    // The weight's first: x may die before the gradient of x, which is as large, is there.
     if (ctx.needs(1)) {
-      auto grads = weight_product(p, ctx.saved(0), grad_y, ctx.needs(2));
+      auto grads = weight_product(p, ctx.take_saved(0), grad_y, ctx.needs(2));
       ctx.set(1, std::move(grads[0]));
       if (ctx.needs(2)) ctx.set(2, std::move(grads[1]));
     } else if (ctx.needs(2)) {
       ctx.set(2, sum_of_channels(grad_y));
     }
+    if (ctx.needs(0)) ctx.set(0, conv_input_product(p, grad_y, ctx.saved(1)));
   }
 };
 

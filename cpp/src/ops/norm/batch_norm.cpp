@@ -33,6 +33,13 @@ Tensor aligned(const Tensor& t, const Tensor& x) {
   return copy_(empty_as(x), t);
 }
 
+/// Whether the caller, who has one reference to it, is the only one to see the memory of `t`.
+bool is_last_reader(const Tensor& t) {
+  const TensorImpl& impl = *t.impl();
+  return t.device().is_cpu() && impl.use_count() == 1 && impl.storage->use_count() == 1 &&
+         !impl.storage->escaped;
+}
+
 Tensor floating(const Tensor& t) {
   return !t.defined() || is_floating_point(t.dtype()) ? t : to(t, kFloat32);
 }
@@ -101,6 +108,9 @@ struct BatchNorm {
     std::optional<Tail> relu = masked_gradient(ctx.grad(), x);
     const bool by_numbers = relu && is_mask_of(*relu, x, numbers);
     if (!by_numbers && !sums) relu.reset();
+    // A gradient that nobody reads after this gives its memory, which is in the caches, to that of x.
+    const bool dies = by_numbers ? Tails::take_base(ctx.grad(), *relu) : !relu && is_last_reader(ctx.grad());
+    if (by_numbers) relu->other = {};
     const Tensor g = relu ? relu->base : aligned(ctx.grad(), x);
     const Tensor masked = relu && !by_numbers ? empty_as(x) : Tensor();
     const DType compute = compute_type(x.dtype());
@@ -109,7 +119,7 @@ struct BatchNorm {
       const Dims size{x.size(1)};
       return x.numel() == 0 ? zeros(size, compute, x.device()) : empty(size, compute, x.device());
     };
-    const Tensor grad_x = ctx.needs(0) ? empty_as(x) : Tensor();
+    const Tensor grad_x = !ctx.needs(0) ? Tensor() : dies ? g : empty_as(x);
     const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
     if (x.numel() > 0) {
       const auto data_of = [](const Tensor& t) { return t.defined() ? t.impl()->mutable_data() : nullptr; };
