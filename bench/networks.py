@@ -103,28 +103,40 @@ def _autocast(library: Any, dtype: str, device: str = "cpu") -> Any:
     return library.amp.autocast(device, dtype=getattr(library, dtype))
 
 
+def optimizer(library: Any, model: Any) -> Any:
+    """Stochastic gradient descent with momentum."""
+    # PyTorch's fused step is its fastest; Opsin's is always fused.
+    options = {"fused": True} if library.__name__ == "torch" else {}
+    return library.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, **options
+    )
+
+
 def training_step(
-    library: Any, model: Any, images: Any, labels: Any, dtype: str, device: str = "cpu"
+    library: Any,
+    model: Any,
+    images: Any,
+    labels: Any,
+    dtype: str,
+    device: str = "cpu",
+    *,
+    steps_with: Any = None,
 ) -> Callable[[], Any]:
-    """A step of stochastic gradient descent with momentum, which returns the loss before it.
+    """A step of an optimizer, by default a new `optimizer()`, which returns the loss before it.
 
     Other dtypes than float32 are under autocast.
     """
     _autocast(library, dtype)  # raises where there is none, before the peers are built
-    # PyTorch's fused step is its fastest; Opsin's is always fused.
-    options = {"fused": True} if library.__name__ == "torch" else {}
-    optimizer = library.optim.SGD(
-        model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, **options
-    )
+    update = steps_with or optimizer(library, model)
     cross_entropy = library.nn.functional.cross_entropy
     model.train()
 
     def step() -> Any:
-        optimizer.zero_grad()
+        update.zero_grad()
         with _autocast(library, dtype, device):
             loss = cross_entropy(model(images), labels)
         loss.backward()
-        optimizer.step()
+        update.step()
         return loss.detach()
 
     return step

@@ -1,8 +1,4 @@
-"""U-Net (Ronneberger et al. 2015) with padded convolutions and batch norm.
-
-The transposed convolution 2x2 with stride 2 is written as what it computes: a 1x1 convolution to four times
-the channels, whose groups of four are the pixels of a 2x2 square.
-"""
+"""U-Net (Ronneberger et al. 2015) with padded convolutions and batch norm."""
 
 from __future__ import annotations
 
@@ -20,19 +16,6 @@ def double(channels: int, out: int) -> nn.Sequential:
     )
 
 
-class Up(nn.Module):
-    """Twice the image, half the channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, 2 * channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        squares = self.conv(x).reshape(batch, channels // 2, 2, 2, height, width)
-        return squares.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // 2, 2 * height, 2 * width)
-
-
 class UNet(nn.Module):
     """Images `[N, 3, H, W]` to logits `[N, classes, H, W]`; H and W are multiples of 16."""
 
@@ -40,7 +23,9 @@ class UNet(nn.Module):
         super().__init__()
         widths = (64, 128, 256, 512, 1024)
         self.down = nn.ModuleList([double(i, o) for i, o in zip((3, *widths), widths, strict=False)])
-        self.up = nn.ModuleList([Up(width) for width in widths[:0:-1]])
+        self.up = nn.ModuleList(
+            [nn.ConvTranspose2d(width, width // 2, 2, stride=2) for width in widths[:0:-1]]
+        )
         self.merge = nn.ModuleList([double(width, width // 2) for width in widths[:0:-1]])
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Conv2d(widths[0], classes, 1)
