@@ -11,17 +11,14 @@ namespace {
 
 // The sums over the lanes of as many vectors as these have lanes: lane l becomes that of vector l. Every sum
 // is added up in the same order.
-template <class T, int D, int... L>
-OPSIN_INLINE void fold(Vector<T>* r, std::integer_sequence<int, L...> all) {
-  using Index = typename VectorOf<T>::Index;
-  using Lane = typename VectorOf<T>::Lane;
-  constexpr int lanes = lanes_of<T>;
-  const Index low = {static_cast<Lane>((L & D) ? lanes + L - D : L)...};
-  const Index high = {static_cast<Lane>((L & D) ? lanes + L : L + D)...};
+template <class T, int D = lanes_of<T> / 2>
+OPSIN_INLINE void fold(Vector<T>* r) {
 #pragma GCC unroll 16
-  for (int i = 0; i < D; ++i)
-    r[i] = __builtin_shuffle(r[i], r[i + D], low) + __builtin_shuffle(r[i], r[i + D], high);
-  if constexpr (D > 1) fold<T, D / 2>(r, all);
+  for (int i = 0; i < D; ++i) {
+    exchange<T, D>(r[i], r[i + D]);
+    r[i] += r[i + D];
+  }
+  if constexpr (D > 1) fold<T, D / 2>(r);
 }
 
 // P pixels from the start of a list, N = columns.
@@ -48,7 +45,7 @@ template <class S, int P, int N>
   alignas(64) T out[sums];
 #pragma GCC unroll 8
   for (int i = 0; i < sums; i += lanes) {
-    fold<T, lanes / 2>(sum + i, std::make_integer_sequence<int, lanes>{});
+    fold<T>(sum + i);
     store(out + i, sum[i]);
   }
 #pragma GCC unroll 16

@@ -294,28 +294,32 @@ OPSIN_INLINE void stream_fence() { _mm_sfence(); }
 OPSIN_INLINE void stream_fence() {}
 #endif
 
-// One step of the transposition of a square of vectors: exchanges bit `D` of the row with bit `D` of the
-// lane.
+// Exchanges the lanes of x whose bit `D` is set with those of y whose bit is not.
 template <class T, int D, int... L>
-OPSIN_INLINE void exchange(Vector<T>* r, std::integer_sequence<int, L...>) {
+OPSIN_INLINE void exchange(Vector<T>& x, Vector<T>& y, std::integer_sequence<int, L...>) {
   using Index = typename VectorOf<T>::Index;
   using Lane = typename VectorOf<T>::Lane;
   constexpr int lanes = lanes_of<T>;
   const Index low = {static_cast<Lane>((L & D) ? lanes + L - D : L)...};
   const Index high = {static_cast<Lane>((L & D) ? lanes + L : L + D)...};
-#pragma GCC unroll 16
-  for (int i = 0; i < lanes; ++i) {
-    if (i & D) continue;
-    const Vector<T> x = r[i], y = r[i + D];
-    r[i] = __builtin_shuffle(x, y, low);
-    r[i + D] = __builtin_shuffle(x, y, high);
-  }
-  if constexpr (D > 1) exchange<T, D / 2>(r, std::integer_sequence<int, L...>{});
+  const Vector<T> before = x;
+  x = __builtin_shuffle(before, y, low);
+  y = __builtin_shuffle(before, y, high);
 }
 
-template <class T>
+template <class T, int D>
+OPSIN_INLINE void exchange(Vector<T>& x, Vector<T>& y) {
+  exchange<T, D>(x, y, std::make_integer_sequence<int, lanes_of<T>>{});
+}
+
+// Transposes a square of vectors: one step exchanges bit `D` of the row with bit `D` of the lane.
+template <class T, int D = lanes_of<T> / 2>
 OPSIN_INLINE void transpose(Vector<T>* r) {
-  exchange<T, lanes_of<T> / 2>(r, std::make_integer_sequence<int, lanes_of<T>>{});
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes_of<T>; ++i) {
+    if (!(i & D)) exchange<T, D>(r[i], r[i + D]);
+  }
+  if constexpr (D > 1) transpose<T, D / 2>(r);
 }
 
 }  // namespace
