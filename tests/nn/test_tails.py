@@ -481,7 +481,7 @@ def test_what_is_rounded_to_the_bound_has_no_gradient(dtype: str, training: bool
     # Normalised, many are nearer to 6 or to 0 than their neighbours of 16 bits.
     near = np.concatenate([5.9 + np.arange(1024) / 5120, np.arange(1024) * 1e-8 - 5e-6])
     x = device.place(opsin.tensor(near).view(64, 1, 32).to(DTYPES[dtype])).requires_grad_()
-    norm = nn.BatchNorm1d(1)
+    norm: Any = nn.BatchNorm1d(1)
     with opsin.no_grad():
         norm.weight.fill_(1.0001 * (near.std() if training else 1))
         norm.bias.fill_(near.mean() if training else -1e-6)
