@@ -79,6 +79,7 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("CrossMapLRN2d", (9,), {"alpha": 0.5, "beta": 0.5}, (2, 4, 3, 5)),
     ("ReLU", (), {}, (3, 4)),
     ("LeakyReLU", (0.2,), {}, (3, 4)),
+    ("ReLU6", (), {}, (3, 4)),
     ("SiLU", (), {}, (3, 4)),
     ("Sigmoid", (), {}, (3, 4)),
     ("Tanh", (), {}, (3, 4)),
@@ -146,7 +147,7 @@ def test_layer_matches_its_namesake(
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "SiLU", "Dropout"])
+@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "LeakyReLU", "SiLU", "Dropout"])
 def test_inplace_layers_change_their_input(name: str, inplace: bool) -> None:
     layer = getattr(nn, name)(inplace=inplace)
     assert repr(layer) == repr(getattr(torch.nn, name)(inplace=inplace))

@@ -79,6 +79,18 @@ PATTERNS: dict[str, Callable[[Norm, Any, Any], Any]] = {
     "relu_of_view": lambda norm, x, other: F.relu(norm(x).view(-1)).view(x.shape) * other,
     "transposed": lambda norm, x, other: F.relu(norm(x).transpose(0, 1)).transpose(0, 1) + other,
     "part": lambda norm, x, other: F.relu(norm(x)[1:]) + other[1:],
+    "relu6": lambda norm, x, _other: F.relu6(norm(x)),
+    "relu6_": lambda norm, x, _other: nn.ReLU6(inplace=True)(norm(x)),
+    "hardtanh6": lambda norm, x, _other: F.hardtanh(norm(x), 0, 6),
+    "add_relu6": lambda norm, x, other: F.relu6(norm(x) + other),
+    "iadd_relu6_": lambda norm, x, other: F.relu6(iadd(norm(x), other), inplace=True),
+    "relu6_add": lambda norm, x, other: F.relu6(norm(x)) + other,
+    "relu6_relu": lambda norm, x, _other: F.relu(F.relu6(norm(x))),
+    "relu_relu6": lambda norm, x, _other: F.relu6(F.relu(norm(x))),
+    "relu6_used_twice": lambda norm, x, _other: (lambda y: y * y + y)(F.relu6(norm(x))),
+    "relu6_and_relu": lambda norm, x, _other: (lambda y: F.relu(y) * F.relu6(y))(norm(x)),
+    "relu6_of_view": lambda norm, x, other: F.relu6(norm(x).view(-1)).view(x.shape) * other,
+    "chain6": lambda norm, x, other: F.relu6(norm(F.relu6(norm(F.relu(norm(x)) + other)))),
     "other_activation": lambda norm, x, _other: F.leaky_relu(norm(x), 0.1),
     "chain": lambda norm, x, other: F.relu(norm(F.relu(norm(F.relu(norm(x)) + other)))),
 }
@@ -123,6 +135,9 @@ def run_case(pattern: str, layout: str, channels: int, dtype: str, training: boo
         with opsin.no_grad():
             norm.weight.copy_(opsin.randint(-2, 3, (channels,)))
             norm.bias.copy_(opsin.randint(-1, 2, (channels,)))
+            if "6" in pattern:  # some are above 6, or exactly that
+                norm.weight.mul_(4)
+                norm.bias.mul_(6)
     norm = norm.to(wide)
     if not device.ON_CPU:
         norm = norm.to(device.DEVICE)
@@ -179,7 +194,7 @@ def test_bits_are_those_of_the_ops_apart(pattern: str, unfused: dict[tuple[Any, 
 SHAPE = (4, 8, 6, 6)
 
 
-def make_pending(relu: bool = True) -> tuple[Any, Any]:
+def make_pending(relu: bool = True, ceiling: float = np.inf) -> tuple[Any, Any]:
     """A pending tensor and what it must be; nothing on it requires grad."""
     x = device.place(opsin.randn(SHAPE)) * 1
     norm = nn.BatchNorm2d(8, affine=False).train()
@@ -187,7 +202,9 @@ def make_pending(relu: bool = True) -> tuple[Any, Any]:
         norm = norm.to(device.DEVICE)
     want = norm(x.clone()).cpu().numpy().copy()
     y = norm(x)
-    return (F.relu(y), np.maximum(want, 0)) if relu else (y, want)
+    if not relu:
+        return y, want
+    return (F.relu(y) if ceiling == np.inf else F.relu6(y)), np.clip(want, 0, ceiling)
 
 
 def allocated() -> int:
@@ -213,6 +230,7 @@ def test_nothing_is_written_before_it_is_read() -> None:
         del y
         # Dropped unread.
         F.relu(norm(x) + x)
+        F.relu6(norm(x) + x, inplace=True)
         gc.collect()
         assert allocated() - before < size
 
@@ -259,9 +277,9 @@ def taken(y: Any) -> Any:
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("relu", [False, True])
-def test_whoever_reads_finds_the_elements(door: str, relu: bool) -> None:
-    y, want = make_pending(relu)
+@pytest.mark.parametrize(("relu", "ceiling"), [(False, 0), (True, np.inf), (True, 6)])
+def test_whoever_reads_finds_the_elements(door: str, relu: bool, ceiling: float) -> None:
+    y, want = make_pending(relu, ceiling)
     tolerance = 1e-6 if door == "add" else 0
     np.testing.assert_allclose(DOORS[door](y), want, rtol=0, atol=tolerance)
 
@@ -363,34 +381,42 @@ def test_errors_leave_what_was_pending() -> None:
 class Block(nn.Module):
     """The end of a residual block."""
 
-    def __init__(self) -> None:
+    def __init__(self, relu: Callable[[Any], Any] = F.relu) -> None:
         super().__init__()
+        self.relu = relu
         self.conv1, self.conv2 = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
         self.norm1, self.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
 
     def forward(self, x: Any) -> Any:
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
         y += x
-        return F.relu(y)
+        return self.relu(y)
 
 
-def make_block() -> tuple[Block, Any]:
+def make_block(relu: Callable[[Any], Any] = F.relu) -> tuple[Block, Any]:
     opsin.manual_seed(3)
-    block = Block().double()
+    block = Block(relu).double()
+    with opsin.no_grad():
+        block.norm1.weight.fill_(3)  # some are above 6
     if not device.ON_CPU:
         block = block.to(device.DEVICE)
     return block, device.place(opsin.randn(2, 4, 4, 4, dtype=opsin.float64)).requires_grad_()
 
 
-def test_gradients_are_differentiable() -> None:
-    block, x = make_block()
+RELUS = {"relu": F.relu, "relu6": F.relu6, "relu6_": nn.ReLU6(inplace=True)}
+
+
+@pytest.mark.parametrize("relu", RELUS)
+def test_gradients_are_differentiable(relu: str) -> None:
+    block, x = make_block(RELUS[relu])
     gradcheck(block, (x,))
     gradgradcheck(block, (x,))
 
 
-def test_create_graph_gives_the_same_gradients() -> None:
-    block, x = make_block()
+@pytest.mark.parametrize("relu", RELUS)
+def test_create_graph_gives_the_same_gradients(relu: str) -> None:
+    block, x = make_block(RELUS[relu])
     inputs = [x, *block.parameters()]
     once = grad([block(x).pow(2).sum()], inputs)
     twice = grad([block(x).pow(2).sum()], inputs, create_graph=True)
@@ -398,9 +424,13 @@ def test_create_graph_gives_the_same_gradients() -> None:
         np.testing.assert_allclose(to_numpy(a), to_numpy(b), rtol=1e-9, atol=1e-9)
 
 
-def test_hooks_and_retained_gradients_see_the_inner_gradient() -> None:
+@pytest.mark.parametrize("relu", [F.relu, F.relu6])
+def test_hooks_and_retained_gradients_see_the_inner_gradient(relu: Callable[[Any], Any]) -> None:
     x = device.place(opsin.randn(SHAPE)).requires_grad_()
     norm = nn.BatchNorm2d(8)
+    with opsin.no_grad():
+        norm.weight.fill_(5)
+    ceiling = 6 if relu is F.relu6 else np.inf
     if not device.ON_CPU:
         norm = norm.to(device.DEVICE)
     weight = device.place(opsin.randn(SHAPE))
@@ -408,12 +438,13 @@ def test_hooks_and_retained_gradients_see_the_inner_gradient() -> None:
     def run(watch: Callable[[Any], object]) -> Any:
         y = norm(x * 1)
         watch(y)
-        return grad([(F.relu(y) * weight).sum()], [x])[0].cpu().numpy()
+        return grad([(relu(y) * weight).sum()], [x])[0].cpu().numpy()
 
     plain = run(lambda _y: None)
     kept: list[Any] = []
     np.testing.assert_array_equal(run(lambda y: (kept.append(y), y.retain_grad())), plain)
-    mask = norm(x).detach().cpu().numpy() > 0
+    inner = norm(x).detach().cpu().numpy()
+    mask = (inner > 0) & (inner < ceiling)
     np.testing.assert_array_equal(kept[0].grad.cpu().numpy(), np.where(mask, weight.cpu().numpy(), 0))
     seen: list[Any] = []
     np.testing.assert_array_equal(run(lambda y: y.register_hook(lambda g: seen.append(g))), plain)
@@ -424,12 +455,14 @@ def test_hooks_and_retained_gradients_see_the_inner_gradient() -> None:
     np.testing.assert_array_equal(in_place, doubled)
 
 
-def test_a_pending_gradient_outlives_writes_to_what_it_reads() -> None:
+@pytest.mark.parametrize("relu", [F.relu, F.relu6])
+def test_a_pending_gradient_outlives_writes_to_what_it_reads(relu: Callable[[Any], Any]) -> None:
     for number in range(2):
-        x = device.place(opsin.randn(SHAPE)).requires_grad_() * 1
-        z = F.relu(x)
+        x = device.place(opsin.randn(SHAPE)).requires_grad_() * 5
+        z = relu(x)
         g = device.place(opsin.randn(SHAPE)) * 1
-        want = np.where(z.detach().cpu().numpy() > 0, g.cpu().numpy(), 0)
+        inside = (z.detach().cpu().numpy() > 0) & ((relu is F.relu) | (z.detach().cpu().numpy() < 6))
+        want = np.where(inside, g.cpu().numpy(), 0)
         (gradient,) = grad([z], [x], [g])
         (z, g)[number].data.zero_()
         np.testing.assert_array_equal(gradient.cpu().numpy(), want)
@@ -442,14 +475,38 @@ def test_a_leaf_gets_a_gradient_of_its_own() -> None:
     np.testing.assert_array_equal(x.grad.cpu().numpy(), 2 * (x.detach().cpu().numpy() > 0))
 
 
-def test_not_a_number_passes_as_before() -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_rounded_to_the_bound_has_no_gradient(dtype: str, training: bool) -> None:
+    # Normalised, many are nearer to 6 or to 0 than their neighbours of 16 bits.
+    near = np.concatenate([5.9 + np.arange(1024) / 5120, np.arange(1024) * 1e-8 - 5e-6])
+    x = device.place(opsin.tensor(near).view(64, 1, 32).to(DTYPES[dtype])).requires_grad_()
+    norm: Any = nn.BatchNorm1d(1)
+    with opsin.no_grad():
+        norm.weight.fill_(1.0001 * (near.std() if training else 1))
+        norm.bias.fill_(near.mean() if training else -1e-6)
+    if dtype == "float64":
+        norm = norm.double()
+    if not device.ON_CPU:
+        norm = norm.to(device.DEVICE)
+    norm.train(training)
+    inner = to_numpy(norm(x))
+    for relu, ceiling in ((F.relu, np.inf), (F.relu6, 6)):
+        y = relu(norm(x))
+        np.testing.assert_array_equal(to_numpy(y), np.clip(inner, 0, ceiling))
+        found = to_numpy(grad([y.sum()], [norm.bias])[0])
+        np.testing.assert_array_equal(found, [((inner > 0) & (inner < ceiling)).sum()])
+
+
+@pytest.mark.parametrize("relu", [F.relu, F.relu6])
+def test_not_a_number_passes_as_before(relu: Callable[[Any], Any]) -> None:
     x = device.place(opsin.randn(SHAPE)) * 1
     x[0, 0, 0, 0] = float("nan")
     x.requires_grad_()
     norm = nn.BatchNorm2d(8)
     if not device.ON_CPU:
         norm = norm.to(device.DEVICE)
-    y = F.relu(norm(x))
+    y = relu(norm(x))
     y.sum().backward()
     assert np.isnan(y.detach().cpu().numpy()[:, 0]).all()
     assert not np.isnan(y.detach().cpu().numpy()[:, 1:]).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import opsin
 from tests.opcheck import FLOAT, Err, Op, c, make_tests, t
 
@@ -67,6 +69,16 @@ def test_known_values() -> None:
     f = opsin.nn.functional
     assert f.relu6(x).tolist() == [0, 0, 0, 1, 4, 6]
     assert f.hardtanh(x, -2, 3).tolist() == [-2, -1, 0, 1, 3, 3]
+    assert f.hardtanh(x, 0, 6).tolist() == [0, 0, 0, 1, 4, 6]
     assert f.hardshrink(x, 1.5).tolist() == [-4, 0, 0, 0, 4, 8]
     assert f.softshrink(x, 1.5).tolist() == [-2.5, 0, 0, 0, 2.5, 6.5]
     assert f.hardswish(x).tolist()[-1] == 8
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_relu6_has_no_gradient_at_its_bounds(inplace: bool) -> None:
+    for relu6 in (opsin.nn.functional.relu6, lambda x, y: opsin.nn.functional.hardtanh(x, 0, 6, y)):
+        for dtype in (opsin.float32, opsin.bfloat16):
+            x = opsin.tensor([-1.0, 0.0, 0.5, 5.75, 6.0, 8.0]).to(dtype).requires_grad_()
+            relu6(x * 1, inplace).sum().backward()
+            assert x.grad.tolist() == [0, 0, 1, 1, 0, 0]

@@ -89,7 +89,7 @@ class OPSIN_API Storage final : public RefCounted {
   /// How many pending storages await this one.
   uint32_t awaiting_ = 0;
   uint32_t origin_version_ = 0;
-  /// While the version is `origin_version_`, these elements are the ReLU of a batch norm by these numbers.
+  /// While the version is `origin_version_`, these elements are a ReLU of the batch norm by these numbers.
   Ref<Storage> origin_;
   /// The version that packed_cache() was last called for, plus one.
   std::atomic<uint32_t> used_version_{0};

@@ -15,14 +15,15 @@ namespace opsin {
 /// never pending: tails don't nest.
 struct Tail {
   enum class Kind : uint8_t {
-    /// The batch norm of `base` by `numbers` (norm_kernels.h), plus `other` where there is one, then ReLU if
-    /// `relu`; each rounded to the dtype, as the ops apart would do.
+    /// The batch norm of `base` by `numbers` (norm_kernels.h), plus `other` where there is one, then ReLU up
+    /// to `ceiling`; each rounded to the dtype, as the ops apart would do.
     kNormalised,
-    /// The gradient `base` where `other`, the output of a ReLU, is positive.
+    /// The gradient `base` where `other`, the output of a ReLU, is positive and below `ceiling`.
     kMasked
   };
   Kind kind;
-  bool relu = false;
+  /// 0 without a ReLU, 6 for ReLU6, else infinity.
+  double ceiling = 0;
   Tensor base, other, numbers;
   /// The elements: a tensor of its own, or `base` itself where that is `free` to be written over.
   Tensor (*compute)(const Tail& tail, bool free);
@@ -78,7 +79,7 @@ class OPSIN_API Tails {
   static void hold(const Tensor& alias);
   static void release(const Tensor& alias);
 
-  /// Says, as long as nobody writes `y` after `version`, that it is relu(batch norm) by `numbers`.
+  /// Says, as long as nobody writes `y` after `version`, that it is a ReLU of the batch norm by `numbers`.
   static void set_origin(const Tensor& y, const Tensor& numbers, uint32_t version);
   static bool has_origin(const Tensor& y, const Tensor& numbers);
 

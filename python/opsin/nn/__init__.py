@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsin._left_out import explain as _explain
 from opsin.nn import functional, init, parameter
-from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from opsin.nn._activation import GELU, LeakyReLU, LogSoftmax, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Tanh
 from opsin.nn._attention import MultiheadAttention
 from opsin.nn._conditional_norm import (
     ConditionalBatchNorm1d,
@@ -255,6 +255,7 @@ __all__ = [
     "PixelUnshuffle",
     "RMSNorm",
     "ReLU",
+    "ReLU6",
     "ScaledWSConv1d",
     "ScaledWSConv2d",
     "ScaledWSConv3d",

@@ -22,6 +22,13 @@ class ReLU(Module):
         return "inplace=True" if self.inplace else ""
 
 
+class ReLU6(ReLU):
+    """min(max(0, x), 6)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu6(input, self.inplace)
+
+
 class LeakyReLU(Module):
     """x for x > 0, else negative_slope * x."""
 

@@ -126,7 +126,7 @@ struct BatchNorm {
       const Tensor statistics = ctx.saved(2);
       const auto* mean = statistics.data<double>();
       batch_norm_backward.get(x.device(), x.dtype())(
-          {shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(),
+          {shape_of(x), x.impl()->physical_data(), g.impl()->physical_data(), relu ? relu->ceiling : 0,
            by_numbers ? numbers.impl()->data() : nullptr,
            masked.defined() ? relu->other.impl()->physical_data() : nullptr,
            masked.defined() ? masked.impl()->mutable_physical_data() : nullptr, numbers_of(w), mean,

@@ -93,7 +93,8 @@ void apply(const NormalisedParams& p) {
   params.x = p.x;
   params.residual = p.residual;
   params.y = p.y;
-  params.relu = p.relu;
+  params.relu = p.ceiling > 0;
+  params.ceiling = p.ceiling;
   Channels(p.shape).apply(OPSIN_ISA_SELECT(cpu::norm_table).apply[static_cast<int>(p.shape.dtype)], params,
                           p.numbers, 3);
 }
@@ -108,6 +109,7 @@ void backward(const BatchNormBackwardParams& p) {
   params.x = p.x;
   params.g = p.g;
   params.relu = p.numbers != nullptr;
+  params.ceiling = p.ceiling;
   params.relu_output = p.relu_output;
   params.masked = p.masked;
   if (p.training || p.grad_weight || p.grad_bias) {

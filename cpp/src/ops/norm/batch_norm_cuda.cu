@@ -47,16 +47,17 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
     widen(value, pack_at<S, 1>(from), p.dtype);
     return value[0];
   };
+  const T least = static_cast<T>(least_positive(p.dtype));
+  const T greatest = static_cast<T>(greatest_below(p.ceiling, p.dtype));
   const auto gradient_at = [&](int64_t at) {
     T gradient[1] = {read(g + at)};
     if constexpr (kWrite) {
-      gradient[0] *= read(relu_output + at) > T(0) ? T(1) : T(0);
+      gradient[0] *= passes(read(relu_output + at), T(0), greatest);
       pack_at<S, 1>(masked + at) = narrow<S, 1>(gradient, p.dtype);
     }
     return gradient[0];
   };
   T centre, rest = 0, scale = 0, offset = 0;
-  const T least = static_cast<T>(least_positive(p.dtype));
   if constexpr (kMask) {
     scale = static_cast<const T*>(p.numbers)[p.columns + channel];
     offset = static_cast<const T*>(p.numbers)[2 * p.columns + channel];
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
   const auto add = [&](T value, T gradient) {
     const T d = (value - centre) + rest;
     T f = kGrad ? gradient : d;
-    if constexpr (kMask) f *= (value - centre) * scale + offset > least ? T(1) : T(0);
+    if constexpr (kMask) f *= passes((value - centre) * scale + offset, least, greatest);
     first += f;
     second += f * d;
   };
@@ -195,10 +196,11 @@ struct Applied {
   static constexpr bool kForward = kPass == Pass::kForward || kPass == Pass::kResidual;
   static constexpr bool kMask = kPass == Pass::kMaskedGradient, kSecond = kPass != Pass::kForward;
   T mean[V], scale[V], offset[V], slope[V], mask_scale[V], mask_offset[V];
-  T least;
+  T least, greatest;
 
   __device__ Applied(const ApplyParams& p, const Table<T>& table, int64_t channels, int64_t c)
-      : least(static_cast<T>(least_positive(p.dtype))) {
+      : least(static_cast<T>(least_positive(p.dtype))),
+        greatest(static_cast<T>(kMask ? greatest_below(p.ceiling, p.dtype) : p.ceiling)) {
     load_row(mean, table.mean + c);
     load_row(scale, table.scale + c);
     load_row(offset, table.offset + c);
@@ -221,7 +223,7 @@ struct Applied {
       } else {
         T g = second[v];
         if constexpr (kMask) {
-          g *= (x[v] - mean[v]) * mask_scale[v] + mask_offset[v] > least ? T(1) : T(0);
+          g *= passes((x[v] - mean[v]) * mask_scale[v] + mask_offset[v], least, greatest);
         }
         y[v] = g * scale[v] - offset[v] - (x[v] - mean[v]) * slope[v];
       }
@@ -232,9 +234,11 @@ struct Applied {
       for (int v = 0; v < V; ++v) y[v] += second[v];
     }
     if constexpr (kForward) {
-      if (p.relu) {
+      if (greatest > T(0)) {
         OPSIN_UNROLL
-        for (int v = 0; v < V; ++v) y[v] = y[v] < -least ? T(0) : y[v];
+        for (int v = 0; v < V; ++v) {
+          y[v] = y[v] < -least ? T(0) : y[v] > greatest ? greatest : y[v];
+        }
       }
     }
     return narrow<S, V>(y, p.dtype);
@@ -402,7 +406,7 @@ void statistics(const BatchNormParams& p) {
 void apply(const NormalisedParams& p) {
   // The numbers are only read.
   channel_pass(p.residual ? Pass::kResidual : Pass::kForward, ChannelWork(p.shape, 1, p.x, p.residual, p.y),
-               const_cast<void*>(p.numbers), nullptr, {p.x, p.residual, p.y, p.relu});
+               const_cast<void*>(p.numbers), nullptr, {p.x, p.residual, p.y, p.ceiling});
 }
 
 void backward(const BatchNormBackwardParams& p) {
@@ -422,6 +426,7 @@ void backward(const BatchNormBackwardParams& p) {
                   .g = p.g,
                   .centre = p.mean,
                   .parts = parts,
+                  .ceiling = p.ceiling,
                   .numbers = p.numbers,
                   .relu_output = p.relu_output,
                   .masked = p.masked});
@@ -432,7 +437,7 @@ void backward(const BatchNormBackwardParams& p) {
   });
   if (!p.grad_x) return;
   channel_pass(p.numbers ? Pass::kMaskedGradient : Pass::kGradient, work, numbers, p.numbers,
-               {p.x, p.masked ? p.masked : p.g, p.grad_x});
+               {p.x, p.masked ? p.masked : p.g, p.grad_x, p.ceiling});
 }
 
 }  // namespace

@@ -22,13 +22,13 @@ class Channels {
   int64_t per_channel() const { return shape_.batch * shape_.inner; }
 
   /// Per channel the sums of g and of g (x - shift); without g, of x - shift and its square. Takes x, g,
-  /// relu, relu_output and masked of `params`; `numbers` are for relu.
+  /// relu, ceiling, relu_output and masked of `params`; `numbers` are for relu.
   void sums(const ChannelParams& params, const void* numbers, const Numbers& shift, Numbers& sum,
             Numbers& product) const;
   /// The first element of each channel.
   Numbers first_elements(const void* x) const;
-  /// Runs `kernel` over all elements: x, g, residual, y and relu of `params` with `rows` rows of `numbers`
-  /// per channel, of the compute type.
+  /// Runs `kernel` over all elements: x, g, residual, y, relu and ceiling of `params` with `rows` rows of
+  /// `numbers` per channel, of the compute type.
   void apply(void (*kernel)(const ChannelParams&), const ChannelParams& params, const void* numbers,
              int64_t rows) const;
 

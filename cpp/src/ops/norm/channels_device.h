@@ -54,7 +54,7 @@ struct PassData {
   const void* x;
   const void* second;  ///< The residual or the gradient; null for Pass::kForward.
   void* y;
-  bool relu = false;
+  double ceiling = 0;  ///< Of a ReLU at the end, or of the one that the gradient comes from; else 0.
 };
 /// `memory` is that of a Table of work.channels() numbers.
 void channel_pass(Pass pass, const ChannelWork& work, void* memory, const void* mask, const PassData& data);

@@ -42,12 +42,19 @@ __device__ __forceinline__ void load_row(T (&to)[V], const T* from) {
   }
 }
 
+/// The derivative of a ReLU: 1 for a value above `least` and up to `greatest`.
+template <class T>
+__device__ __forceinline__ T passes(T value, T least, T greatest) {
+  return value > least && value <= greatest ? T(1) : T(0);
+}
+
 /// Two sums down the columns, of f and of f d, where d is x around a centre.
 enum class ColumnSum {
   kMoments,           ///< f = d, around a number per column.
   kGradients,         ///< f = g, around a number per column.
-  kWrittenGradients,  ///< f = g where relu_output is positive, written, around a number per column.
-  kMaskedGradients,   ///< f = g where (x - centre) scale + offset is positive, around a number per column.
+  kWrittenGradients,  ///< f = g where relu_output is in (0, ceiling), written, around a number per column.
+  kMaskedGradients,   ///< f = g where (x - centre) scale + offset is in (0, ceiling), around a number per
+                      ///< column.
   kRowGradients       ///< f = g, around a number per row and times another.
 };
 
@@ -59,6 +66,8 @@ struct ColumnSumParams {
   int64_t rows = 0, columns = 0, slices = 0;
   DType dtype = kFloat32;
   double* parts = nullptr;  ///< [slice][2][columns]
+  /// Of the ReLU that gradients are masked by.
+  double ceiling = 0;
   /// For masks: [3][columns], centre, scale and offset.
   const void* numbers = nullptr;
   /// For gradients that are masked by this and written there.
@@ -94,6 +103,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     // What rounding took from the centre comes back apart.
     T centre[V], rest[V] = {}, scale[V], offset[V];
     const T least = static_cast<T>(least_positive(p.dtype));
+    const T greatest = static_cast<T>(greatest_below(p.ceiling, p.dtype));
     if constexpr (kMask) {
       load_row(scale, static_cast<const T*>(p.numbers) + p.columns + column);
       load_row(offset, static_cast<const T*>(p.numbers) + 2 * p.columns + column);
@@ -121,7 +131,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
         T outputs[V];
         widen(outputs, output, p.dtype);
         OPSIN_UNROLL
-        for (int v = 0; v < V; ++v) gs[v] *= outputs[v] > T(0) ? T(1) : T(0);
+        for (int v = 0; v < V; ++v) gs[v] *= passes(outputs[v], T(0), greatest);
         pack_at<S, V>(masked + r * p.columns) = narrow<S, V>(gs, p.dtype);
       }
       T row_centre = 0, row_rest = 0, row_factor = 1;
@@ -140,7 +150,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
         }
         T f = d;
         if constexpr (kGrad) f = gs[v];
-        if constexpr (kMask) f *= (xs[v] - centre[v]) * scale[v] + offset[v] > least ? T(1) : T(0);
+        if constexpr (kMask) f *= passes((xs[v] - centre[v]) * scale[v] + offset[v], least, greatest);
         first[v] += f;
         second[v] += f * d;
       }

@@ -76,11 +76,15 @@ void apply_with(const ChannelParams& p) {
   const auto* x = static_cast<const S*>(p.x);
   const auto* residual = static_cast<const S*>(p.residual);
   auto* y = static_cast<S*>(p.y);
+  const auto ceiling = static_cast<Compute<S>>(p.ceiling);
   for_elements<S, 3>(p, [=]<class V>(int64_t i, const V* numbers) OPSIN_INLINED {
     V value = normalised(read<V>(x + i), numbers[0], numbers[1], numbers[2]);
     if constexpr (kResidual) value = rounded_to<S>(value) + read<V>(residual + i);
     // What rounds to -0 stays so, as if rounded before.
-    if constexpr (kRelu) value = value < -least<S> ? V{} : value;
+    if constexpr (kRelu) {
+      value = value < -least<S> ? V{} : value;
+      value = value > all<V>(ceiling) ? all<V>(ceiling) : value;
+    }
     write(y + i, value);
   });
 }
@@ -99,11 +103,13 @@ void gradient_with(const ChannelParams& p) {
   const auto* x = static_cast<const S*>(p.x);
   const auto* g = static_cast<const S*>(p.g);
   auto* y = static_cast<S*>(p.y);
+  const Compute<S> greatest = greatest_of<S>(p);
   for_elements<S, 6>(p, [=]<class V>(int64_t i, const V* numbers) OPSIN_INLINED {
     const V value = read<V>(x + i);
     V gradient = read<V>(g + i);
     if constexpr (kMask)
-      gradient = masked<S>(gradient, normalised(value, numbers[0], numbers[1], numbers[2]), least<S>);
+      gradient =
+          masked<S>(gradient, normalised(value, numbers[0], numbers[1], numbers[2]), least<S>, greatest);
     write(y + i, gradient * numbers[3] - numbers[4] - (value - numbers[0]) * numbers[5]);
   });
 }

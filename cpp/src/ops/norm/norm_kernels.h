@@ -22,6 +22,18 @@ constexpr float least_positive(DType dtype) {
   return dtype == kFloat16 ? 0x1p-25f : dtype == kBFloat16 ? 0x1p-134f : 0;
 }
 
+/// A float above this, and none other, is `ceiling` or more once it is rounded to `dtype`: the ceiling of a
+/// ReLU, which for its gradient is outside, 6 or infinity.
+constexpr double greatest_below(double ceiling, DType dtype) {
+  if (ceiling != 6) return ceiling;
+  // Numbers of a 16-bit type from half a step below 6 on are rounded to it, which is even.
+  constexpr double kStep = 0x1p-21;
+  return dtype == kFloat64    ? 6 - 0x1p-50
+         : dtype == kFloat16  ? 6 - 0x1p-9 - kStep
+         : dtype == kBFloat16 ? 6 - 0x1p-6 - kStep
+                              : 6 - kStep;
+}
+
 /// A number for each channel, of any floating-point dtype, `stride` elements apart; null if absent.
 struct ChannelNumbers {
   void* data;
@@ -45,14 +57,14 @@ struct BatchNormParams {
   void* numbers;
 };
 
-/// y = (x - mean) scale + offset, + residual unless null, then max(0, .) if `relu`; each rounded to the
-/// dtype.
+/// y = (x - mean) scale + offset, + residual unless null, then kept in [0, ceiling] if that is not 0; each
+/// rounded to the dtype.
 struct NormalisedParams {
   ChannelShape shape;
   const void* x;
   const void* numbers;  ///< As batch_norm_statistics wrote them.
   const void* residual;
-  bool relu;
+  double ceiling;
   void* y;
 };
 
@@ -63,10 +75,12 @@ struct BatchNormBackwardParams {
   ChannelShape shape;
   const void* x;
   const void* g;
-  /// Null, or the numbers that made y: g is the gradient of relu(y), and counts where that is positive.
+  /// Of the ReLU that g comes from, by the next two: g counts where its output is positive and below.
+  double ceiling;
+  /// Null, or the numbers that made y: g is the gradient of the ReLU of y.
   const void* numbers;
-  /// Null, or the output of a ReLU: g counts where it is positive, and is written so to `masked`. Only where
-  /// there are sums to take.
+  /// Null, or the output of the ReLU: what counts of g is written to `masked`. Only where there are sums to
+  /// take.
   const void* relu_output;
   void* masked;
   ChannelNumbers weight;
@@ -166,7 +180,7 @@ struct ChannelParams {
   const void* x;
   const void* g;            ///< Gradient of the output, or null.
   const void* residual;     ///< Or null.
-  const void* relu_output;  ///< For the sums, or null: g counts where it is positive,
+  const void* relu_output;  ///< For the sums, or null: g counts where it is positive and below `ceiling`,
   void* masked;             ///< and is written so here.
   void* y;                  ///< Output.
   const double* shift;      ///< Per channel, for the sums.
@@ -175,8 +189,10 @@ struct ChannelParams {
   /// Rows of numbers per channel, of the compute type, `stride` apart: mean, scale, offset.
   const void* numbers;
   int64_t stride;
-  /// The output passes ReLU, or the gradient comes from one: it counts where the normalised x is positive.
+  /// The output passes ReLU, or the gradient comes from one and counts where the normalised x is positive and
+  /// below `ceiling`.
   bool relu;
+  double ceiling;  ///< 6 or infinity.
 };
 
 /// Some of the rows of a layer norm.

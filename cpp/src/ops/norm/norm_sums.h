@@ -87,11 +87,14 @@ OPSIN_INLINE void add_to(double* sums, V v) {
   for (int k = 0; k < parts_of<V>; ++k, sums += step_of<V>) write(sums, read<D>(sums) + part_of(v, k));
 }
 
+template <class S>
+constexpr DType kDTypeOf = std::is_same_v<S, Float16>    ? kFloat16
+                           : std::is_same_v<S, BFloat16> ? kBFloat16
+                           : std::is_same_v<S, float>    ? kFloat32
+                                                         : kFloat64;
 /// A float above this, and none other, is positive once it is rounded to S.
 template <class S>
-constexpr Compute<S> least = least_positive(std::is_same_v<S, Float16>    ? kFloat16
-                                            : std::is_same_v<S, BFloat16> ? kBFloat16
-                                                                          : kFloat64);
+constexpr Compute<S> least = least_positive(kDTypeOf<S>);
 
 template <class V>
 OPSIN_INLINE V magnitude(V v) {
@@ -108,10 +111,15 @@ template <class V>
 OPSIN_INLINE V normalised(V x, V mean, V scale, V offset) {
   return fma(x - mean, scale, offset);
 }
-/// The gradient g of ReLU, as unary::Relu has it.
+/// The gradient g of a ReLU, as unary::Relu and Relu6 have it.
 template <class S, class V>
-OPSIN_INLINE V masked(V g, V y, Compute<S> above) {
-  return g * (y > above ? all<V>(Compute<S>(1)) : V{});
+OPSIN_INLINE V masked(V g, V y, Compute<S> above, Compute<S> greatest) {
+  const V one = all<V>(Compute<S>(1));
+  return g * (y > above ? (y <= greatest ? one : V{}) : V{});
+}
+template <class S>
+OPSIN_INLINE Compute<S> greatest_of(const ChannelParams& p) {
+  return static_cast<Compute<S>>(greatest_below(p.ceiling, kDTypeOf<S>));
 }
 
 /// What is summed: x alone, or the gradient, as it is or masked in one of the ways of ChannelParams.
@@ -119,13 +127,13 @@ enum class Summed { kMoments, kGradient, kMaskedByNumbers, kMaskedByOutput };
 
 /// The gradient at element i; `numbers` are those of its channel.
 template <class S, Summed kSummed, class V>
-OPSIN_INLINE V gradient_at(const ChannelParams& p, int64_t i, const V* numbers) {
+OPSIN_INLINE V gradient_at(const ChannelParams& p, int64_t i, const V* numbers, Compute<S> greatest) {
   const V g = read<V>(static_cast<const S*>(p.g) + i);
   if constexpr (kSummed == Summed::kMaskedByNumbers) {
     const V x = read<V>(static_cast<const S*>(p.x) + i);
-    return masked<S>(g, normalised(x, numbers[0], numbers[1], numbers[2]), least<S>);
+    return masked<S>(g, normalised(x, numbers[0], numbers[1], numbers[2]), least<S>, greatest);
   } else if constexpr (kSummed == Summed::kMaskedByOutput) {
-    const V kept = masked<S>(g, read<V>(static_cast<const S*>(p.relu_output) + i), Compute<S>(0));
+    const V kept = masked<S>(g, read<V>(static_cast<const S*>(p.relu_output) + i), Compute<S>(0), greatest);
     write(static_cast<S*>(p.masked) + i, kept);
     return kept;
   } else {
@@ -162,13 +170,14 @@ OPSIN_INLINE void sums_of_column(const ChannelParams& p, int64_t at, int64_t c, 
       }
     }
   }
+  const T greatest = greatest_of<S>(p);
   for (int64_t r = 0; r < depth; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const V away = read<V>(x + r * row + v * lanes) - near[v];
       V factor = away;
       if constexpr (kSummed != Summed::kMoments)
-        factor = gradient_at<S, kSummed>(p, at + r * row + v * lanes, numbers[v]);
+        factor = gradient_at<S, kSummed>(p, at + r * row + v * lanes, numbers[v], greatest);
       sum[v] += factor;
       product[v] = fma(factor, away, product[v]);
     }
@@ -271,14 +280,14 @@ OPSIN_INLINE void sums_of_row(const ChannelParams& p, int64_t first, int64_t c) 
     p.sum[c] += sum + all_apart;
     p.product[c] += product + apart * (2 * sum + all_apart);
   } else {
-    const T near = static_cast<T>(shift);
+    const T near = static_cast<T>(shift), greatest = greatest_of<S>(p);
     T numbers[3] = {};
     if constexpr (kSummed == Summed::kMaskedByNumbers) {
       for (int k = 0; k < 3; ++k) numbers[k] = static_cast<const T*>(p.numbers)[k * p.stride + c];
     }
     sums_along<T>(p.rows, sum, product, [&]<class V>(int64_t i, V& s, V& q) __attribute__((always_inline)) {
       const V of_channel[3] = {all<V>(numbers[0]), all<V>(numbers[1]), all<V>(numbers[2])};
-      const V g = gradient_at<S, kSummed>(p, first + i, of_channel);
+      const V g = gradient_at<S, kSummed>(p, first + i, of_channel, greatest);
       s += g;
       q = fma(g, read<V>(x + i) - near, q);
     });

@@ -13,11 +13,11 @@ Tensor compute(const Tail& tail, bool free) {
   const Tensor y = free                    ? x
                    : x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
                                            : empty(x.sizes(), x.dtype(), x.device());
-  batch_norm_apply.get(
-      x.device(), x.dtype())({shape_of(x), x.impl()->physical_data(), tail.numbers.impl()->data(),
-                              tail.other.defined() ? tail.other.impl()->physical_data() : nullptr, tail.relu,
-                              // Without the door for writing: it would compute this tail.
-                              const_cast<char*>(y.impl()->physical_data())});
+  batch_norm_apply.get(x.device(), x.dtype())(
+      {shape_of(x), x.impl()->physical_data(), tail.numbers.impl()->data(),
+       tail.other.defined() ? tail.other.impl()->physical_data() : nullptr, tail.ceiling,
+       // Without the door for writing: it would compute this tail.
+       const_cast<char*>(y.impl()->physical_data())});
   return y;
 }
 
@@ -37,15 +37,15 @@ ChannelShape shape_of(const Tensor& x) {
 }
 
 Tensor leave_normalised(const Tensor& x, const Tensor& numbers) {
-  const Tail tail{Tail::Kind::kNormalised, false, alias_without_history(x), {}, numbers, &compute};
+  const Tail tail{Tail::Kind::kNormalised, 0, alias_without_history(x), {}, numbers, &compute};
   const Tensor y = Tails::leave(tail, x);
   return y.defined() ? y : compute(tail, false);
 }
 
-bool join_relu(Tensor& y, const Tensor& x) {
+bool join_relu(Tensor& y, const Tensor& x, double ceiling) {
   std::optional<Tail> tail = Tails::peek(x, Tail::Kind::kNormalised);
-  if (!tail || tail->relu) return false;
-  tail->relu = true;
+  if (!tail || tail->ceiling > 0) return false;
+  tail->ceiling = ceiling;
   const bool in_place = y.defined();
   if (!join(y, x, *tail)) return false;
   // An op in place counts the version when it is done.
@@ -59,7 +59,7 @@ bool join_add(Tensor& y, const Tensor& a, const Tensor& b) {
     const Tensor& of = swapped ? b : a;
     const Tensor& other = swapped ? a : b;
     std::optional<Tail> tail = Tails::peek(of, Tail::Kind::kNormalised);
-    if (!tail || tail->relu || tail->other.defined()) continue;
+    if (!tail || tail->ceiling > 0 || tail->other.defined()) continue;
     tail->other = alias_without_history(other);
     if (other.impl()->storage == of.impl()->storage) continue;
     return join(y, of, *tail);

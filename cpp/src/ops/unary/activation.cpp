@@ -48,9 +48,10 @@ Tensor hardshrink(const Tensor& input, double lambd) { return apply(UnaryOp::Har
 Tensor hardtanh(const Tensor& input, double min_val, double max_val, bool inplace) {
   OPSIN_CHECK(ValueError, min_val <= max_val, "hardtanh: min_val cannot be greater than max_val, got ",
               min_val, " and ", max_val);
+  if (min_val == 0 && max_val == 6) return relu6(input, inplace);
   return apply(UnaryOp::Hardtanh, input, {min_val, max_val}, inplace);
 }
-Tensor relu6(const Tensor& input, bool inplace) { return apply(UnaryOp::Hardtanh, input, {0, 6}, inplace); }
+Tensor relu6(const Tensor& input, bool inplace) { return apply(UnaryOp::Relu6, input, {}, inplace); }
 Tensor hardsigmoid(const Tensor& input, bool inplace) {
   return apply(UnaryOp::Hardsigmoid, input, {}, inplace);
 }

@@ -7,6 +7,8 @@
 
 #include "unary_call.h"
 
+#include <limits>
+
 #include "core/call.h"
 #include "core/dispatch.h"
 #include "core/promotion.h"
@@ -66,8 +68,15 @@ struct Params {
   UnaryArgs args;
 };
 
+/// What a ReLU keeps x below, or 0: it is none.
+double ceiling_of(UnaryOp op) {
+  if (op == UnaryOp::Relu) return std::numeric_limits<double>::infinity();
+  return op == UnaryOp::Relu6 ? 6 : 0;
+}
+
 void run_forward(Tensor& y, const Params& p, const Tensor& x) {
-  if (p.op == UnaryOp::Relu && Tails::is_pending(x) && join_relu(y, x)) return;
+  const double ceiling = ceiling_of(p.op);
+  if (ceiling > 0 && Tails::is_pending(x) && join_relu(y, x, ceiling)) return;
   const Kind kind = info(p.op).kind;
   DType dtype = x.dtype();
   if (!is_differentiable(dtype) && (kind == Kind::kFloat || kind == Kind::kBoolean)) dtype = default_dtype();
@@ -91,16 +100,19 @@ Tensor gradient(const Params& p, const Tensor& grad_y, const Tensor& x, const Te
   return grad_x;
 }
 
-/// The gradient of ReLU, pending, in case that a batch norm takes it; undefined where it cannot be.
-Tensor leave_masked(const Tensor& grad_y, const Tensor& y) {
+/// The gradient of a ReLU, pending, in case that a batch norm takes it; undefined where it cannot be.
+Tensor leave_masked(UnaryOp op, const Tensor& grad_y, const Tensor& y) {
   if (!Tails::are_on() || grad_y.dtype() != y.dtype() || grad_y.numel() == 0) return {};
-  const Tail tail{
-      Tail::Kind::kMasked,
-      false,
-      alias_without_history(grad_y),
-      alias_without_history(y),
-      {},
-      [](const Tail& masked, bool) { return gradient({UnaryOp::Relu, {}}, masked.base, {}, masked.other); }};
+  const Tail tail{Tail::Kind::kMasked,
+                  ceiling_of(op),
+                  alias_without_history(grad_y),
+                  alias_without_history(y),
+                  {},
+                  [](const Tail& masked, bool) {
+                    const UnaryOp relu =
+                        masked.ceiling == ceiling_of(UnaryOp::Relu6) ? UnaryOp::Relu6 : UnaryOp::Relu;
+                    return gradient({relu, {}}, masked.base, {}, masked.other);
+                  }};
   return Tails::leave(tail, grad_y);
 }
 
@@ -124,7 +136,7 @@ struct Smooth {
       return;
     }
     Tensor grad_x;
-    if (p.op == UnaryOp::Relu) grad_x = leave_masked(grad_y, y);
+    if (ceiling_of(p.op) > 0) grad_x = leave_masked(p.op, grad_y, y);
     ctx.set(0, grad_x.defined() ? std::move(grad_x) : gradient(p, grad_y, x, y));
   }
 };

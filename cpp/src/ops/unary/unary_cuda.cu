@@ -56,7 +56,7 @@ inline constexpr bool is_hot =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Sqrt, unary::Rsqrt, unary::Reciprocal,
               unary::Exp, unary::Log, unary::Tanh, unary::Sigmoid, unary::Relu, unary::Clamp,
               unary::LeakyRelu, unary::Elu, unary::Gelu, NarrowGelu, unary::GeluTanh, unary::Silu,
-              unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh>;
+              unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh, unary::Relu6>;
 
 template <class F>
 using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>;
@@ -68,7 +68,7 @@ inline constexpr bool is_inlined = is_hot<F> && !std::is_same_v<T, double>;
 template <class F>
 inline constexpr bool is_short =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Relu, unary::Clamp, unary::LeakyRelu,
-              unary::Hardtanh, unary::Silu, NarrowGelu>;
+              unary::Hardtanh, unary::Relu6, unary::Silu, NarrowGelu>;
 template <class F, class T>
 using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1
                                              : is_short<F>                           ? 4

@@ -331,6 +331,7 @@ OPSIN_UNARY(Hardtanh, kOnlyFloat, kX,
             : x < p.a                 ? p.a
                                       : x,
             math::select(x > p.a && x < p.b, T(1.0), T(0.0)))
+OPSIN_UNARY(Relu6, kOnlyFloat, kY, relu6_of(x), math::select(y > T(0.0) && y < T(6.0), T(1.0), T(0.0)))
 OPSIN_UNARY(Hardsigmoid, kOnlyFloat, kX, relu6_of(x + T(3)) / T(6),
             math::select(x > T(-3.0) && x < T(3.0), T(0.16666666666666667), T(0.0)))
 OPSIN_UNARY(Hardswish, kOnlyFloat, kX, x* relu6_of(x + T(3)) / T(6),

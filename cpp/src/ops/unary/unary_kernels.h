@@ -70,6 +70,7 @@ namespace opsin {
   X(LeakyRelu, leaky_relu, "")    \
   X(Logsigmoid, logsigmoid, "")   \
   X(Mish, mish, "")               \
+  X(Relu6, relu6, "")             \
   X(Silu, silu, "")               \
   X(Softplus, softplus, "")       \
   X(Softshrink, softshrink, "")   \
