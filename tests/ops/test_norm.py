@@ -168,7 +168,7 @@ def test_sums_of_float32_keep_their_digits(kind: str, hidden: bool) -> None:
     assert np.abs(z - _sums(rows, rows, (1,))[0]).max() <= 2e-6 * np.abs(z).max()
 
 
-@pytest.mark.parametrize("rows", [3, 8, 41])
+@pytest.mark.parametrize("rows", [3, 8, 41, 3001])
 @pytest.mark.parametrize("dtype", [opsin.float32, opsin.float64, opsin.bfloat16, opsin.float16])
 def test_gradients_of_scale_alone_are_those_among_all(rows: int, dtype: opsin.dtype) -> None:
     nn = opsin.nn.functional
@@ -179,3 +179,22 @@ def test_gradients_of_scale_alone_are_those_among_all(rows: int, dtype: opsin.dt
     together = opsin.autograd.grad([nn.layer_norm(x, (45,), weight, bias)], [x, weight, bias], [g])[1:]
     for a, b in zip(alone, together, strict=True):
         assert np.allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("dtype", [opsin.float32, opsin.float64, opsin.bfloat16])
+def test_fixed_statistics_give_a_gradient_that_does_not_depend_on_the_input(
+    dtype: opsin.dtype, hidden: bool
+) -> None:
+    nn = opsin.nn.functional
+    x, g = opsin.randn(3, 37, 5, 7).to(dtype), opsin.randn(3, 37, 5, 7).to(dtype)
+    x[0, 0, 0, 0], x[1, 36, 4, 6] = float("inf"), float("nan")
+    if hidden:  # a pool of single pixels leaves channels last
+        x, g = nn.max_pool2d(x, 1), nn.max_pool2d(g, 1)
+    x = x.requires_grad_()
+    weight, mean, var = opsin.randn(37), opsin.randn(37), opsin.rand(37) + 0.5
+    (got,) = opsin.autograd.grad([nn.batch_norm(x, mean, var, weight)], [x], [g])
+    scale = weight.numpy() / np.sqrt(var.numpy().astype(np.float64) + 1e-5)
+    expected = g.to(opsin.float64).numpy() * scale[:, None, None]
+    tolerance = 1e-2 if dtype == opsin.bfloat16 else 1e-6
+    assert np.allclose(got.to(opsin.float64).numpy(), expected, rtol=tolerance, atol=1e-30)

@@ -142,6 +142,7 @@ void backward(const BatchNormBackwardParams& p) {
   write(offset, compute, rows, 4);
   write(slope, compute, rows, 5);
   if (p.masked) params.g = p.masked;
+  if (!p.training && !p.numbers) params.x = nullptr;
   params.y = p.grad_x;
   channels.apply(OPSIN_ISA_SELECT(cpu::norm_table).apply_backward[static_cast<int>(p.shape.dtype)], params,
                  rows, 6);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include <opsin/tensor.h>
 
@@ -23,7 +24,10 @@ int64_t rows_in_one(int64_t channels) { return channels >= 32 ? 1 : 64 / channel
 double near_mean(double mean, double inverse) {
   // Its last digit is that of the sum, 2^-18 of a deviation.
   const double large = 0x1p34 / inverse, rounded = (mean + large) - large;
-  return std::isfinite(rounded) ? rounded : mean;
+  if (!std::isfinite(rounded)) return mean;
+  using Limits = std::numeric_limits<float>;
+  const double size = std::abs(rounded);
+  return size >= Limits::min() && size <= Limits::max() ? static_cast<float>(rounded) : rounded;
 }
 
 const char* Channels::repeated(const void* numbers, int64_t rows, int64_t times, Tensor& memory) const {
@@ -103,10 +107,11 @@ void Channels::sums(const ChannelParams& params, const void* numbers, const Numb
     });
     for (int64_t s = 0; s < slices; ++s) {
       const double* part = parts.data() + 2 * s * width;
-      for (int64_t i = 0; i < width; ++i) {
-        const auto c = static_cast<size_t>(i % channels);
-        sum[c] += part[i];
-        product[c] += part[width + i];
+      for (int64_t i = 0; i < times; ++i, part += channels) {
+        for (int64_t c = 0; c < channels; ++c) {
+          sum[static_cast<size_t>(c)] += part[c];
+          product[static_cast<size_t>(c)] += part[width + c];
+        }
       }
     }
     return;

@@ -12,7 +12,7 @@ namespace opsin::cpu {
 using Numbers = std::vector<double>;
 
 /// A number near `mean` from which sums are taken: of so few digits that float32 values less it are hardly
-/// rounded. Differences from any other are all rounded the same way, which adds up.
+/// rounded; float32 holds it. Differences from any other are all rounded the same way, which adds up.
 double near_mean(double mean, double inverse);
 
 class Channels {

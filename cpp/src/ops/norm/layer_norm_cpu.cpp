@@ -46,15 +46,18 @@ void backward(const LayerNormBackwardParams& p) {
   const auto row = p.n * static_cast<int64_t>(item_size(p.dtype));
   // Sums for weight and bias: one partial result per slice of rows.
   const bool sums = p.grad_weight || p.grad_bias;
-  const int64_t slices = std::clamp<int64_t>(p.rows * p.n / kWork, 1, std::min<int64_t>(64, p.rows));
+  const int64_t slices = std::clamp<int64_t>(p.rows * p.n / (2 * kWork), 1, std::min<int64_t>(64, p.rows));
+  // Slices of many rows have whole groups of those that the kernels take together.
+  const int64_t group = p.rows >= 32 * slices ? 4 : 1;
+  const auto bound = [&](int64_t s) { return s == slices ? p.rows : p.rows / group * s / slices * group; };
   const Tensor parts = sums ? zeros(Dims{slices, 2, p.n}, kFloat64) : Tensor();
   const DType compute = compute_type(p.dtype);
   cpu::parallel_for(slices, 1, [&](int64_t first, int64_t last) {
     const Tensor buffer = sums ? zeros(Dims{2, p.n}, compute) : Tensor();
     for (int64_t s = first; s < last; ++s) {
-      const int64_t begin = p.rows * s / slices;
+      const int64_t begin = bound(s);
       cpu::LayerNormPart k{};
-      k.rows = p.rows * (s + 1) / slices - begin;
+      k.rows = bound(s + 1) - begin;
       k.n = p.n;
       k.rms = p.rms;
       k.x = static_cast<const char*>(p.x) + begin * row;

@@ -26,11 +26,32 @@ void sums(const ChannelParams& p) {
   }
 }
 
+/// for_elements() for kRows rows of channels: the numbers of a channel are loaded once for all of them.
+template <class S, int kNumbers, int kRows, class F>
+OPSIN_INLINE void for_columns(const ChannelParams& p, int64_t row, F f) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
+  const auto* numbers = static_cast<const T*>(p.numbers);
+  const int64_t first = row * p.channels;
+  int64_t c = 0;
+  for (; c + lanes <= p.channels; c += lanes) {
+    Vector<T> of_channel[kNumbers];
+    for (int k = 0; k < kNumbers; ++k) of_channel[k] = load(numbers + k * p.stride + c);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) f(first + r * p.channels + c, of_channel);
+  }
+  for (; c < p.channels; ++c) {
+    T one[kNumbers];
+    for (int k = 0; k < kNumbers; ++k) one[k] = numbers[k * p.stride + c];
+    for (int r = 0; r < kRows; ++r) f(first + r * p.channels + c, one);
+  }
+}
+
 /// Calls f(element, kNumbers numbers of its channel) for all elements, in vectors where there are as many.
 template <class S, int kNumbers, class F>
 OPSIN_INLINE void for_elements(const ChannelParams& p, F f) {
   using T = Compute<S>;
-  constexpr int lanes = lanes_of<T>;
+  constexpr int lanes = lanes_of<T>, kTogether = 4;
   const auto* numbers = static_cast<const T*>(p.numbers);
   if (!p.columns) {
     for (int64_t c = 0; c < p.channels; ++c) {
@@ -45,19 +66,9 @@ OPSIN_INLINE void for_elements(const ChannelParams& p, F f) {
     }
     return;
   }
-  for (int64_t r = 0; r < p.rows; ++r) {
-    int64_t c = 0;
-    for (; c + lanes <= p.channels; c += lanes) {
-      Vector<T> of_channel[kNumbers];
-      for (int k = 0; k < kNumbers; ++k) of_channel[k] = load(numbers + k * p.stride + c);
-      f(r * p.channels + c, of_channel);
-    }
-    for (; c < p.channels; ++c) {
-      T one[kNumbers];
-      for (int k = 0; k < kNumbers; ++k) one[k] = numbers[k * p.stride + c];
-      f(r * p.channels + c, one);
-    }
-  }
+  int64_t r = 0;
+  for (; r + kTogether <= p.rows; r += kTogether) for_columns<S, kNumbers, kTogether>(p, r, f);
+  for (; r < p.rows; ++r) for_columns<S, kNumbers, 1>(p, r, f);
 }
 
 template <class S, class V>
@@ -114,8 +125,18 @@ void gradient_with(const ChannelParams& p) {
   });
 }
 
+/// The gradient with fixed statistics, which needs no x.
+template <class S>
+void scale_with(const ChannelParams& p) {
+  const auto* g = static_cast<const S*>(p.g);
+  auto* y = static_cast<S*>(p.y);
+  for_elements<S, 4>(p, [=]<class V>(int64_t i, const V* numbers)
+                            OPSIN_INLINED { write(y + i, read<V>(g + i) * numbers[3]); });
+}
+
 template <class S>
 void apply_backward(const ChannelParams& p) {
+  if (!p.x) return scale_with<S>(p);
   p.relu ? gradient_with<S, true>(p) : gradient_with<S, false>(p);
 }
 
@@ -174,10 +195,28 @@ void layer_forward(const LayerNormPart& p) {
   }
 }
 
-/// kRows rows of a layer norm's gradient. With h = g weight and xhat = (x - mean) inverse:
-/// dx = inverse (h - mean(h) - xhat mean(h xhat)). Sums over rows are left in the buffer.
-template <class S, int kRows, bool kInput, bool kWeights>
-OPSIN_INLINE void layer_backward_rows(const LayerNormPart& p, int64_t first) {
+/// What one row of a layer norm needs for its gradient.
+template <class T>
+struct LayerRow {
+  double inverse, sum = 0, product = 0;  // Of h and of h xhat.
+  T mean, scale, rest;                   // The last is what rounding the mean takes from xhat.
+
+  OPSIN_INLINE void begin(const LayerNormPart& p, int64_t row) {
+    inverse = p.inverse[row];
+    mean = static_cast<T>(p.mean[row]);
+    scale = static_cast<T>(inverse);
+    rest = static_cast<T>((static_cast<double>(mean) - p.mean[row]) * inverse);
+  }
+  template <class V>
+  OPSIN_INLINE V normalise(V x) const {
+    return normalised(x, all<V>(mean), all<V>(scale), all<V>(rest));
+  }
+};
+
+/// kRows rows of the sums over a layer norm's rows, which are left in the buffer, with those along them if
+/// kInput. With h = g weight and xhat = (x - mean) inverse.
+template <class S, int kRows, bool kInput>
+OPSIN_INLINE void layer_weight_rows(const LayerNormPart& p, int64_t first, LayerRow<Compute<S>>* rows) {
   using T = Compute<S>;
   constexpr int lanes = lanes_of<T>;
   const int64_t n = p.n;
@@ -186,71 +225,98 @@ OPSIN_INLINE void layer_backward_rows(const LayerNormPart& p, int64_t first) {
   T* of_bias = of_weight + n;
   const S* x = static_cast<const S*>(p.x) + first * n;
   const S* g = static_cast<const S*>(p.g) + first * n;
-  T mean[kRows], scale[kRows], rest[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    const double inverse = p.inverse[first + r];
-    mean[r] = static_cast<T>(p.mean[first + r]);
-    scale[r] = static_cast<T>(inverse);
-    // What rounding the mean takes from xhat.
-    rest[r] = static_cast<T>((static_cast<double>(mean[r]) - p.mean[first + r]) * inverse);
-  }
-  double sums[kRows] = {}, products[kRows] = {};
+  LayerRow<T> row[kRows];
+  for (int r = 0; r < kRows; ++r) row[r] = rows[r];
   const auto take = [&]<class V>(int64_t i, V* sum, V* product) OPSIN_INLINED {
     const V w = kInput && weight ? read<V>(weight + i) : all<V>(T(1));
     V by_xhat{}, alone{};
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const V xhat = normalised(read<V>(x + r * n + i), all<V>(mean[r]), all<V>(scale[r]), all<V>(rest[r]));
+      const V xhat = row[r].normalise(read<V>(x + r * n + i));
       const V grad = read<V>(g + r * n + i);
       if constexpr (kInput) {
         const V h = grad * w;
         sum[r] += h;
         product[r] = fma(h, xhat, product[r]);
       }
-      if constexpr (kWeights) {
-        by_xhat = fma(grad, xhat, by_xhat);
-        alone += grad;
-      }
+      by_xhat = fma(grad, xhat, by_xhat);
+      alone += grad;
     }
-    if constexpr (kWeights) {
-      write(of_weight + i, read<V>(of_weight + i) + by_xhat);
-      write(of_bias + i, read<V>(of_bias + i) + alone);
-    }
+    write(of_weight + i, read<V>(of_weight + i) + by_xhat);
+    write(of_bias + i, read<V>(of_bias + i) + alone);
   };
   for (int64_t i = 0; i < n;) {
-    const int64_t end = n - i < kDepth * lanes ? n : i + kDepth * lanes;
+    const int64_t end = !kInput || n - i < kDepth * lanes ? n : i + kDepth * lanes;
     Vector<T> sum[kRows] = {}, product[kRows] = {};
     for (; i + lanes <= end; i += lanes) take(i, sum, product);
     T last[kRows] = {}, last_product[kRows] = {};
     for (; i < end; ++i) take(i, last, last_product);
     if constexpr (kInput) {
       for (int r = 0; r < kRows; ++r) {
-        sums[r] += total(sum[r]) + static_cast<double>(last[r]);
-        products[r] += total(product[r]) + static_cast<double>(last_product[r]);
+        rows[r].sum += static_cast<double>(last[r]);
+        rows[r].product += static_cast<double>(last_product[r]);
+        add_lanes<T>(sum[r], product[r], rows[r].sum, rows[r].product);
       }
     }
   }
+}
+
+/// The sums along a row.
+template <class S>
+OPSIN_INLINE void layer_input_sums(const LayerNormPart& p, int64_t at, LayerRow<Compute<S>>& row) {
+  using T = Compute<S>;
+  const auto* weight = static_cast<const T*>(p.weight);
+  const S* x = static_cast<const S*>(p.x) + at * p.n;
+  const S* g = static_cast<const S*>(p.g) + at * p.n;
+  const auto along_row = [&](auto h_of) OPSIN_INLINED {
+    sums_along<T>(p.n, row.sum, row.product, [=]<class V>(int64_t i, V& s, V& q) OPSIN_INLINED {
+      const V h = h_of(i, V{});
+      s += h;
+      q = fma(h, row.normalise(read<V>(x + i)), q);
+    });
+  };
+  if (weight) {
+    along_row([=]<class V>(int64_t i, V) OPSIN_INLINED { return read<V>(g + i) * read<V>(weight + i); });
+  } else {
+    along_row([=]<class V>(int64_t i, V) OPSIN_INLINED { return read<V>(g + i); });
+  }
+}
+
+/// dx = inverse (h - mean(h) - xhat mean(h xhat)) of a row.
+template <class S>
+OPSIN_INLINE void layer_input(const LayerNormPart& p, int64_t at, const LayerRow<Compute<S>>& row) {
+  using T = Compute<S>;
+  const auto* weight = static_cast<const T*>(p.weight);
+  const S* x = static_cast<const S*>(p.x) + at * p.n;
+  const S* g = static_cast<const S*>(p.g) + at * p.n;
+  S* y = static_cast<S*>(p.y) + at * p.n;
+  const double one = 1 / static_cast<double>(p.n), tilt = row.product * one;
+  // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
+  const T m = row.mean, s = row.scale;
+  const T centre = static_cast<T>((p.rms ? 0 : row.sum * one) + static_cast<double>(row.rest) * tilt);
+  const T slope = static_cast<T>(tilt * row.inverse * row.inverse);
+  const auto apply = [=]<class V>(int64_t i, V h)
+                         OPSIN_INLINED { write(y + i, (h - centre) * s - (read<V>(x + i) - m) * slope); };
+  if (weight) {
+    along<T>(p.n,
+             [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(g + i) * read<V>(weight + i)); });
+  } else {
+    along<T>(p.n, [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(g + i)); });
+  }
+}
+
+/// kRows rows of a layer norm's gradient.
+template <class S, int kRows, bool kInput, bool kWeights>
+OPSIN_INLINE void layer_backward_rows(const LayerNormPart& p, int64_t first) {
+  LayerRow<Compute<S>> rows[kRows];
+  for (int r = 0; r < kRows; ++r) rows[r].begin(p, first + r);
+  if constexpr (kWeights) {
+    layer_weight_rows<S, kRows, kInput>(p, first, rows);
+  } else {
+    for (int r = 0; r < kRows; ++r) layer_input_sums<S>(p, first + r, rows[r]);
+  }
   if constexpr (kInput) {
-    const double one = 1 / static_cast<double>(n);
-    for (int r = 0; r < kRows; ++r) {
-      const S* xr = x + r * n;
-      const S* gr = g + r * n;
-      S* y = static_cast<S*>(p.y) + (first + r) * n;
-      const double inverse = p.inverse[first + r], tilt = products[r] * one;
-      // Subtracted before it is scaled: where eps dwarfs the variance, inverse magnifies the rounding.
-      const T m = mean[r], s = scale[r];
-      const T centre = static_cast<T>((p.rms ? 0 : sums[r] * one) + static_cast<double>(rest[r]) * tilt);
-      const T slope = static_cast<T>(tilt * inverse * inverse);
-      const auto apply = [=]<class V>(int64_t i, V h) OPSIN_INLINED {
-        write(y + i, (h - centre) * s - (read<V>(xr + i) - m) * slope);
-      };
-      if (weight) {
-        along<T>(
-            n, [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(gr + i) * read<V>(weight + i)); });
-      } else {
-        along<T>(n, [=]<class V>(int64_t i, V) OPSIN_INLINED { apply(i, read<V>(gr + i)); });
-      }
-    }
+    for (int r = 0; r < kRows; ++r) layer_input<S>(p, first + r, rows[r]);
   }
 }
 
@@ -269,7 +335,8 @@ OPSIN_INLINE void settle(const LayerNormPart& p) {
 
 template <class S, bool kInput, bool kWeights>
 void layer_backward_with(const LayerNormPart& p) {
-  constexpr int kRows = kInput ? 4 : 8;
+  // As many as have their numbers in registers; without weights, two rows do not wait for each other's sums.
+  constexpr int kRows = kInput ? 2 : 4;
   int64_t r = 0;
   for (int added = 0; r + kRows <= p.rows; r += kRows) {
     layer_backward_rows<S, kRows, kInput, kWeights>(p, r);

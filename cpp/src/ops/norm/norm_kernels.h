@@ -183,7 +183,7 @@ struct ChannelParams {
   const void* relu_output;  ///< For the sums, or null: g counts where it is positive and below `ceiling`,
   void* masked;             ///< and is written so here.
   void* y;                  ///< Output.
-  const double* shift;      ///< Per channel, for the sums.
+  const double* shift;      ///< Per channel, for the sums; with g, of the compute type's digits.
   double* sum;              ///< += g, or x - shift without g.
   double* product;          ///< += g (x - shift), or (x - shift)^2 without g.
   /// Rows of numbers per channel, of the compute type, `stride` apart: mean, scale, offset.
@@ -216,7 +216,7 @@ struct NormTable {
   void (*sums[kNumDTypes])(const ChannelParams&);
   /// y = (x - mean) scale + offset, + residual, ReLU
   void (*apply[kNumDTypes])(const ChannelParams&);
-  /// y = g a - b - (x - mean) c, where a, b, c are the next three rows of numbers
+  /// y = g a - b - (x - mean) c, where a, b, c are the next three rows of numbers; without x, y = g a
   void (*apply_backward[kNumDTypes])(const ChannelParams&);
   void (*layer_forward[kNumDTypes])(const LayerNormPart&);
   void (*layer_backward[kNumDTypes])(const LayerNormPart&);

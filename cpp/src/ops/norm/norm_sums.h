@@ -45,9 +45,18 @@ OPSIN_INLINE V all(T value) {
 /// Part `k` of a vector, or a number, in float64 and back.
 using HalfFloat = float __attribute__((vector_size(vector_bytes / 2)));
 OPSIN_INLINE Double part_of(Float v, int k) {
+  // GCC converts half a vector in two steps.
+#if defined(__AVX512F__)
+  return (Double)_mm512_cvtps_pd(k == 0 ? _mm512_castps512_ps256((__m512)v)
+                                        : (__m256)_mm512_extractf64x4_pd((__m512d)v, 1));
+#elif defined(__AVX2__)
+  return (Double)_mm256_cvtps_pd(k == 0 ? _mm256_castps256_ps128((__m256)v)
+                                        : _mm256_extractf128_ps((__m256)v, 1));
+#else
   HalfFloat half[2];
   __builtin_memcpy(half, &v, sizeof v);
   return __builtin_convertvector(half[k], Double);
+#endif
 }
 OPSIN_INLINE Double part_of(Double v, int) { return v; }
 OPSIN_INLINE double part_of(float v, int) { return static_cast<double>(v); }
@@ -63,13 +72,20 @@ constexpr int step_of = sizeof(InDouble<V>) / sizeof(double);
 template <class V>
 OPSIN_INLINE V rounded_from(const double* numbers) {
   if constexpr (std::is_same_v<V, Float>) {
-    const HalfFloat half[2] = {
-        __builtin_convertvector(load(numbers), HalfFloat),
-        __builtin_convertvector(load(numbers + lanes_of<double>), HalfFloat),
-    };
+    const Double low = load(numbers), high = load(numbers + lanes_of<double>);
+    // Two halves in memory would be waited for.
+#if defined(__AVX512F__)
+    return (Float)_mm512_insertf64x4((__m512d)_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)low)),
+                                     (__m256d)_mm512_cvtpd_ps((__m512d)high), 1);
+#elif defined(__AVX2__)
+    return (Float)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
+#else
+    const HalfFloat half[2] = {__builtin_convertvector(low, HalfFloat),
+                               __builtin_convertvector(high, HalfFloat)};
     V v;
     __builtin_memcpy(&v, half, sizeof v);
     return v;
+#endif
   } else if constexpr (std::is_same_v<V, Double>) {
     return load(numbers);
   } else {
@@ -77,8 +93,27 @@ OPSIN_INLINE V rounded_from(const double* numbers) {
   }
 }
 
-OPSIN_INLINE double total(Float v) { return sum_of_lanes<double>(part_of(v, 0) + part_of(v, 1)); }
-OPSIN_INLINE double total(Double v) { return sum_of_lanes<double>(v); }
+OPSIN_INLINE Double halves(Float v) { return part_of(v, 0) + part_of(v, 1); }
+OPSIN_INLINE Double halves(Double v) { return v; }
+
+/// Adds the lanes of two vectors to two numbers, side by side: one after the other, the sums would wait for
+/// each other's steps.
+template <class T>
+OPSIN_INLINE void add_lanes(Vector<T> a, Vector<T> b, double& sum, double& product) {
+  double s[lanes_of<double>], q[lanes_of<double>];
+  store(s, halves(a));
+  store(q, halves(b));
+#pragma GCC unroll 4
+  for (int half = lanes_of<double> / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) {
+      s[i] += s[i + half];
+      q[i] += q[i + half];
+    }
+  }
+  sum += s[0];
+  product += q[0];
+}
 
 /// Adds to float64 sums.
 template <class V>
@@ -182,21 +217,23 @@ OPSIN_INLINE void sums_of_column(const ChannelParams& p, int64_t at, int64_t c, 
       product[v] = fma(factor, away, product[v]);
     }
   }
+  if constexpr (kSummed != Summed::kMoments) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v, c += lanes) {
+      add_to(p.sum + c, sum[v]);
+      add_to(p.product + c, product[v]);
+    }
+    return;
+  }
   // From the value nearby to the shift, in float64.
   using D = InDouble<V>;
 #pragma GCC unroll 8
   for (int i = 0; i < kVectors * parts_of<V>; ++i, c += step_of<V>) {
     const int v = i / parts_of<V>, k = i % parts_of<V>;
     const D apart = part_of(near[v], k) - read<D>(p.shift + c), s = part_of(sum[v], k);
-    const D q = part_of(product[v], k);
-    if constexpr (kSummed == Summed::kMoments) {
-      const D all_apart = apart * static_cast<double>(depth);
-      write(p.sum + c, read<D>(p.sum + c) + (s + all_apart));
-      write(p.product + c, read<D>(p.product + c) + (q + apart * (s + s + all_apart)));
-    } else {
-      write(p.sum + c, read<D>(p.sum + c) + s);
-      write(p.product + c, read<D>(p.product + c) + (q + apart * s));
-    }
+    const D q = part_of(product[v], k), all_apart = apart * static_cast<double>(depth);
+    write(p.sum + c, read<D>(p.sum + c) + (s + all_apart));
+    write(p.product + c, read<D>(p.product + c) + (q + apart * (s + s + all_apart)));
   }
 }
 
@@ -229,8 +266,9 @@ OPSIN_INLINE void sums_along(int64_t n, double& sum, double& product, F f) {
     for (; i + lanes <= end; i += lanes) f(i, s[0], q[0]);
     T rest = 0, rest_product = 0;
     for (; i < end; ++i) f(i, rest, rest_product);
-    sum += total((s[0] + s[1]) + (s[2] + s[3])) + static_cast<double>(rest);
-    product += total((q[0] + q[1]) + (q[2] + q[3])) + static_cast<double>(rest_product);
+    sum += static_cast<double>(rest);
+    product += static_cast<double>(rest_product);
+    add_lanes<T>((s[0] + s[1]) + (s[2] + s[3]), (q[0] + q[1]) + (q[2] + q[3]), sum, product);
   }
 }
 
@@ -292,7 +330,7 @@ OPSIN_INLINE void sums_of_row(const ChannelParams& p, int64_t first, int64_t c) 
       q = fma(g, read<V>(x + i) - near, q);
     });
     p.sum[c] += sum;
-    p.product[c] += product + (static_cast<double>(near) - shift) * sum;
+    p.product[c] += product;
   }
 }
 
