@@ -79,7 +79,7 @@ RnnStates composed_rnn_layer(RnnKind kind, const std::vector<int64_t>& batch_siz
     state = step(kind, narrow(of_x, 0, first, n), state, weights);
     outputs[at] = state.h;
     const int64_t left = reverse ? (t == 0 ? 0 : n) : at + 1 < batch_sizes.size() ? batch_sizes[at + 1] : 0;
-    if (left == n) return;
+    if (left == n && n > 0) return;
     last_h.add(state.h, left, n);
     if (has_cell) last_c.add(state.c, left, n);
   });
