@@ -55,13 +55,22 @@ TensorList lower(TensorSpan tensors) {
   return all;
 }
 
+/// Results under autocast. On the CPU, where PyTorch composes GRUs and the cell of LSTM of functions with policies of
+/// their own, what is mixed with a float32 state is float32.
+TensorList mixed_with(const Tensor& state, TensorList results) {
+  if (!state.device().is_cpu()) return results;
+  for (Tensor& x : results) x = to(x, promote_types(x.dtype(), state.dtype()));
+  return results;
+}
+
 /// {h, c} or {h} after one step.
 TensorList run_cell(RnnKind kind, const Tensor& input, TensorSpan states, const RnnWeights& w) {
   if (autocast::is_active()) {
     const TensorList cast = lower(TensorList{input, w.w_ih, w.w_hh, w.b_ih, w.b_hh}),
                      cast_states = lower(states);
     const autocast::Suspend off;
-    return run_cell(kind, cast[0], cast_states, {cast[1], cast[2], cast[3], cast[4], {}});
+    const TensorList results = run_cell(kind, cast[0], cast_states, {cast[1], cast[2], cast[3], cast[4], {}});
+    return kind == RnnKind::kLstm || kind == RnnKind::kGru ? mixed_with(states.back(), results) : results;
   }
   constexpr const char* kNames[] = {"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"};
   const char* const op = kNames[static_cast<int>(kind)];
@@ -165,7 +174,8 @@ TensorList run_padded(RnnKind kind, const Tensor& input, TensorSpan states, Tens
     const Tensor cast = autocast::cast(input, autocast::kLower);
     const TensorList cast_states = lower(states), cast_params = lower(params);
     const autocast::Suspend off;
-    return run_padded(kind, cast, cast_states, cast_params, s, batch_first);
+    const TensorList results = run_padded(kind, cast, cast_states, cast_params, s, batch_first);
+    return kind == RnnKind::kGru ? mixed_with(states[0], results) : results;
   }
   check_settings(op, kind, input, states, s);
   OPSIN_CHECK(ShapeError, input.dim() == 2 || input.dim() == 3, op, ": expected input ",
@@ -202,7 +212,8 @@ TensorList run_packed(RnnKind kind, const Tensor& data, const Tensor& batch_size
     const Tensor cast = autocast::cast(data, autocast::kLower);
     const TensorList cast_states = lower(states), cast_params = lower(params);
     const autocast::Suspend off;
-    return run_packed(kind, cast, batch_sizes, cast_states, cast_params, s);
+    const TensorList results = run_packed(kind, cast, batch_sizes, cast_states, cast_params, s);
+    return kind == RnnKind::kGru ? mixed_with(states[0], results) : results;
   }
   check_settings(op, kind, data, states, s);
   OPSIN_CHECK(ShapeError, data.dim() == 2, op, ": expected packed data [rows, input size], got ",
