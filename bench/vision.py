@@ -39,6 +39,7 @@ _TARGETS = {
     vision_convs.LARGE: 5.0,
     vision_convs.DEFORMABLE: 3.0,
     vision_ops.NORMS: 1.5,
+    vision_ops.RECURRENT: 1.0,
 }
 _OTHERS = 2.0
 # No shape of these networks may be slower than this.

@@ -16,6 +16,7 @@ SAMPLING = "grid_sample"
 REGIONS = "regions of interest"
 BOXES = "boxes"
 NORMS = "normalization"
+RECURRENT = "recurrent layers"
 _LINE, _IMAGE, _VOLUME = (8, 64, 2048), (4, 64, 56, 56), (2, 32, 16, 28, 28)
 _OF_RANK = {1: _LINE, 2: _IMAGE, 3: _VOLUME}
 _LETTERS = {1: "64x2048", 2: "64x56x56", 3: "32x16x28x28"}
@@ -249,6 +250,26 @@ def norms() -> Iterator[Case]:
                lambda lib, x: lib.nn.functional.local_response_norm(x, 5))  # fmt: skip
 
 
+def recurrent() -> Iterator[Case]:
+    """Layers of 128 to 256 over 64 steps of 16 sequences; the gradients are those of a training step."""
+    steps, batch, inputs, hidden = 64, 16, 128, 256
+    for kind, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1)):
+
+        def run(lib: Any, x: Any, h: Any, *weights: Any, kind: str = kind) -> Any:
+            hx = (h, h) if kind == "lstm" else h
+            return getattr(lib, kind)(x, hx, weights, True, 1, 0.0, False, False, False)[0]
+
+        def drawn(*shape: int) -> Drawn:
+            bound = hidden**-0.5
+            return Drawn(lambda rng: rng.uniform(-bound, bound, shape).astype(np.float32))
+
+        rows = gates * hidden
+        weights = [drawn(rows, inputs), drawn(rows, hidden), drawn(rows), drawn(rows)]
+        name = f"{kind} {inputs} to {hidden}, {steps} steps, batch {batch}"
+        yield Case(RECURRENT, name, run, [(steps, batch, inputs), (1, batch, hidden), *weights],
+                   [("all", (0, 2, 3, 4, 5))], BOTH if kind == "lstm" else F32)  # fmt: skip
+
+
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     POOLING: pooling,
     RESIZING: resizing,
@@ -256,4 +277,5 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     REGIONS: regions,
     BOXES: boxes,
     NORMS: norms,
+    RECURRENT: recurrent,
 }

@@ -151,6 +151,7 @@ OPS = [
         errors=ERRORS,
         bench=[c(*qkv((2, 3), 150, 300, 16, 16)), c(*qkv((1, 1), 150, 300), attn_mask=t(150, 300))],
         features=("AT01", "AT03", "AT04"),
+        demands=("A3",),
     ),
     Op(
         "ops.window_partition",
@@ -278,6 +279,7 @@ def test_dropout_is_the_same_in_the_gradients(queries: int, keys: int) -> None:
 
 
 @pytest.mark.device
+@pytest.mark.demand("A3")
 @pytest.mark.feature("AT04")
 def test_second_gradient_with_dropout() -> None:
     inputs = drawn((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 2))

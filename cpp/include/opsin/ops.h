@@ -30,6 +30,7 @@
 #include <opsin/ops/random.h>
 #include <opsin/ops/rearrange.h>
 #include <opsin/ops/reduce.h>
+#include <opsin/ops/rnn.h>
 #include <opsin/ops/roi.h>
 #include <opsin/ops/scan.h>
 #include <opsin/ops/softmax.h>

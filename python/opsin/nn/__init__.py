@@ -109,6 +109,7 @@ from opsin.nn._pool_regions import (
     SpatialPyramidPool2d,
     SpatialPyramidPool3d,
 )
+from opsin.nn._recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from opsin.nn._scaled_ws import ScaledWSConv1d, ScaledWSConv2d, ScaledWSConv3d
 from opsin.nn._sparse import Embedding
 from opsin.nn._transformer import (
@@ -135,6 +136,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -205,6 +209,7 @@ __all__ = [
     "FractionalMaxPool1d",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
+    "GRUCell",
     "GraphConv",
     "GroupNorm",
     "HierarchicalPool1d",
@@ -217,6 +222,7 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -254,6 +260,9 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "RMSNorm",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "ReLU",
     "ReLU6",
     "ScaledWSConv1d",

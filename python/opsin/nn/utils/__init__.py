@@ -1,6 +1,6 @@
 """Helpers for parameters and their gradients, and for convolutions."""
 
-from opsin.nn.utils import fusion, parametrizations, parametrize
+from opsin.nn.utils import fusion, parametrizations, parametrize, rnn
 from opsin.nn.utils._weight_hooks import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from opsin.nn.utils.clip_grad import (
     adaptive_clip_grad_,
@@ -58,6 +58,7 @@ __all__ = [
     "receptive_field",
     "remove_spectral_norm",
     "remove_weight_norm",
+    "rnn",
     "separate_conv",
     "spectral_norm",
     "vector_to_parameters",
