@@ -42,6 +42,18 @@ CASES = [
     c(t(1, 4, 3, 4), t(1, 2, 5, 4), t(1, 2, 5, 3), attn_mask=t(4, 3, 5), enable_gqa=True),
     c(t(2, 3, 3, 4), t(1, 1, 5, 4), t(1, 1, 5, 3)),
     c(t(1, 1, 3, 4), t(2, 3, 5, 4), t(2, 3, 5, 3)),
+    # Few queries: more than one block of keys, depths that do not fill vectors, more rows than are taken at
+    # once, masks that need no gradient.
+    c(*qkv((2, 2), 1, 130, 20, 35)).but(gradgrad=False, id="one_query"),
+    c(*qkv((1, 2), 8, 70, 64, 48)).but(gradgrad=False, id="few_queries"),
+    c(t(1, 6, 4, 20), t(1, 2, 67, 20), t(1, 2, 67, 9), enable_gqa=True).but(gradgrad=False, id="few_grouped"),
+    c(*qkv((2, 2), 3, 70), attn_mask=bools(2, 1, 3, 70)).but(gradgrad=False, id="few_seen"),
+    c(*qkv((2, 2), 7, 66), attn_mask=t(2, 1, 66, grad=False)).but(gradgrad=False, id="few_added"),
+    # A few more.
+    c(*qkv((2, 2), 9, 6)),
+    c(*qkv((2, 2), 9, 4), attn_mask=t(2, 1, 1, 4)),
+    c(*qkv((2, 2), 9, 4), attn_mask=bools(2, 1, 9, 4)),
+    c(t(1, 6, 8, 4), t(1, 2, 5, 4), t(1, 2, 5, 3), enable_gqa=True),
     # More than one block of queries and of keys.
     c(*qkv((1, 2), 140, 270)).but(gradgrad=False, id="blocks"),
     c(*qkv((1, 1), 140, 270), is_causal=True).but(gradgrad=False, id="causal_blocks"),
@@ -312,10 +324,11 @@ def test_dropout_is_the_same_for_any_thread_count() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 16])
-def test_gradients_do_not_depend_on_threads(heads: int) -> None:
+@pytest.mark.parametrize("queries", [3, 300])
+def test_gradients_do_not_depend_on_threads(heads: int, queries: int) -> None:
     # Few heads and many threads take the plan that shares a head out; it must not change a bit.
     before = opsin.get_num_threads()
-    q, k, v = (opsin.randn(1, heads, 300, 8).requires_grad_() for _ in range(3))
+    q, k, v = (opsin.randn(1, heads, rows, 8).requires_grad_() for rows in (queries, 300, 300))
     runs = []
     try:
         for threads in (1, 2, 4):

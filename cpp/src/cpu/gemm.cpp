@@ -1,8 +1,8 @@
 // Blocking, packing plan and threading of GEMM; the kernels are in kernels/gemm_isa.cpp.
 //
 // The loops follow Goto and van de Geijn (2008) and BLIS (Van Zee and van de Geijn, 2015): k is cut into
-// slices whose panels of A (mr x slice) fit the first-level cache, and C into blocks for which the panels of
-// B (slice x block columns) and of A (block rows x slice) share the second-level cache. Operands are copied
+// slices whose panels of B (slice x nr) fit the first-level cache, and C into blocks whose panels of A (block
+// rows x slice) fit the second-level cache. Operands are copied
 // ("packed") into panels, in the order in which the kernel reads them, unless they already lie that way and
 // are used too seldom to be worth it.
 //
@@ -32,9 +32,11 @@ namespace {
 
 using namespace gemm;
 
-// Blocks of C: rows bounded by the second-level cache next to the panels of B, see above.
+// Blocks of C: rows bounded by the second-level cache, columns by what a task packs of B. Where B comes in
+// panels they may be wider: each panel of A that was packed is then multiplied with more of them.
 constexpr int64_t block_rows = 224;
 constexpr int64_t block_cols = 512;
+constexpr int64_t packed_block_cols = 4096;
 // B is packed by the shared plan up to this depth and size at a time, so that it stays in the last-level
 // cache.
 constexpr int64_t shared_depth = 2048;
@@ -73,9 +75,9 @@ struct BlockShape {
   int64_t rows, cols;
 };
 
-BlockShape choose_blocks(const Problem& g, int64_t batch) {
+BlockShape choose_blocks(const Problem& g, int64_t batch, int64_t most_cols) {
   const GemmKernels& kernels = *g.kernels;
-  BlockShape shape{std::min(g.m, block_rows), std::min(g.n, block_cols)};
+  BlockShape shape{std::min(g.m, block_rows), std::min(g.n, most_cols)};
   const int64_t wanted = 4 * static_cast<int64_t>(num_threads());
   for (;;) {
     const int64_t count = batch * ceil_div(g.m, shape.rows) * ceil_div(g.n, shape.cols);
@@ -107,7 +109,7 @@ Problem item_of(const Problem& g, const BatchStrides& strides, int64_t item) {
 }
 
 void run_blocks(const Problem& g, int64_t batch, const BatchStrides& strides) {
-  const BlockShape shape = choose_blocks(g, batch);
+  const BlockShape shape = choose_blocks(g, batch, block_cols);
   const int64_t row_blocks = ceil_div(g.m, shape.rows), col_blocks = ceil_div(g.n, shape.cols);
   const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, false);
   const int64_t bytes = plan.bytes();
@@ -131,7 +133,7 @@ void run_shared(const Problem& g) {
   const int64_t depth_step = panel_depth(kernels, std::min(g.k, shared_depth));
   const int64_t fitting = shared_bytes / (depth_step * kernels.packed) / kernels.nr * kernels.nr;
   const int64_t width = std::min(std::max(fitting, block_cols), round_up(g.n, kernels.nr));
-  const BlockShape shape = choose_blocks(g, 1);
+  const BlockShape shape = choose_blocks(g, 1, packed_block_cols);
   const Scratch packed_memory((depth_step * width + pack_slack) * kernels.packed);
   const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, true);
   for (int64_t col = 0; col < g.n; col += width) {
@@ -182,7 +184,7 @@ void run_kept(const Problem& g, const KeptWeight& weight) {
         });
       });
   const PackedB packed{static_cast<const char*>(block->data()), {0, g.k}, width};
-  const BlockShape shape = choose_blocks(g, 1);
+  const BlockShape shape = choose_blocks(g, 1, packed_block_cols);
   const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, true);
   const int64_t row_blocks = ceil_div(g.m, shape.rows), col_blocks = ceil_div(g.n, shape.cols);
   const int64_t work = std::max<int64_t>(1, shape.rows * shape.cols * g.k);

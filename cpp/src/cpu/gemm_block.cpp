@@ -6,16 +6,28 @@ namespace {
 // Bytes after which addresses share a line of the first-level cache.
 constexpr int64_t cache_way = 4096;
 
+// Columns of a block up to which the rows of A are read where they are; more repay panels of A.
+constexpr int64_t rows_in_place = 768;
+
 // The least height of panels that gives no more of them than mr would: evenly filled tiles.
 int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
+
+// Steps of k that all panels are packed for before the next ones, where the rows of A lie side by side:
+// panels share lines of the cache there, and one panel after the other would fetch them again.
+constexpr int64_t pack_depth = 16;
 
 // `step` is the height that panels of `panel_rows` are filled up to.
 void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64_t step, char* out) {
   const GemmKernels& kernels = *g.kernels;
-  for (int64_t row = 0; row < rows.size; row += panel_rows) {
-    const char* in = g.a + ((rows.begin + row) * g.a_row + depth.begin * g.a_col) * kernels.storage;
-    kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row), depth.size, out, step});
-    out += step * panel_depth(kernels, depth.size) * kernels.packed;
+  const int64_t panel = step * panel_depth(kernels, depth.size) * kernels.packed;
+  const int64_t most = g.a_row == 1 && kernels.pair == 1 ? pack_depth : depth.size;
+  for (int64_t p = 0; p < depth.size; p += most) {
+    char* to = out + p * step * kernels.packed;
+    for (int64_t row = 0; row < rows.size; row += panel_rows, to += panel) {
+      const char* in = g.a + ((rows.begin + row) * g.a_row + (depth.begin + p) * g.a_col) * kernels.storage;
+      kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row),
+                    std::min(most, depth.size - p), to, step});
+    }
   }
 }
 
@@ -76,8 +88,8 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   // columns of A, must not be so far apart that they fall on the same lines of the cache.
   plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
   const bool by_columns = g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
-  const bool by_rows =
-      kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && g.a_row * kernels.storage % cache_way != 0;
+  const bool by_rows = kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && cols <= rows_in_place &&
+                       g.a_row * kernels.storage % cache_way != 0;
   plan.a_in_place = !plan.thin && same_type && (by_columns || by_rows);
   if (!plan.a_in_place) {
     const int64_t held = plan.thin && g.b_col != 1 ? panel_depth(kernels, std::min(g.k, thin_depth)) : depth;

@@ -164,24 +164,34 @@ void multiply_thin(const GemmBlock& g) {
   multiply_thin_columns<S, T, thin_transposed>(g);
 }
 
-// Lanes lie side by side in memory: copy row by row.
+// Lanes lie side by side in memory: copy row by row, and fetch ahead, because rows far apart are not foreseen
+// by the hardware.
 template <class S, class T>
 void pack_rows(const GemmPack& g) {
   constexpr int lanes = lanes_of<T>;
+  constexpr int64_t ahead = 16;
   const S* in = static_cast<const S*>(g.in);
   T* out = static_cast<T*>(g.out);
   const int64_t vectors = (g.step + lanes - 1) / lanes * lanes;
   if (g.lanes == vectors) {
-    for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step)
+    for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
+      __builtin_prefetch(in + ahead * g.depth_stride);
       for (int64_t i = 0; i < vectors; i += lanes) store(out + i, load_wide(in + i));
+    }
     return;
   }
-  // A vector that overhangs `step` is overwritten by the next row, the last one by nothing that is read.
-  for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
+  if (g.depth == 0) return;
+  // A vector that overhangs `step` is overwritten by the next row.
+  for (int64_t p = 1; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
+    __builtin_prefetch(in + ahead * g.depth_stride);
     for (int64_t i = 0; i < g.step; i += lanes) {
       const int64_t rest = g.lanes - i;
       store(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{});
     }
+  }
+  for (int64_t i = 0; i < g.step; i += lanes) {
+    const int64_t rest = g.lanes - i;
+    store_some(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{}, g.step - i);
   }
 }
 

@@ -165,6 +165,9 @@ void multiply_edge(const GemmBlock& g, Tile<P> t, int64_t row, int64_t rows, int
   finish_edge(g, buffer, tile_cols<T>, row, rows, col, cols);
 }
 
+// A in panels comes from the second-level cache while a panel of B stays in the first: what streams is then
+// the smaller of both, and B may be as wide as it likes. A by its rows, which are not foreseen by the
+// hardware, is read once from wherever it is, and panels of B stream past it.
 template <class P>
 void multiply_block(const GemmBlock& g) {
   using T = Compute<P>;
@@ -177,24 +180,32 @@ void multiply_block(const GemmBlock& g) {
   t.c_row = g.c_row;
   t.add = g.add;
   const bool adjacent = g.c_col == 1 && !(bias && g.bias_by_row);
-  int64_t panel = 0;
-  for (int64_t row = 0; row < g.m; row += g.panel_rows, ++panel) {
+  const auto tile = [&](int64_t row, int64_t col) {
     const int64_t rows = g.m - row < g.panel_rows ? g.m - row : g.panel_rows;
-    t.a = static_cast<const P*>(g.a) + panel * g.a_panel;
-    t.b = static_cast<const P*>(g.b);
-    for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) {
-      const int64_t cols = g.n - col < tile_cols<T> ? g.n - col : tile_cols<T>;
-      if (adjacent && (cols == tile_cols<T> || cols == lanes_of<T>)) {
-        t.c = static_cast<T*>(g.c) + row * g.c_row + col;
-        t.bias = bias ? bias + col : nullptr;
-        if (cols == tile_cols<T>) {
-          multiply_rows<P, 2>(rows, t);
-        } else {
-          multiply_rows<P, 1>(rows, t);
-        }
+    const int64_t cols = g.n - col < tile_cols<T> ? g.n - col : tile_cols<T>;
+    if (adjacent && (cols == tile_cols<T> || cols == lanes_of<T>)) {
+      t.c = static_cast<T*>(g.c) + row * g.c_row + col;
+      t.bias = bias ? bias + col : nullptr;
+      if (cols == tile_cols<T>) {
+        multiply_rows<P, 2>(rows, t);
       } else {
-        multiply_edge<P>(g, t, row, rows, col, cols);
+        multiply_rows<P, 1>(rows, t);
       }
+    } else {
+      multiply_edge<P>(g, t, row, rows, col, cols);
+    }
+  };
+  t.a = static_cast<const P*>(g.a);
+  t.b = static_cast<const P*>(g.b);
+  if (g.a_lane > 1) {
+    for (int64_t row = 0; row < g.m; row += g.panel_rows, t.a += g.a_panel) {
+      t.b = static_cast<const P*>(g.b);
+      for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) tile(row, col);
+    }
+  } else {
+    for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) {
+      t.a = static_cast<const P*>(g.a);
+      for (int64_t row = 0; row < g.m; row += g.panel_rows, t.a += g.a_panel) tile(row, col);
     }
   }
 }

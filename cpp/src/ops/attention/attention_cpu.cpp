@@ -1,6 +1,7 @@
 // Attention on the CPU. A block of queries meets one block of keys after the other; the tile of scores is the
 // product K Q^T, whose rows are keys (attention_kernels.h says why). A tile is read as it lies by the
 // products that sum over keys.
+#include "attention_few_kernels.h"
 #include "attention_tiles_cpu.h"
 #include "ops/random/random_kernels.h"
 
@@ -402,6 +403,7 @@ void zero(const AttentionMatrix& x, const AttentionParams& p, int64_t heads, int
 
 template <class T>
 void backward_as(const AttentionBackwardParams& p) {
+  if (backward_few(p)) return;
   const Gemm gemm = Gemm::of(p.dtype);
   zero<T>(p.grad_query, p, p.heads, p.queries, p.depth);
   zero<T>(p.grad_key, p, p.kv_heads, p.keys, p.depth);
@@ -423,6 +425,7 @@ void backward_as(const AttentionBackwardParams& p) {
 
 template <class T>
 void forward_as(const AttentionParams& p) {
+  if (forward_few(p)) return;
   const Gemm gemm = Gemm::of(p.dtype);
   const int64_t blocks = Blocks(p.queries, kMostQueries<T>).count, count = p.batch * p.heads * blocks;
   cpu::parallel_for(count, grain_of(count, blocks),
