@@ -298,6 +298,50 @@ def test_depthwise_of_few_channels_in_long_rows(
 
 
 @pytest.mark.parametrize("dtype", FLOAT)
+@pytest.mark.parametrize(
+    ("channels", "groups", "sizes", "kernel", "options"),
+    [
+        (40, 40, ((5, 13), (3, 3), (2, 70), (1, 1)), (3, 3), {"padding": 1}),
+        (37, 37, ((5, 13), (3, 3), (2, 70)), (3, 3), {"padding": 1}),
+        (21, 21, ((9, 31), (3, 4)), (3, 3), {"padding": 1, "stride": 2}),
+        (24, 24, ((9, 41), (3, 4)), (3, 3), {"padding": (0, 2), "dilation": (1, 2)}),
+        (16, 16, ((5, 4, 16), (1, 2, 3)), (3, 3, 3), {"padding": 1}),
+        (19, 19, ((5, 4, 16), (1, 2, 3)), (3, 3, 3), {"padding": 1}),
+        (16, 16, ((5, 4, 16), (2, 2, 3)), (2, 2, 3), {"padding": 1, "stride": 2}),
+        (215, 215, ((6, 11),), (5, 5), {"padding": 2}),
+        (100, 100, ((8, 9),), (7, 7), {"padding": 3}),
+        (136, 17, ((4, 11),), (3, 3), {"padding": 1}),
+        (144, 36, ((4, 11),), (3, 3), {"padding": 1, "stride": 2}),
+    ],
+)
+@pytest.mark.demand("A16")
+def test_depthwise_and_narrow_groups_by_blocks_of_rows_and_channels(
+    channels: int, groups: int, sizes: Any, kernel: tuple[int, ...], options: dict[str, Any], dtype: str
+) -> None:
+    """Exact: sums of small integers, rounded once where they are stored."""
+    rng = np.random.default_rng(channels)
+    name = f"conv{len(kernel)}d"
+    for size in sizes:
+        arrays = [
+            rng.integers(-2, 3, shape)
+            for shape in ((2, channels, *size), (channels, channels // groups, *kernel), (channels,))
+        ]
+        ours = [
+            opsin.tensor(a.astype(np.float32)).to(getattr(opsin, dtype)).requires_grad_(True) for a in arrays
+        ]
+        theirs = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in arrays]
+        y = getattr(opsin.nn.functional, name)(*ours, groups=groups, **options)
+        expected = getattr(torch.nn.functional, name)(*theirs, groups=groups, **options)
+        grad = rng.integers(-2, 3, expected.shape)
+        y.backward(opsin.tensor(grad.astype(np.float32)).to(getattr(opsin, dtype)))
+        expected.backward(torch.tensor(grad, dtype=torch.float64))
+        pairs = [(y.detach(), expected.detach()), (ours[0].grad, theirs[0].grad)]
+        for mine, reference in pairs:
+            rounded = reference.to(getattr(torch, dtype)).double().numpy()
+            assert np.array_equal(mine.to(opsin.float64).numpy(), rounded)
+
+
+@pytest.mark.parametrize("dtype", FLOAT)
 @pytest.mark.parametrize(("channels", "groups"), [(8, 4), (10, 5), (20, 5), (24, 3), (48, 3)])
 @pytest.mark.parametrize(
     ("kernel", "options"),

@@ -106,21 +106,98 @@ struct DepthwiseTile {
   }
 };
 
-template <class S, int G, int K, int STEP, int P, bool EDGE>
-[[gnu::noinline]] void depthwise_tile(const ConvDepthwise<S>& a, int64_t p) {
-  constexpr int lanes = lanes_of<Compute<S>>;
-  // The rows that only the next outputs read, in the order of memory.
-  const S* next = a.rows[a.row_count - 1].source + (p * a.step + a.first) * a.source_step + a.row_elements;
-  const int64_t line = 64 / static_cast<int64_t>(sizeof(S)), fetched = P * a.step * lanes;
-  const int64_t pixel = p * a.step + a.first;
-  for (int64_t c = 0; c < a.channels; c += lanes, next += fetched) {
-    for (int64_t row = 0; row < a.ahead_rows; ++row) {
-      for (int64_t i = 0; i < fetched; i += line) __builtin_prefetch(next + row * a.row_elements + i, 0, 2);
+// Fetches the rows that only the next row of outputs reads, the pixels of a tile in the order of memory, and
+// evenly over its vectors of channels.
+template <class S>
+struct DepthwiseAhead {
+  static constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(S));
+  const ConvDepthwise<S>& a;
+  const S* next;
+  int64_t c = 0;
+
+  // `x`: the first pixel of the last row of the tile.
+  OPSIN_INLINE DepthwiseAhead(const ConvDepthwise<S>& row, const S* x) : a(row), next(x + a.row_elements) {}
+
+  // As many elements.
+  OPSIN_INLINE void fetch(int64_t count) {
+    for (; count > 0; count -= line, next += line, c += line) {
+      if (c >= a.channels) {
+        next += a.source_step - c;
+        c = 0;
+      }
+      for (int64_t row = 0; row < a.ahead_rows; ++row) __builtin_prefetch(next + row * a.row_elements, 0, 2);
     }
+  }
+};
+
+// The stores into the target may not change what is known of the row, so that each has a copy of it.
+template <class S, int G, int K, int STEP, int P, bool EDGE>
+[[gnu::noinline]] void depthwise_tile(const ConvDepthwise<S>& row, int64_t p) {
+  constexpr int lanes = lanes_of<Compute<S>>;
+  const ConvDepthwise<S> a = row;
+  const int64_t pixel = p * a.step + a.first;
+  DepthwiseAhead<S> ahead(a, a.rows[a.row_count - 1].source + pixel * a.source_step);
+  for (int64_t c = 0; c < a.channels; c += lanes) {
+    if (a.ahead_rows > 0) ahead.fetch(P * a.step * lanes);
     // What is left at the end is computed with some channels before it once more.
     const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
     DepthwiseTile<S, G, K, STEP, P, EDGE>{a, -pixel, a.size - pixel, {}}.run(
         p, at, std::make_integer_sequence<int, G>{});
+  }
+}
+
+// The same of R rows of taps at once, whose weights stay in registers: a sum only lives from its first column
+// of pixels to its last. ADD: the sums of other rows are in the target.
+template <class S, int K, int STEP, int P, int R, bool ADD>
+[[gnu::noinline]] void depthwise_block(const ConvDepthwise<S>& a, const typename ConvDepthwise<S>::Row* rows,
+                                       int64_t p) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>, pixels = (P - 1) * STEP + K;
+  const int64_t source_step = a.source_step, target_step = a.target_step, channels = a.channels;
+  const int64_t pixel = p * STEP + a.first, before = -pixel, inside = a.size - pixel;
+  const T* bias = a.bias;
+  S* const target = a.target + p * target_step;
+  const S* source[R];
+  const T* weight[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    source[r] = rows[r].source + pixel * source_step;
+    weight[r] = rows[r].weight;
+  }
+  DepthwiseAhead<S> ahead(a, source[R - 1]);
+  for (int64_t c = 0; c < channels; c += lanes) {
+    if (!ADD && a.ahead_rows > 0) ahead.fetch(P * STEP * lanes);
+    // What is left at the end is computed with some channels before it once more.
+    const int64_t at = c + lanes <= channels ? c : channels - lanes;
+    Vector<T> w[R][K], sum[P];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < K; ++t) w[r][t] = load(weight[r] + t * channels + at);
+    }
+    const Vector<T> start = !ADD && bias != nullptr ? load(bias + at) : Vector<T>{};
+    int64_t x = at;
+    S* y = target + at;
+#pragma GCC unroll 32
+    for (int i = 0; i < pixels; ++i, x += source_step) {
+      if (i % STEP == 0 && i / STEP < P) sum[i / STEP] = ADD ? load_wide(y + i / STEP * target_step) : start;
+      const bool outside =
+          ((P == 1 || i < K - 1) && i < before) || ((P == 1 || i > pixels - K) && i >= inside);
+      if (!outside) {
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const Vector<T> v = load_wide(source[r] + x);
+#pragma GCC unroll 8
+          for (int t = K - 1; t >= 0; --t) {
+            const int q = (i - t) / STEP;
+            if (i >= t && (i - t) % STEP == 0 && q < P) sum[q] = fma(v, w[r][t], sum[q]);
+          }
+        }
+      }
+      if (i >= K - 1 && (i - K + 1) % STEP == 0) {
+        store_some(y + (i - K + 1) / STEP * target_step, sum[(i - K + 1) / STEP], lanes);
+      }
+    }
   }
 }
 
@@ -165,8 +242,41 @@ template <class S, int G, int... J>
   }
 }
 
+template <class S, int G, int K>
+constexpr bool has_depthwise_blocks = G == 1 && K == 3 && __is_same(S, Compute<S>);
+
+// All rows of taps, three at a time.
+template <class S, int K, int STEP, int P>
+void depthwise_blocks(const ConvDepthwise<S>& a, int64_t p) {
+  const auto* rows = a.rows;
+  if (a.row_count >= 3) {
+    depthwise_block<S, K, STEP, P, 3, false>(a, rows, p);
+  } else if (a.row_count == 2) {
+    depthwise_block<S, K, STEP, P, 2, false>(a, rows, p);
+  } else {
+    depthwise_block<S, K, STEP, P, 1, false>(a, rows, p);
+  }
+  int64_t left = a.row_count - 3;
+  for (; left >= 3; left -= 3) depthwise_block<S, K, STEP, P, 3, true>(a, rows += 3, p);
+  if (left == 2) depthwise_block<S, K, STEP, P, 2, true>(a, rows + 3, p);
+  if (left == 1) depthwise_block<S, K, STEP, P, 1, true>(a, rows + 3, p);
+}
+
+// Whether more than K - 1 pixels of the outputs are outside on a side.
+template <int K, int STEP, int P, class S>
+OPSIN_INLINE bool is_short(const ConvDepthwise<S>& a, int64_t p) {
+  const int64_t pixel = p * STEP + a.first;
+  return -pixel >= K || a.size - pixel <= (P - 1) * STEP;
+}
+
 template <class S, int G, int K, int STEP, int P>
 void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p) {
+  if constexpr (has_depthwise_blocks<S, G, K>) {
+    // What is left of the channels at the end is computed twice, but must not be added twice.
+    const bool adds = a.channels % lanes_of<S> == 0;
+    if ((a.row_count <= 3 || adds) && (P == 1 || !is_short<K, STEP, P>(a, p)))
+      return depthwise_blocks<S, K, STEP, P>(a, p);
+  }
   if constexpr (K == 0) {
     depthwise_tile<S, G, K, STEP, P, false>(a, p);
   } else {
@@ -174,7 +284,7 @@ void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p) {
     const int64_t pixel = p * STEP + a.first, inside = a.size - pixel;
     if constexpr (P > 1) {
       if (pixel >= 0 && inside >= pixels) return depthwise_tile<S, G, K, STEP, P, false>(a, p);
-      if (-pixel >= K || inside <= pixels - K) {
+      if (is_short<K, STEP, P>(a, p)) {
         for (int i = 0; i < P; ++i) depthwise_outputs_of<S, G, K, STEP, 1>(a, p + i);
         return;
       }

@@ -120,7 +120,8 @@ struct ConvDepthwise {
   int64_t begin, end;
   const Compute<S>* bias;  ///< or null
   int64_t channels, group;
-  /// Rows behind the last that will be read next, `row_elements` apart: fetched meanwhile.
+  /// Rows behind the last that will be read next, `row_elements` apart: fetched meanwhile. None where they
+  /// are in a cache: then to fetch them costs time.
   int64_t ahead_rows, row_elements;
 };
 
