@@ -39,7 +39,9 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
     line = 0;
   }
   // Most tiles replace whole vectors: without the checks of each they are written at once.
+  const int64_t offset = a.target_offset;
   if (a.columns >= NV * lanes && !a.accumulate) {
+    const bool past_caches = a.stream;
     Vector<T> bias[NV] = {};
     if (a.bias != nullptr) {
 #pragma GCC unroll 2
@@ -47,10 +49,10 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
     }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
-      S* out = target[p] + a.target_offset;
+      S* out = target[p] + offset;
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) {
-        if (a.stream) {
+        if (past_caches) {
           stream(out + v * lanes, sum[p][v] + bias[v]);
         } else {
           store_some(out + v * lanes, sum[p][v] + bias[v], lanes);
@@ -59,17 +61,24 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
     }
     return;
   }
+  // A copy: the loop below indexes it, and an array that is indexed lives in memory, from its first zeros on.
+  Vector<T> rest[P][NV];
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
-    S* out = target[p] + a.target_offset;
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) rest[p][v] = sum[p][v];
+  }
+  for (int p = 0; p < P; ++p) {
+    S* out = target[p] + offset;
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) {
       const int64_t columns = a.columns - v * lanes;
       if (a.accumulate) {
-        sum[p][v] += load_some<T>(out + v * lanes, columns);
+        rest[p][v] += load_some<T>(out + v * lanes, columns);
       } else if (a.bias != nullptr) {
-        sum[p][v] += load_some<T>(a.bias + v * lanes, columns);
+        rest[p][v] += load_some<T>(a.bias + v * lanes, columns);
       }
-      store_some(out + v * lanes, sum[p][v], columns);
+      store_some(out + v * lanes, rest[p][v], columns);
     }
   }
 }
