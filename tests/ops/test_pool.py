@@ -191,6 +191,8 @@ WINDOWS = [
     ((2, 2, 1), {}, (5, 6)),
     ((3, 1, 1), {}, (5, 4)),
     (((3, 2), (2, 1), 1), {}, (6, 5)),
+    (((4, 3), (2, 1), 1), {}, (7, 6)),
+    ((4, 1, 2), {}, (5, 6)),
     ((2, 2, 0), {}, (4, 81)),
     ((3, 2, 1), {}, (5, 82)),
     ((3, 1, 1), {"ceil_mode": True}, (3, 40)),
@@ -202,7 +204,7 @@ WINDOWS = [
 @pytest.mark.device
 @pytest.mark.feature("PL01")
 @pytest.mark.parametrize("dtype", FLOAT)
-@pytest.mark.parametrize("channels", [16, 3])
+@pytest.mark.parametrize("channels", [45, 16, 3])
 @pytest.mark.parametrize(("window", "options", "size"), WINDOWS)
 def test_gradients_are_the_same_with_and_without_indices(window, options, size, channels, dtype) -> None:
     """Positions are kept in another form where nobody asks for them; ties, infinities and NaN included."""

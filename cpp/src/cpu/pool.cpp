@@ -68,15 +68,13 @@ class Windows {
     }
   }
 
-  /// Whether every window has pixels, and they are neighbours.
-  bool are_dense() const {
+  /// Finds whether every window has pixels, and they are neighbours.
+  void find_dense() {
+    windows_.dense = true;
     for (const PoolAxis& axis : windows_.axis) {
-      if (axis.step != 1) return false;
-      for (int64_t o = 0; o < axis.out; ++o) {
-        if (axis.end[o] <= axis.begin[o]) return false;
-      }
+      windows_.dense &= axis.step == 1;
+      for (int64_t o = 0; o < axis.out; ++o) windows_.dense &= axis.end[o] > axis.begin[o];
     }
-    return true;
   }
 
   /// Whether every input pixel is in one window.
@@ -330,7 +328,8 @@ void max_pool_backward(const PoolGeometry& g, DType dtype, const void* grad_y, P
   const Kernel scatter = kernels.scatter;
   Windows windows(g);
   fill_max(windows, g);
-  if (positions.taps && windows.are_dense()) {
+  if (positions.taps) windows.find_dense();
+  if (windows.get().dense) {
     if (kernels.max_tiles && windows.tile()) {
       return for_parts(g, rows_of(g.out), kPoolChannels, row_work(g),
                        part_of(windows, grad_y, grad_x, positions), kernels.max_tiles);

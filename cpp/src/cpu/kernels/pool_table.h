@@ -25,6 +25,7 @@ struct PoolWindows {
   PoolAxis axis[3];
   int64_t channels;
   int64_t divisor;  ///< 0: the product of the lengths
+  bool dense;       ///< For scatter: there are taps, and every window has pixels, which are neighbours.
   /// Of planar pooling: how far apart windows of the last axis are, and which of them, [low, high), are
   /// whole.
   int64_t stride, low, high;

@@ -17,6 +17,12 @@ void for_picks(const AlongParams& p, Body&& body) {
   const int64_t work = std::max<int64_t>(1, p.small * p.inner);
   cpu::parallel_for(p.outer, std::max<int64_t>(1, 16384 / work), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) {
+      if (p.inner == 1) {
+        const int64_t first = o * p.small, base = o * p.large;
+        const int64_t* const index = p.index + first;
+        for (int64_t i = 0; i < p.small; ++i) body(base + index[i], first + i);
+        continue;
+      }
       for (int64_t i = 0; i < p.small; ++i) {
         for (int64_t k = 0; k < p.inner; ++k) {
           const int64_t at = (o * p.small + i) * p.inner + k;
