@@ -257,9 +257,10 @@ def test_autocast_of_layers() -> None:
 
 
 X = opsin.ones(5, 2, 3)
+FRACTION: Any = 4.0
 ERRORS: list[Any] = [
     (lambda: nn.LSTM(3, 0), ValueError, "LSTM: hidden_size must be at least 1, got 0"),
-    (lambda: nn.LSTM(3, *[4.0]), TypeError, "LSTM: hidden_size must be an integer, got 4.0"),
+    (lambda: nn.LSTM(3, FRACTION), TypeError, "LSTM: hidden_size must be an integer, got 4.0"),
     (lambda: nn.GRU(3, 4, 0), ValueError, "GRU: num_layers must be at least 1, got 0"),
     (lambda: nn.RNN(3, 4, dropout=2), ValueError, "RNN: dropout must be a probability"),
     (lambda: nn.RNN(3, 4, nonlinearity="selu"), ValueError, "nonlinearity must be one of 'tanh', 'relu'"),
