@@ -43,8 +43,9 @@ def compare(ours: Any, peer: Any, got: Any, want: Any) -> None:
     """Results and the gradients of all parameters."""
     for a, b in zip(tensors_of(got), tensors_of(want), strict=True):
         assert_close(a, b, 1e-11)
-    sum((a * a).sum() for a in tensors_of(got)).backward()
-    sum((b * b).sum() for b in tensors_of(want)).backward()
+    for results in (got, want):
+        loss: Any = sum((x * x).sum() for x in tensors_of(results))
+        loss.backward()
     for (name, a), b in zip(ours.named_parameters(), peer.parameters(), strict=True):
         assert a.grad is not None, name
         assert_close(a.grad, b.grad, 1e-10)
@@ -256,9 +257,10 @@ def test_autocast_of_layers() -> None:
 
 
 X = opsin.ones(5, 2, 3)
+FRACTION: Any = 4.0
 ERRORS: list[Any] = [
     (lambda: nn.LSTM(3, 0), ValueError, "LSTM: hidden_size must be at least 1, got 0"),
-    (lambda: nn.LSTM(3, 4.0), TypeError, "LSTM: hidden_size must be an integer, got 4.0"),
+    (lambda: nn.LSTM(3, FRACTION), TypeError, "LSTM: hidden_size must be an integer, got 4.0"),
     (lambda: nn.GRU(3, 4, 0), ValueError, "GRU: num_layers must be at least 1, got 0"),
     (lambda: nn.RNN(3, 4, dropout=2), ValueError, "RNN: dropout must be a probability"),
     (lambda: nn.RNN(3, 4, nonlinearity="selu"), ValueError, "nonlinearity must be one of 'tanh', 'relu'"),

@@ -131,6 +131,8 @@ __all__ = [
     "ge",
     "greater",
     "greater_equal",
+    "gru",
+    "gru_cell",
     "gt",
     "hsplit",
     "hstack",
@@ -173,6 +175,8 @@ __all__ = [
     "logit",
     "logspace",
     "logsumexp",
+    "lstm",
+    "lstm_cell",
     "lt",
     "masked_fill",
     "masked_scatter",
@@ -226,6 +230,10 @@ __all__ = [
     "remainder",
     "repeat_interleave",
     "reshape",
+    "rnn_relu",
+    "rnn_relu_cell",
+    "rnn_tanh",
+    "rnn_tanh_cell",
     "roll",
     "rot90",
     "round",
@@ -761,6 +769,44 @@ def greater(input: _Operand, other: _Operand) -> Tensor:
 def greater_equal(input: _Operand, other: _Operand) -> Tensor:
     """The same as ge."""
 
+@overload
+def gru(
+    input: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+    batch_first: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over sequences [T, N, I], with the weights of each layer and direction."""
+
+@overload
+def gru(
+    data: Tensor,
+    batch_sizes: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over packed sequences [rows, I], of which step t has batch_sizes[t]."""
+
+def gru_cell(
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """One step of a GRU for input [N, I] and hx [N, H]."""
+
 def gt(input: _Operand, other: _Operand) -> Tensor:
     """Whether self > other."""
 
@@ -912,6 +958,44 @@ def logspace(
 
 def logsumexp(input: Tensor, dim: _Int | _Ints, keepdim: _bool = False) -> Tensor:
     """log(sum(exp(x))) over dimensions, without overflow."""
+
+@overload
+def lstm(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+    batch_first: _bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layers over sequences [T, N, I], with the weights of each layer and direction."""
+
+@overload
+def lstm(
+    data: Tensor,
+    batch_sizes: Tensor,
+    hx: Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layers over packed sequences [rows, I], of which step t has batch_sizes[t]."""
+
+def lstm_cell(
+    input: Tensor,
+    hx: Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM for input [N, I] and hx = (h, c), [N, H] both."""
 
 def lt(input: _Operand, other: _Operand) -> Tensor:
     """Whether self < other."""
@@ -1308,6 +1392,82 @@ def reshape(input: Tensor, shape: _Ints) -> Tensor:
 @overload
 def reshape(input: Tensor, *shape: _Int) -> Tensor:
     """The same elements in another shape; a view where strides allow it, else a copy."""
+
+@overload
+def rnn_relu(
+    input: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+    batch_first: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over sequences [T, N, I], with the weights of each layer and direction."""
+
+@overload
+def rnn_relu(
+    data: Tensor,
+    batch_sizes: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over packed sequences [rows, I], of which step t has batch_sizes[t]."""
+
+def rnn_relu_cell(
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """relu(w_ih x + b_ih + w_hh h + b_hh), row by row."""
+
+@overload
+def rnn_tanh(
+    input: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+    batch_first: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over sequences [T, N, I], with the weights of each layer and direction."""
+
+@overload
+def rnn_tanh(
+    data: Tensor,
+    batch_sizes: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: _bool,
+    num_layers: _Int,
+    dropout: _Float,
+    train: _bool,
+    bidirectional: _bool,
+) -> tuple[Tensor, Tensor]:
+    """Layers over packed sequences [rows, I], of which step t has batch_sizes[t]."""
+
+def rnn_tanh_cell(
+    input: Tensor,
+    hx: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> Tensor:
+    """tanh(w_ih x + b_ih + w_hh h + b_hh), row by row."""
 
 def roll(input: Tensor, shifts: _Int | _Ints, dims: _Int | _Ints = ...) -> Tensor:
     """Moved by `shifts` along `dims`, what falls off put back at the start; flat without `dims`."""

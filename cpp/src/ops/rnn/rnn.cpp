@@ -55,8 +55,8 @@ TensorList lower(TensorSpan tensors) {
   return all;
 }
 
-/// Results under autocast. On the CPU, where PyTorch composes GRUs and the cell of LSTM of functions with policies of
-/// their own, what is mixed with a float32 state is float32.
+/// Results under autocast. On the CPU, where PyTorch composes GRUs and the cell of LSTM of functions with
+/// policies of their own, what is mixed with a float32 state is float32.
 TensorList mixed_with(const Tensor& state, TensorList results) {
   if (!state.device().is_cpu()) return results;
   for (Tensor& x : results) x = to(x, promote_types(x.dtype(), state.dtype()));

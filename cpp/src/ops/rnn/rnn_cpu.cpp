@@ -31,6 +31,8 @@ using cpu::gemm::round_up;
 constexpr int64_t kTileRows = 96, kTileUnits = 64;
 /// Columns of a task where no gates follow.
 constexpr int64_t kWideColumns = 512;
+/// Rows so far apart fall on the same lines of the cache: products copy them.
+constexpr int64_t kCacheWay = 4096;
 /// Multiply-adds that a task should have.
 constexpr int64_t kTaskWork = 64 * 1024;
 
@@ -46,6 +48,13 @@ const GemmKernels& kernels_of(DType dtype) {
     default:
       return table.f32;
   }
+}
+
+/// Hidden units of a tile at most. Each tile copies the left side of its products where these do not read it
+/// in place; then there are few tiles.
+int64_t most_units(const GemmKernels& kernels, int64_t depth) {
+  const bool copies = kernels.storage != kernels.packed || depth * kernels.storage % kCacheWay == 0;
+  return copies ? kWideColumns : kTileUnits;
 }
 
 /// `parts` matrices B [k, n] of a weight, the right sides of products. Element (i, j) of part p lies at p *
@@ -229,18 +238,19 @@ class Forward {
       return;
     }
     const auto* x = static_cast<const char*>(p_.x);
-    for_tiles(p_.rows, p_.gates(), kTileRows, kWideColumns, kernels_.nr, p_.inputs,
-              [&](Range rows, Range cols) {
-                w_ih_.multiply(0, x + bytes(rows.begin * p_.inputs), p_.inputs, rows.size, cols,
-                               reinterpret_cast<char*>(kept(rows.begin)), p_.kept_size(), b_ih_.from(0), false);
-              });
+    for_tiles(
+        p_.rows, p_.gates(), kTileRows, kWideColumns, kernels_.nr, p_.inputs, [&](Range rows, Range cols) {
+          w_ih_.multiply(0, x + bytes(rows.begin * p_.inputs), p_.inputs, rows.size, cols,
+                         reinterpret_cast<char*>(kept(rows.begin)), p_.kept_size(), b_ih_.from(0), false);
+        });
   }
 
   void step(int64_t first, int64_t n, const char* h) {
     const int64_t hidden = p_.hidden, gates = rnn_gates(p_.kind);
     char* const out = p_.w_hr ? inner_.get() : y(first);
     for_tiles(
-        n, hidden, kTileRows, kTileUnits, kernels_.nr, gates * p_.outputs, [&](Range rows, Range units) {
+        n, hidden, kTileRows, most_units(kernels_, p_.outputs), kernels_.nr, gates * p_.outputs,
+        [&](Range rows, Range units) {
           const char* const before = h + bytes(rows.begin * p_.outputs);
           T* const sums = kept(first + rows.begin);
           for (int64_t g = 0; g < gates; ++g) {
@@ -251,8 +261,8 @@ class Forward {
                            b_hh_.from(g * hidden), !apart);
           }
           T* const c = p_.kind == RnnKind::kLstm ? c_.get() + rows.begin * hidden + units.begin : nullptr;
-          run_({rows.size, units.size, hidden, sums + units.begin, p_.kept_size(), c, before + bytes(units.begin),
-                hidden, out + bytes(rows.begin * hidden + units.begin), hidden});
+          run_({rows.size, units.size, hidden, sums + units.begin, p_.kept_size(), c,
+                before + bytes(units.begin), hidden, out + bytes(rows.begin * hidden + units.begin), hidden});
         });
     if (p_.w_hr) project(first, n);
   }
@@ -300,8 +310,8 @@ class Gradients {
       if (p_.w_hr) {
         step_projected(done, done_rows, first, n);
       } else {
-        for_tiles(std::max(n, done_rows), p_.hidden, kTileRows, kTileUnits, kernels_.nr, p_.gates(),
-                  [&](Range rows, Range units) {
+        for_tiles(std::max(n, done_rows), p_.hidden, kTileRows, most_units(kernels_, p_.gates()), kernels_.nr,
+                  p_.gates(), [&](Range rows, Range units) {
                     add_gates(done, done_rows, rows, units);
                     const int64_t count = std::min(rows.size, n - rows.begin);
                     if (count > 0)
@@ -351,12 +361,13 @@ class Gradients {
                 for (int64_t i = rows.begin; i < std::min(rows.begin + rows.size, n); ++i)
                   add_outputs(first + i, i, cols);
               });
-    for_tiles(n, p_.hidden, kTileRows, kTileUnits, kernels_.nr, p_.outputs, [&](Range rows, Range units) {
-      T* const inner = inner_.get() + rows.begin * p_.hidden;
-      w_hr_.multiply(0, at(p_.grad_outputs, (first + rows.begin) * p_.outputs), p_.outputs, rows.size, units,
-                     reinterpret_cast<char*>(inner), p_.hidden, nullptr, false);
-      run_gates(inner, nullptr, first, rows, units);
-    });
+    for_tiles(n, p_.hidden, kTileRows, most_units(kernels_, p_.outputs), kernels_.nr, p_.outputs,
+              [&](Range rows, Range units) {
+                T* const inner = inner_.get() + rows.begin * p_.hidden;
+                w_hr_.multiply(0, at(p_.grad_outputs, (first + rows.begin) * p_.outputs), p_.outputs,
+                               rows.size, units, reinterpret_cast<char*>(inner), p_.hidden, nullptr, false);
+                run_gates(inner, nullptr, first, rows, units);
+              });
   }
   void add_outputs(int64_t row, int64_t sequence, Range cols) {
     const int64_t from = row * p_.outputs + cols.begin;
