@@ -201,7 +201,8 @@ void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t k
 template <class S>
 void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
          const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
-  const Blocks blocks(channels, phases.kernel_taps * group * static_cast<int64_t>(sizeof(Compute<S>)));
+  const int64_t weight_bytes = phases.kernel_taps * static_cast<int64_t>(sizeof(Compute<S>));
+  const Blocks blocks = group == 1 ? Blocks(channels, weight_bytes) : Blocks(channels);
   const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
   pack(phases, blocks, group, transposed, weight, packed.get());
   Joined<S> joined{};

@@ -65,10 +65,12 @@ const S* source_row(const Phase& phase, const S* source, int64_t channels, const
          ((row.image * axis[0].source_size + i0) * axis[1].source_size + i1) * axis[2].source_size * channels;
 }
 
-// Channels in blocks whose weights stay in the first-level cache, from row to row. Whole lines of pixels.
+// Channels in blocks whose weights stay in the first-level cache, from row to row. Whole lines of pixels. Not
+// for groups of several channels: with their many weights, blocks are so narrow that the pixels come slower.
 struct Blocks {
   int64_t channels, count, width;
 
+  explicit Blocks(int64_t all) : channels(all), count(1), width(all) {}
   Blocks(int64_t all, int64_t bytes_each) : channels(all) {
     const int64_t lines = (block_bytes / bytes_each + block_channels / 2) / block_channels;
     count = std::max<int64_t>(1, all / (std::max<int64_t>(1, lines) * block_channels));
@@ -87,13 +89,13 @@ void pack(const Phases& phases, const Blocks& blocks, int64_t group, bool transp
   const int64_t taps = phases.kernel_taps;
   for (int64_t block = 0; block < blocks.count; ++block) {
     const int64_t begin = blocks.begin(block), channels = blocks.size(block);
-    T* const out = packed + begin * group * taps;
-    for (int64_t c = begin; c < begin + channels; c += group) {
-      for (int64_t i = 0; i < group; ++i) {
-        for (int64_t j = 0; j < group; ++j) {
-          const T* in = weight + (transposed ? (c + j) * group + i : (c + i) * group + j) * taps;
-          for (int64_t t = 0; t < taps; ++t)
-            out[(phases.slot[static_cast<size_t>(t)] * group + j) * channels + c + i - begin] = in[t];
+    T* const first = packed + begin * group * taps;
+    for (int64_t t = 0; t < taps; ++t) {
+      for (int64_t j = 0; j < group; ++j) {
+        T* out = first + (phases.slot[static_cast<size_t>(t)] * group + j) * channels;
+        for (int64_t c = begin; c < begin + channels; ++c) {
+          const int64_t from = transposed ? (c - c % group + j) * group + c % group : c * group + j;
+          *out++ = weight[from * taps + t];
         }
       }
     }
