@@ -2,7 +2,7 @@
 // is_narrow() or sums_narrow(), by rows of outputs. With a multiplier m (m output channels per group), the
 // input is first repeated m times per channel, and the gradient of the input is summed over each m, so that
 // the kernels see one channel in and one out.
-#include "conv_plan.h"
+#include "conv_depthwise_plan.h"
 
 #include <algorithm>
 
@@ -22,6 +22,11 @@ void repeat_channels(const T* in, int64_t count, int64_t times, T* out) {
 template <class T>
 void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
   parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
+    // The usual multiplier as a constant: a loop of vectors.
+    if (times == 2) {
+      for (int64_t i = begin; i < end; ++i) out[i] = in[2 * i] + in[2 * i + 1];
+      return;
+    }
     for (int64_t i = begin; i < end; ++i) {
       T sum = in[i * times];
       for (int64_t j = 1; j < times; ++j) sum += in[i * times + j];
@@ -30,19 +35,13 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
   });
 }
 
-// Outputs of a row that are computed at a time: long rows are tasks of several threads too.
-constexpr int64_t segment_outputs = 128;
-// The same of few channels, times these.
+// Outputs of a row of few channels that are computed at a time, times these.
 constexpr int64_t joined_outputs = 4096;
 
 // Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
 // channels.
 constexpr int64_t joined_pixels = 16;
 constexpr int64_t few_channels = 8;
-
-// Of the weights of a block of channels, about, and what it is a multiple of.
-constexpr int64_t block_bytes = 8192;
-constexpr int64_t block_channels = 16;
 
 template <class S>
 bool joins_pixels(int64_t channels, int64_t group) {
@@ -52,90 +51,6 @@ bool joins_pixels(int64_t channels, int64_t group) {
 template <class T>
 void repeat(const T* in, int64_t count, int64_t times, T* out) {
   for (int64_t i = 0; i < times; ++i) out = std::copy(in, in + count, out);
-}
-
-// Rows of outputs, cut into segments of even length. Consecutive indices are rows below each other, so that
-// they find most of their source rows in the cache.
-struct Rows {
-  int64_t count[3], blocks, segments, length;
-
-  explicit Rows(const int64_t (&outputs)[3], int64_t longest = segment_outputs, int64_t channel_blocks = 1)
-      : count{outputs[0], outputs[1], outputs[2]},
-        blocks(channel_blocks),
-        segments(std::max<int64_t>(1, ceil_div(outputs[2], longest))),
-        length(ceil_div(outputs[2], segments)) {}
-
-  int64_t all(int64_t batch) const { return batch * count[0] * segments * blocks * count[1]; }
-};
-
-struct Row {
-  int64_t image, depth, block, height, begin, end;
-
-  Row(const Rows& rows, int64_t index) {
-    height = index % rows.count[1];
-    index /= rows.count[1];
-    block = index % rows.blocks;
-    index /= rows.blocks;
-    begin = index % rows.segments * rows.length;
-    end = std::min(begin + rows.length, rows.count[2]);
-    index /= rows.segments;
-    depth = index % rows.count[0];
-    image = index / rows.count[0];
-  }
-};
-
-template <class T>
-int64_t size(const std::vector<T>& list) {
-  return static_cast<int64_t>(list.size());
-}
-
-// The distance between neighbouring taps along the width.
-int64_t spacing(const Axis& axis) { return size(axis.shifts) > 1 ? axis.shifts[1] - axis.shifts[0] : 1; }
-
-// The source row that a row of taps reads, null outside.
-template <class S>
-const S* source_row(const Phase& phase, const S* source, int64_t channels, const Row& row, int64_t shift0,
-                    int64_t shift1) {
-  const auto& axis = phase.axis;
-  const int64_t i0 = row.depth * axis[0].step + shift0, i1 = row.height * axis[1].step + shift1;
-  if (i0 < 0 || i0 >= axis[0].source_size || i1 < 0 || i1 >= axis[1].source_size) return nullptr;
-  return source +
-         ((row.image * axis[0].source_size + i0) * axis[1].source_size + i1) * axis[2].source_size * channels;
-}
-
-// Channels in blocks whose weights stay in the first-level cache, from row to row. Whole lines of pixels.
-struct Blocks {
-  int64_t channels, count, width;
-
-  Blocks(int64_t all, int64_t bytes_each) : channels(all) {
-    const int64_t lines = (block_bytes / bytes_each + block_channels / 2) / block_channels;
-    count = std::max<int64_t>(1, all / (std::max<int64_t>(1, lines) * block_channels));
-    width = count == 1 ? all : all / count / block_channels * block_channels;
-  }
-
-  int64_t begin(int64_t block) const { return block * width; }
-  int64_t size(int64_t block) const { return block + 1 < count ? width : channels - begin(block); }
-};
-
-// Weights [channels][group][taps] as [slots][group][channels], block after block; `transposed` exchanges the
-// roles of the two channels inside each group.
-template <class T>
-void pack(const Phases& phases, const Blocks& blocks, int64_t group, bool transposed, const T* weight,
-          T* packed) {
-  const int64_t taps = phases.kernel_taps;
-  for (int64_t block = 0; block < blocks.count; ++block) {
-    const int64_t begin = blocks.begin(block), channels = blocks.size(block);
-    T* const out = packed + begin * group * taps;
-    for (int64_t c = begin; c < begin + channels; c += group) {
-      for (int64_t i = 0; i < group; ++i) {
-        for (int64_t j = 0; j < group; ++j) {
-          const T* in = weight + (transposed ? (c + j) * group + i : (c + i) * group + j) * taps;
-          for (int64_t t = 0; t < taps; ++t)
-            out[(phases.slot[static_cast<size_t>(t)] * group + j) * channels + c + i - begin] = in[t];
-        }
-      }
-    }
-  }
 }
 
 // Weights and bias for joined pixels; none if `pixels` is 0.
@@ -238,19 +153,6 @@ void run_dilated(ConvDepthwise<S> a, std::vector<typename ConvDepthwise<S>::Row>
   }
 }
 
-// Whether rows are fetched before they are read. Not what the caches hold, nor small pixels, which the
-// processor fetches by itself: measured with AVX2, that takes up to 1.3 times as long; elsewhere 0.6 times.
-bool fetches_ahead(const Phases& phases, int64_t batch, int64_t channels, size_t element) {
-  const auto& axis = phases.phases.front().axis;
-  int64_t sources = batch * channels, targets = sources;
-  for (const Axis& one : axis) {
-    sources *= one.source_size;
-    targets *= one.target_size;
-  }
-  const auto bytes = static_cast<int64_t>(element);
-  return (sources + targets) * bytes >= stream_bytes && axis[2].step * channels * bytes >= 256;
-}
-
 // One row of the targets of a phase, of a block of channels.
 template <class S>
 void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t kernel_taps,
@@ -299,7 +201,8 @@ void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t k
 template <class S>
 void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
          const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
-  const Blocks blocks(channels, phases.kernel_taps * group * static_cast<int64_t>(sizeof(Compute<S>)));
+  const int64_t weight_bytes = phases.kernel_taps * static_cast<int64_t>(sizeof(Compute<S>));
+  const Blocks blocks = group == 1 ? Blocks(channels, weight_bytes) : Blocks(channels);
   const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
   pack(phases, blocks, group, transposed, weight, packed.get());
   Joined<S> joined{};
