@@ -12,21 +12,26 @@ constexpr int64_t rows_in_place = 768;
 // The least height of panels that gives no more of them than mr would: evenly filled tiles.
 int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
 
-// Steps of k that all panels are packed for before the next ones, where the rows of A lie side by side:
-// panels share lines of the cache there, and one panel after the other would fetch them again.
-constexpr int64_t pack_depth = 16;
+// Where the rows of A lie side by side, panels share lines of the cache, and one panel after the other would
+// fetch them again: so many panels are packed together, for so many steps of k at a time.
+constexpr int64_t pack_panels = 16, pack_depth = 16;
 
 // `step` is the height that panels of `panel_rows` are filled up to.
 void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64_t step, char* out) {
   const GemmKernels& kernels = *g.kernels;
   const int64_t panel = step * panel_depth(kernels, depth.size) * kernels.packed;
-  const int64_t most = g.a_row == 1 && kernels.pair == 1 ? pack_depth : depth.size;
-  for (int64_t p = 0; p < depth.size; p += most) {
-    char* to = out + p * step * kernels.packed;
-    for (int64_t row = 0; row < rows.size; row += panel_rows, to += panel) {
-      const char* in = g.a + ((rows.begin + row) * g.a_row + (depth.begin + p) * g.a_col) * kernels.storage;
-      kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, rows.size - row),
-                    std::min(most, depth.size - p), to, step});
+  const bool together = g.a_row == 1 && kernels.pair == 1;
+  const int64_t most_rows = together ? pack_panels * panel_rows : panel_rows;
+  const int64_t most_depth = together ? pack_depth : depth.size;
+  for (int64_t first = 0; first < rows.size; first += most_rows) {
+    const int64_t end = std::min(rows.size, first + most_rows);
+    for (int64_t p = 0; p < depth.size; p += most_depth) {
+      for (int64_t row = first; row < end; row += panel_rows) {
+        const char* in = g.a + ((rows.begin + row) * g.a_row + (depth.begin + p) * g.a_col) * kernels.storage;
+        kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, end - row),
+                      std::min(most_depth, depth.size - p),
+                      out + row / panel_rows * panel + p * step * kernels.packed, step});
+      }
     }
   }
 }
