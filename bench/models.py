@@ -15,6 +15,7 @@ from dataclasses import replace
 from timeit import Timer
 from typing import Any
 
+import machine
 import networks
 import numpy as np
 import report
@@ -84,8 +85,14 @@ def sides(
     return timers
 
 
+def _skips_bfloat16(net: Net) -> bool:
+    return net.large and bool(machine.suffix())
+
+
 def _what(net: Net, quick: bool) -> Iterator[tuple[str, int, bool, str]]:
     for dtype, suffix in (("float32", ""), ("bfloat16", ", bf16")):
+        if suffix and _skips_bfloat16(net):
+            continue
         for size in net.trains:
             yield f"training, batch {size}{suffix}", size, True, dtype
         for size in net.runs[: 1 if quick else None]:
@@ -107,6 +114,9 @@ def _rows(nets: Sequence[Net], plan: Plan) -> Iterator[Row]:
                 yield timed_row(
                     PART, net.name, what, plan, lambda options=options: sides(*options), items=size
                 )
+            if _skips_bfloat16(net):
+                why = "without AVX-512 a step of PyTorch takes 20 s"
+                yield Row(PART, net.name, "bfloat16", threads=plan.threads, error=why)
     if remote:
         remote.close()
 
