@@ -24,6 +24,9 @@ struct Pending {
 
 namespace {
 
+/// Whether this thread holds the mutex: tensors may die while a tail is computed.
+[[gnu::tls_model("initial-exec")]] constinit thread_local bool has_lock = false;
+
 /// All that is pending, a short list: most is computed or dropped soon.
 Pending* first = nullptr;
 
@@ -99,8 +102,8 @@ bool may_repeat(const Pending& pending) {
 Storage::Storage() = default;
 Storage::~Storage() = default;
 
-Tails::Lock::Lock() : lock_(mutex()) {}
-Tails::Lock::~Lock() = default;
+Tails::Lock::Lock() : lock_(mutex()) { has_lock = true; }
+Tails::Lock::~Lock() { has_lock = false; }
 
 bool Tails::are_on() {
   static const bool on = [] {
@@ -273,7 +276,8 @@ void Tails::release(const Tensor& alias) {
 }
 
 void Tails::leave_to_held(Storage& storage) {
-  Lock lock;
+  if (has_lock) return;
+  const Lock lock;
   if (!storage.repeat_ || storage.held_ == 0 || storage.use_count() != storage.held_ + 1) return;
   Pending& repeat = *storage.repeat_;
   // Backward has begun. The last to hold it is the ReLU that made it, which seldom reads it.
