@@ -24,6 +24,11 @@ bool& keeps_graph() {
   return keeps;
 }
 
+bool is_sole_owner(const Tensor& tensor) {
+  return tensor.ref()->use_count() == 1 && tensor.impl()->storage->use_count() == 1 &&
+         !tensor.impl()->storage->escaped && tensor.is_contiguous();
+}
+
 namespace {
 
 uint64_t next_sequence() {
@@ -41,12 +46,6 @@ class GradModeScope {
  private:
   bool previous_;
 };
-
-/// Whether nobody but the caller can see the memory of `tensor` and it is dense, so that it may be written.
-bool is_sole_owner(const Tensor& tensor) {
-  return tensor.ref()->use_count() == 1 && tensor.impl()->storage->use_count() == 1 &&
-         !tensor.impl()->storage->escaped && tensor.is_contiguous();
-}
 
 void accumulate(Tensor& sum, Tensor grad) {
   if (!sum.defined()) {

@@ -65,6 +65,8 @@ inline bool needs_grad(TensorSpan tensors) {
 uint64_t& unwanted_edges();
 /// Whether that node may run again.
 bool& keeps_graph();
+/// Whether nobody but the caller can see the memory of `tensor` and it is dense, so that it may be written.
+bool is_sole_owner(const Tensor& tensor);
 
 /// What a backward rule sees. It reads gradients and saved tensors and sets the gradients of the inputs; all
 /// of it with differentiable functions, so that the rule itself is differentiable.

@@ -33,13 +33,6 @@ Tensor aligned(const Tensor& t, const Tensor& x) {
   return copy_(empty_as(x), t);
 }
 
-/// Whether the caller, who has one reference to it, is the only one to see the memory of `t`.
-bool is_last_reader(const Tensor& t) {
-  const TensorImpl& impl = *t.impl();
-  return t.device().is_cpu() && impl.use_count() == 1 && impl.storage->use_count() == 1 &&
-         !impl.storage->escaped;
-}
-
 Tensor floating(const Tensor& t) {
   return !t.defined() || is_floating_point(t.dtype()) ? t : to(t, kFloat32);
 }
@@ -109,7 +102,8 @@ struct BatchNorm {
     const bool by_numbers = relu && is_mask_of(*relu, x, numbers);
     if (!by_numbers && !sums) relu.reset();
     // A gradient that nobody reads after this gives its memory, which is in the caches, to that of x.
-    const bool dies = by_numbers ? Tails::take_base(ctx.grad(), *relu) : !relu && is_last_reader(ctx.grad());
+    const bool dies = by_numbers ? Tails::take_base(ctx.grad(), *relu)
+                                 : !relu && x.device().is_cpu() && is_sole_owner(ctx.grad());
     if (by_numbers) relu->other = {};
     const Tensor g = relu ? relu->base : aligned(ctx.grad(), x);
     const Tensor masked = relu && !by_numbers ? empty_as(x) : Tensor();
