@@ -166,16 +166,25 @@ void check_settings(const char* op, RnnKind kind, const Tensor& input, TensorSpa
               s.dropout);
 }
 
+/// `run(input, states, params)` with all of them in the dtype of autocast.
+template <class Run>
+TensorList run_lowered(RnnKind kind, const Tensor& input, TensorSpan states, TensorSpan params,
+                       const Run& run) {
+  const Tensor cast = autocast::cast(input, autocast::kLower);
+  const TensorList cast_states = lower(states), cast_params = lower(params);
+  const autocast::Suspend off;
+  TensorList results = run(cast, cast_states, cast_params);
+  return kind == RnnKind::kGru ? mixed_with(states[0], std::move(results)) : results;
+}
+
 /// Sequences of one length.
 TensorList run_padded(RnnKind kind, const Tensor& input, TensorSpan states, TensorSpan params,
                       const Settings& s, bool batch_first) {
   const char* const op = rnn_name(kind);
   if (autocast::is_active()) {
-    const Tensor cast = autocast::cast(input, autocast::kLower);
-    const TensorList cast_states = lower(states), cast_params = lower(params);
-    const autocast::Suspend off;
-    const TensorList results = run_padded(kind, cast, cast_states, cast_params, s, batch_first);
-    return kind == RnnKind::kGru ? mixed_with(states[0], results) : results;
+    return run_lowered(kind, input, states, params, [&](const Tensor& x, TensorSpan h, TensorSpan w) {
+      return run_padded(kind, x, h, w, s, batch_first);
+    });
   }
   check_settings(op, kind, input, states, s);
   OPSIN_CHECK(ShapeError, input.dim() == 2 || input.dim() == 3, op, ": expected input ",
@@ -209,11 +218,9 @@ TensorList run_packed(RnnKind kind, const Tensor& data, const Tensor& batch_size
                       TensorSpan params, const Settings& s) {
   const char* const op = rnn_name(kind);
   if (autocast::is_active()) {
-    const Tensor cast = autocast::cast(data, autocast::kLower);
-    const TensorList cast_states = lower(states), cast_params = lower(params);
-    const autocast::Suspend off;
-    const TensorList results = run_packed(kind, cast, batch_sizes, cast_states, cast_params, s);
-    return kind == RnnKind::kGru ? mixed_with(states[0], results) : results;
+    return run_lowered(kind, data, states, params, [&](const Tensor& x, TensorSpan h, TensorSpan w) {
+      return run_packed(kind, x, batch_sizes, h, w, s);
+    });
   }
   check_settings(op, kind, data, states, s);
   OPSIN_CHECK(ShapeError, data.dim() == 2, op, ": expected packed data [rows, input size], got ",
