@@ -117,6 +117,7 @@ struct alignas(sizeof(T) * N <= 16 ? sizeof(T) * N : 16) Pack {
 /// Reads N neighbours at `from`, which is aligned to all of them (N = 1: to one), as T:
 ///   float               stored as float32, float16 or bfloat16
 ///   int64_t             stored as int64 or any narrower integer or bool
+///   int32_t             the same, but not int64
 ///   unsigned and Bits128  bits as they are, or 0 and 1 from bool
 ///   others              stored as they are
 template <class T, int N>
@@ -130,10 +131,11 @@ __host__ __device__ inline void load(T (&to)[N], const char* from, DType stored)
   if constexpr (std::is_same_v<T, float>) {
     if (stored == kFloat32) return read.template operator()<float>(same);
     return read.template operator()<uint16_t>([&](uint16_t bits) { return widen(bits, stored); });
-  } else if constexpr (std::is_same_v<T, int64_t>) {
+  } else if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, int32_t>) {
+    if constexpr (std::is_same_v<T, int64_t>) {
+      if (stored == kInt64) return read.template operator()<int64_t>(same);
+    }
     switch (stored) {
-      case kInt64:
-        return read.template operator()<int64_t>(same);
       case kInt32:
         return read.template operator()<int32_t>(same);
       case kInt16:
@@ -161,7 +163,7 @@ __host__ __device__ inline T load(const char* from, DType stored) {
   return value[0];
 }
 
-/// Writes N neighbours, as load() reads them. An int64_t is cut to the width of its dtype.
+/// Writes N neighbours, as load() reads them. Integers are cut to the width of their dtype.
 template <class T, int N>
 __host__ __device__ inline void store(const T (&from)[N], char* to, DType stored) {
   const auto write = [&]<class S>(auto convert) {
@@ -180,16 +182,17 @@ __host__ __device__ inline void store(const T (&from)[N], char* to, DType stored
     } else {
       write.template operator()<uint16_t>([&](float x) { return narrow(x, stored); });
     }
-  } else if constexpr (std::is_same_v<T, int64_t>) {
+  } else if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, int32_t>) {
+    if constexpr (std::is_same_v<T, int64_t>) {
+      if (stored == kInt64) return write.template operator()<int64_t>([](T x) { return x; });
+    }
     switch (stored) {
-      case kInt64:
-        return write.template operator()<int64_t>([](int64_t x) { return x; });
       case kInt32:
-        return write.template operator()<int32_t>([](int64_t x) { return static_cast<int32_t>(x); });
+        return write.template operator()<int32_t>([](T x) { return static_cast<int32_t>(x); });
       case kInt16:
-        return write.template operator()<int16_t>([](int64_t x) { return static_cast<int16_t>(x); });
+        return write.template operator()<int16_t>([](T x) { return static_cast<int16_t>(x); });
       default:
-        return write.template operator()<int8_t>([](int64_t x) { return static_cast<int8_t>(x); });
+        return write.template operator()<int8_t>([](T x) { return static_cast<int8_t>(x); });
     }
   } else {
     (void)stored;

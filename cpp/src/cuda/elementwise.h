@@ -36,6 +36,9 @@ struct ElementArgs {
   int64_t strides[N][DevicePlan::kMaxRank];
 };
 
+/// Integers that are computed with as int32_t and cut when they are stored: one kernel serves all four.
+inline constexpr DType kShortIntegers[] = {kUInt8, kInt8, kInt16, kInt32};
+
 inline constexpr int kElementThreads = 256;
 /// Neighbours that a thread takes at once: 16 bytes in registers, so that loads are as wide as they can be.
 template <class T>

@@ -56,10 +56,17 @@ void fill(BinaryOp op) {
     slot.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
   }
   if constexpr (F::kKind != Kind::kFloat && F::kKind != Kind::kOnlyFloat) {
-    slot.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
-    slot.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
-    slot.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
-    slot.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    if constexpr (std::is_same_v<F, binary::Gcd> || std::is_same_v<F, binary::Lcm>) {
+      // What overflows on the way is no longer the result modulo a power of two.
+      slot.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
+      slot.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
+      slot.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
+      slot.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    } else {
+      for (const DType dtype : cuda::kShortIntegers) {
+        slot.set(DeviceType::kCUDA, dtype, forward<F, int32_t>);
+      }
+    }
     slot.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
   }
   if constexpr (binary::takes_bool<F>()) slot.set(DeviceType::kCUDA, kBool, forward<F, bool>);

@@ -27,10 +27,9 @@ void fill(TernaryOp op) {
   }
   slot.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
   if constexpr (F::kIntegers) {
-    slot.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
-    slot.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
-    slot.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
-    slot.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    for (const DType dtype : cuda::kShortIntegers) {
+      slot.set(DeviceType::kCUDA, dtype, forward<F, int32_t>);
+    }
     slot.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
   }
 }

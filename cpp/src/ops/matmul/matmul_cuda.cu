@@ -8,6 +8,7 @@
 #include <opsin/error.h>
 
 #include "core/dispatch.h"
+#include "cuda/access.h"
 #include "cuda/block.h"
 
 namespace opsin {
@@ -20,22 +21,17 @@ constexpr int kSide = 16;   // Threads along each side of the tile.
 constexpr int kSums = kTile / kSide;
 constexpr int kThreads = kSide * kSide;
 
-/// std::complex has no functions for the device.
-template <class T>
-struct Complex {
-  T re, im;
-};
 template <class T>
 __device__ inline void add_product(Complex<T>& sum, Complex<T> a, Complex<T> b) {
-  sum.re += a.re * b.re;
-  sum.re -= a.im * b.im;
-  sum.im += a.re * b.im;
-  sum.im += a.im * b.re;
+  sum.real += a.real * b.real;
+  sum.real -= a.imag * b.imag;
+  sum.imag += a.real * b.imag;
+  sum.imag += a.imag * b.real;
 }
 template <class T>
 __device__ inline void add(Complex<T>& sum, Complex<T> a) {
-  sum.re += a.re;
-  sum.im += a.im;
+  sum.real += a.real;
+  sum.imag += a.imag;
 }
 template <class T>
 __device__ inline void add_product(T& sum, T a, T b) {
@@ -46,10 +42,17 @@ __device__ inline void add(T& sum, T a) {
   sum += a;
 }
 
-/// What elements are stored in and what they are summed in. Integers wrap around, as unsigned ones do.
+/// The elements of a matrix in memory.
+struct Stored {
+  DType dtype;
+  int64_t size;  ///< Bytes of one.
+};
+
+/// What elements are read as and what they are summed in. Integers wrap around, as unsigned ones do. Which of
+/// the floats or integers lies in memory is told at run time: one kernel for all that are summed alike.
 template <class T>
 struct Types {
-  using Value = T;
+  using Value = std::conditional_t<std::is_integral_v<T>, int64_t, compute_t<T>>;
   using Sum = std::conditional_t<std::is_integral_v<T>,
                                  std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>, compute_t<T>>;
 };
@@ -62,33 +65,37 @@ struct Types<std::complex<T>> {
 /// Copies rows [first_row, +kTile) and columns [first_step, +kDepth) of a [rows, steps] matrix, zeros outside
 /// of it. Neighbouring threads walk along k where that stride is the smaller one.
 template <class Value, class Sum>
-__device__ inline void load(const Value* matrix, int64_t rows, int64_t steps, int64_t row_stride,
-                            int64_t step_stride, int64_t first_row, int64_t first_step, bool along_steps,
-                            Sum (&slice)[kDepth][kTile + 1]) {
+__device__ inline void fetch(const char* matrix, const Stored& stored, int64_t rows, int64_t steps,
+                             int64_t row_stride, int64_t step_stride, int64_t first_row, int64_t first_step,
+                             bool along_steps, Sum (&slice)[kDepth][kTile + 1]) {
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kDepth; i += kThreads) {
     const int row = along_steps ? i / kDepth : i % kTile, step = along_steps ? i % kDepth : i / kTile;
     const int64_t r = first_row + row, s = first_step + step;
-    slice[step][row] =
-        r < rows && s < steps ? static_cast<Sum>(matrix[r * row_stride + s * step_stride]) : Sum{};
+    Sum value{};
+    if (r < rows && s < steps) {
+      value = static_cast<Sum>(
+          load<Value>(matrix + (r * row_stride + s * step_stride) * stored.size, stored.dtype));
+    }
+    slice[step][row] = value;
   }
 }
 
 template <class Value, class Sum>
-__global__ void __launch_bounds__(kThreads)
-    multiply(MatmulParams p, int64_t row_tiles, int64_t column_tiles, bool a_along_k, bool b_along_k) {
+__global__ void __launch_bounds__(kThreads) multiply(MatmulParams p, Stored stored, int64_t row_tiles,
+                                                     int64_t column_tiles, bool a_along_k, bool b_along_k) {
   __shared__ Sum a_slice[kDepth][kTile + 1];
   __shared__ Sum b_slice[kDepth][kTile + 1];
   int64_t block = blockIdx.x;
   const int64_t first_column = block % column_tiles * kTile;
   block /= column_tiles;
   const int64_t first_row = block % row_tiles * kTile, batch = block / row_tiles;
-  const Value* a = static_cast<const Value*>(p.a) + batch * p.a_batch;
-  const Value* b = static_cast<const Value*>(p.b) + batch * p.b_batch;
+  const char* a = static_cast<const char*>(p.a) + batch * p.a_batch * stored.size;
+  const char* b = static_cast<const char*>(p.b) + batch * p.b_batch * stored.size;
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
   Sum sums[kSums][kSums] = {};
   for (int64_t k = 0; k < p.k; k += kDepth) {
-    load(a, p.m, p.k, p.a_row, p.a_col, first_row, k, a_along_k, a_slice);
-    load(b, p.n, p.k, p.b_col, p.b_row, first_column, k, b_along_k, b_slice);
+    fetch<Value>(a, stored, p.m, p.k, p.a_row, p.a_col, first_row, k, a_along_k, a_slice);
+    fetch<Value>(b, stored, p.n, p.k, p.b_col, p.b_row, first_column, k, b_along_k, b_slice);
     __syncthreads();
     // Zeros beyond the end of k would turn an infinity into NaN.
     const int depth = p.k - k < kDepth ? static_cast<int>(p.k - k) : kDepth;
@@ -101,17 +108,18 @@ __global__ void __launch_bounds__(kThreads)
     }
     __syncthreads();
   }
-  const Value* bias = static_cast<const Value*>(p.bias);
-  Value* c = static_cast<Value*>(p.c) + batch * p.c_batch;
+  const char* bias = static_cast<const char*>(p.bias);
+  char* c = static_cast<char*>(p.c) + batch * p.c_batch * stored.size;
   for (int i = 0; i < kSums; ++i) {
     const int64_t row = first_row + y + i * kSide;
     for (int j = 0; j < kSums; ++j) {
       const int64_t column = first_column + x + j * kSide;
       if (row >= p.m || column >= p.n) continue;
-      Value& to = c[row * p.c_row + column];
-      if (bias) add(sums[i][j], static_cast<Sum>(bias[column]));
-      if (p.accumulate) add(sums[i][j], static_cast<Sum>(to));
-      to = static_cast<Value>(sums[i][j]);
+      char* to = c + (row * p.c_row + column) * stored.size;
+      Sum sum = sums[i][j];
+      if (bias) add(sum, static_cast<Sum>(load<Value>(bias + column * stored.size, stored.dtype)));
+      if (p.accumulate) add(sum, static_cast<Sum>(load<Value>(to, stored.dtype)));
+      store(static_cast<Value>(sum), to, stored.dtype);
     }
   }
 }
@@ -125,13 +133,14 @@ void multiply_all(const MatmulParams& p) {
   OPSIN_CHECK(Error, blocks <= INT32_MAX, "matmul: the result [", p.batch, ", ", p.m, ", ", p.n,
               "] is too large for one launch");
   OPSIN_LAUNCH((multiply<Value, typename Types<T>::Sum>), static_cast<unsigned>(blocks), kThreads, 0, p,
-               row_tiles, column_tiles, std::abs(p.a_col) <= std::abs(p.a_row),
-               std::abs(p.b_row) <= std::abs(p.b_col));
+               Stored{dtype_of<T>, sizeof(T)}, row_tiles, column_tiles,
+               std::abs(p.a_col) <= std::abs(p.a_row), std::abs(p.b_row) <= std::abs(p.b_col));
 }
 
 template <class Word>
 __global__ void pack(const Word* from, int64_t count, int64_t rows, int64_t columns, int64_t batch_stride,
                      int64_t row_stride, int64_t column_stride, Word* to) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count()) {
     const int64_t column = i % columns, row = i / columns % rows, batch = i / columns / rows;
     to[i] = from[batch * batch_stride + row * row_stride + column * column_stride];

@@ -139,10 +139,9 @@ void fill(UnaryOp op) {
   value.set(DeviceType::kCUDA, kFloat64, forward<F, double>);
   if constexpr (F::kSmooth) gradient.set(DeviceType::kCUDA, kFloat64, backward<F, double>);
   if constexpr (F::kKind == unary::Kind::kSame) {
-    value.set(DeviceType::kCUDA, kUInt8, forward<F, uint8_t>);
-    value.set(DeviceType::kCUDA, kInt8, forward<F, int8_t>);
-    value.set(DeviceType::kCUDA, kInt16, forward<F, int16_t>);
-    value.set(DeviceType::kCUDA, kInt32, forward<F, int32_t>);
+    for (const DType dtype : cuda::kShortIntegers) {
+      value.set(DeviceType::kCUDA, dtype, forward<F, int32_t>);
+    }
     value.set(DeviceType::kCUDA, kInt64, forward<F, int64_t>);
   }
 }
