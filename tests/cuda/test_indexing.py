@@ -154,6 +154,14 @@ def test_padding_and_its_gradients(mode: str, shape: tuple[int, ...]) -> None:
         assert np.allclose(ours, want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_padding_of_elements_that_32_bits_do_not_reach(dtype: str) -> None:
+    memory = opsin.empty(3 * 2**29 + 1, dtype=getattr(opsin, dtype), device=device.DEVICE)
+    x = memory[:: 2**29]
+    x.copy_(placed(np.array([1, 2, 3, 4])))
+    assert F.pad(x, (1, 2), value=9).cpu().tolist() == [9, 1, 2, 3, 4, 9, 9]
+
+
 def test_many_pieces_are_joined() -> None:
     pieces = [rng(i).integers(0, 99, (5, i % 4 + 1, 3)).astype(np.int16) for i in range(70)]
     got = opsin.cat([placed(p) for p in pieces], 1)

@@ -87,30 +87,70 @@ __device__ I shown(PadMode mode, I i, I size) {
   }
 }
 
-template <class T, class I>
+/// Where element `rest` of what is written comes from; -1: from no element.
+template <class I>
+__device__ __forceinline__ I source_of(const PadDims<I>& dims, I rest) {
+  I at = 0;
+  bool inside = true;
+  for (int d = dims.rank - 1; d >= 0; --d) {
+    const Dimensions<I>& dim = dims.at[d];
+    const I place = d == 0 ? rest : dims.take(rest, d, dim.padded);
+    const I i = shown<I>(dims.mode, place - dim.before, dim.size);
+    inside &= i >= 0;
+    at += i * dim.stride;
+  }
+  return inside ? at : -1;
+}
+
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    pad(const __grid_constant__ PadDims<I> dims, const T* from, T* to, I n, T value) {
-  const I step = static_cast<I>(thread_count());
-  for (I first = static_cast<I>(thread_rank()); first < n; first += kBatch * step) {
+    pad(const __grid_constant__ PadDims<int32_t> dims, const T* from, T* to, int32_t n, T value) {
+  const auto step = static_cast<int32_t>(thread_count());
+  for (auto first = static_cast<int32_t>(thread_rank()); first < n; first += kBatch * step) {
     T found[kBatch];
     OPSIN_UNROLL
     for (int j = 0; j < kBatch; ++j) {
       found[j] = value;
       if (first + j * step >= n) continue;
-      I rest = first + j * step, at = 0;
-      bool inside = true;
-      for (int d = dims.rank - 1; d >= 0; --d) {
-        const Dimensions<I>& dim = dims.at[d];
-        const I place = d == 0 ? rest : dims.take(rest, d, dim.padded);
-        const I i = shown<I>(dims.mode, place - dim.before, dim.size);
-        inside &= i >= 0;
-        at += i * dim.stride;
-      }
-      if (inside) found[j] = from[at];
+      const int32_t at = source_of(dims, first + j * step);
+      if (at >= 0) found[j] = from[at];
     }
     OPSIN_UNROLL
     for (int j = 0; j < kBatch; ++j) {
       if (first + j * step < n) to[first + j * step] = found[j];
+    }
+  }
+}
+
+/// The same where 32 bits are too few, for units of any size: one copy of the divisions of 64-bit numbers,
+/// which take most of the time.
+__global__ void __launch_bounds__(kThreads)
+    pad_large(const __grid_constant__ PadDims<int64_t> dims, const char* from, char* to, int64_t n,
+              int64_t unit, Bits128 value) {
+  const auto move = [&]<class T>(int64_t at, int64_t place) {
+    T moved;
+    memcpy(&moved, &value, sizeof(T));
+    if (at >= 0) moved = reinterpret_cast<const T*>(from)[at];
+    reinterpret_cast<T*>(to)[place] = moved;
+  };
+  OPSIN_NO_UNROLL
+  for (int64_t i = thread_rank(); i < n; i += thread_count()) {
+    const int64_t at = source_of(dims, i);
+    switch (unit) {
+      case 1:
+        move.template operator()<uint8_t>(at, i);
+        break;
+      case 2:
+        move.template operator()<uint16_t>(at, i);
+        break;
+      case 4:
+        move.template operator()<uint32_t>(at, i);
+        break;
+      case 8:
+        move.template operator()<uint64_t>(at, i);
+        break;
+      default:
+        move.template operator()<Bits128>(at, i);
     }
   }
 }
@@ -124,26 +164,25 @@ PadParams widened(PadParams p, int64_t count) {
   return p;
 }
 
-template <class T, class I>
-void launch_pad(const PadParams& p, int64_t n, T value) {
-  OPSIN_LAUNCH((pad<T, I>), grid_for(n, kThreads * kBatch), kThreads, 0, dims_of<I>(p, p.padded),
-               static_cast<const T*>(p.from), static_cast<T*>(p.to), static_cast<I>(n), value);
-}
-
 template <class T>
 void pad_units(const PadParams& given) {
   const size_t item = item_size(given.dtype);
   const PadParams p = widened(given, static_cast<int64_t>(sizeof(T) / item));
   const int64_t n = product(p.padded, p.rank);
-  T value;
+  Bits128 value{};
   for (size_t at = 0; at < sizeof(T); at += item) {
     std::memcpy(reinterpret_cast<char*>(&value) + at, p.value, item);
   }
-  if (is_small(p, n)) {
-    launch_pad<T, int32_t>(p, n, value);
-  } else {
-    launch_pad<T, int64_t>(p, n, value);
+  if (!is_small(p, n)) {
+    OPSIN_LAUNCH(pad_large, grid_for(n, kThreads), kThreads, 0, dims_of<int64_t>(p, p.padded),
+                 static_cast<const char*>(p.from), static_cast<char*>(p.to), n,
+                 static_cast<int64_t>(sizeof(T)), value);
+    return;
   }
+  T unit;
+  std::memcpy(&unit, &value, sizeof(T));
+  OPSIN_LAUNCH((pad<T>), grid_for(n, kThreads * kBatch), kThreads, 0, dims_of<int32_t>(p, p.padded),
+               static_cast<const T*>(p.from), static_cast<T*>(p.to), static_cast<int32_t>(n), unit);
 }
 
 void run_pad(const PadParams& p) {
@@ -207,6 +246,7 @@ struct Showing {
 template <class T, class I>
 __global__ void __launch_bounds__(kThreads) unpad(const __grid_constant__ PadDims<I> dims, const char* from,
                                                   char* to, DType dtype, I n, int64_t item) {
+  OPSIN_NO_UNROLL
   for (I t = static_cast<I>(thread_rank()); t < n; t += static_cast<I>(thread_count())) {
     I rest = t, at = 0, total = 1;
     for (int d = dims.rank - 1; d >= 0; --d) {
