@@ -90,8 +90,12 @@ struct FoldLaunch {
   void* parts;  ///< State of [output][slice] if there are several slices.
 };
 
-/// Integers of any width; which one is told at run time.
+/// Integers of any width, or float32, float16 and bfloat16; which one is told at run time.
 struct AnyInteger {};
+struct AnyFloat {};
+/// How elements are read one by one, where no speed is to be had from knowing their type.
+template <class S>
+using Single = std::conditional_t<std::is_same_v<S, float> || std::is_same_v<S, uint16_t>, AnyFloat, S>;
 template <class S>
 struct Element {
   using type = Computed<S>;
@@ -118,6 +122,18 @@ struct Fetched<AnyInteger, N> {
   __device__ void get(int64_t (&to)[N], DType) const {
     OPSIN_UNROLL
     for (int i = 0; i < N; ++i) to[i] = values[i];
+  }
+};
+
+template <>
+struct Fetched<AnyFloat, 1> {
+  uint32_t bits;
+  __device__ void read(const char* from, DType stored) {
+    bits = stored == kFloat32 ? *reinterpret_cast<const uint32_t*>(from)
+                              : *reinterpret_cast<const uint16_t*>(from);
+  }
+  __device__ void get(float (&to)[1], DType stored) const {
+    to[0] = stored == kFloat32 ? __builtin_bit_cast(float, bits) : widen(static_cast<uint16_t>(bits), stored);
   }
 };
 
@@ -161,6 +177,7 @@ __global__ void __launch_bounds__(kFoldThreads) fold_rows(const FoldLaunch a) {
         F::take(acc, values, r + k * step, 1, shift, a.numbers);
       }
     }
+    OPSIN_NO_UNROLL
     for (; r < end; r += step) {
       Fetched<S, V> fetched;
       fetched.read(x + a.reduced.template offset<flat>(r), a.numbers.dtype);
@@ -210,6 +227,7 @@ __global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a)
         F::take(acc[v], column, r, step, shift[v], a.numbers);
       }
     }
+    OPSIN_NO_UNROLL
     for (; r < end; r += step) {
       Fetched<S, V> fetched;
       fetched.read(x + a.reduced.template offset<flat>(r), a.numbers.dtype);
@@ -226,6 +244,7 @@ __global__ void __launch_bounds__(kFoldThreads) fold_columns(const FoldLaunch a)
   typename F::Acc* own = shared + threadIdx.y * row + threadIdx.x;
   OPSIN_UNROLL
   for (int v = 0; v < V; ++v) own[v * blockDim.x] = acc[v];
+  OPSIN_NO_UNROLL
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y >= half) continue;
@@ -279,16 +298,16 @@ void merge_slices(FoldLaunch a) {
   OPSIN_LAUNCH(fold_slices<F>, grid_for(a.kept.count * a.width, kFoldThreads, ~0u), kFoldThreads, 0, a);
 }
 
-/// Calls body<V, flat>() for elements stored as S.
+/// Calls body<Stored, V, flat>() for elements stored as S.
 template <class F, class S, class Body>
 void dispatch_fold(bool vectors, bool flat, Body&& body) {
   if constexpr (Element<S>::kVector > 1) {
     if constexpr (F::Hot::value) {
-      if (vectors && flat) return body.template operator()<Element<S>::kVector, true>();
+      if (vectors && flat) return body.template operator()<S, Element<S>::kVector, true>();
     }
-    if (vectors) return body.template operator()<Element<S>::kVector, false>();
+    if (vectors) return body.template operator()<S, Element<S>::kVector, false>();
   }
-  body.template operator()<1, false>();
+  body.template operator()<Single<S>, 1, false>();
 }
 
 template <class F, class S>
@@ -318,8 +337,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
     const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
     a.parts = parts.get();
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
-    dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
-      OPSIN_LAUNCH((fold_rows<F, S, V, flat>), grid, kFoldThreads, 0, a);
+    dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<class Stored, int V, bool flat>() {
+      OPSIN_LAUNCH((fold_rows<F, Stored, V, flat>), grid, kFoldThreads, 0, a);
     });
     merge_slices<F>(a);
     return;
@@ -336,8 +355,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
   const size_t shared_bytes = static_cast<size_t>(x * y * width) * sizeof(typename F::Acc);
-  dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<int V, bool flat>() {
-    OPSIN_LAUNCH((fold_columns<F, S, V, flat>), grid, dim3(x, y), shared_bytes, a);
+  dispatch_fold<F, S>(vectors, a.reduced.rank == 1, [&]<class Stored, int V, bool flat>() {
+    OPSIN_LAUNCH((fold_columns<F, Stored, V, flat>), grid, dim3(x, y), shared_bytes, a);
   });
   merge_slices<F>(a);
 }
