@@ -29,7 +29,8 @@ inline unsigned grid_for(std::int64_t n, unsigned block, unsigned most = kMaxGri
 }
 
 /// Index of the thread among all threads of a one-dimensional launch, and how many there are:
-/// `for (int64_t i = thread_rank(); i < n; i += thread_count())`.
+/// `for (int64_t i = thread_rank(); i < n; i += thread_count())`, with OPSIN_NO_UNROLL: few threads take a
+/// second step.
 __device__ __forceinline__ std::int64_t thread_rank() {
   return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }

@@ -12,6 +12,7 @@ constexpr unsigned kThreads = 256;
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     prepare_kernel(Overlap kind, int rank, int width, const T* coordinates, int64_t n, T* columns) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     boxes::prepare(kind, rank, coordinates + i * width, columns + i * kBoxColumns, 1);
   }
@@ -20,6 +21,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     overlap_pairs(const T* a, const T* b, OverlapParams p, T eps, int64_t count) {
+  OPSIN_NO_UNROLL
   for (int64_t e = thread_rank(); e < count; e += thread_count()) {
     const int64_t i = e / p.m, j = e - i * p.m;
     T one[kBoxColumns], two[kBoxColumns];

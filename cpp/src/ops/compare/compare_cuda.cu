@@ -14,12 +14,14 @@ constexpr unsigned kThreads = 256;
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) make_keys(const T* values, RadixKey<T>* keys, int64_t n) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) keys[i] = radix_key(values[i]);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     find_keys(const T* values, int64_t count, const RadixKey<T>* keys, int64_t n, bool invert, bool* found) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count()) {
     const T value = values[i];
     const RadixKey<T> key = radix_key(value);

@@ -79,6 +79,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) forward(const __grid_constant__ Local s) {
   const cpu::ConvGeometry& g = s.conv.geometry;
   const int64_t lane = threadIdx.x % kWarpThreads, n = s.out * g.out_channels;
+  OPSIN_NO_UNROLL
   for (int64_t row = thread_rank() / kWarpThreads; row < n; row += thread_count() / kWarpThreads) {
     const int64_t o = row / g.out_channels, k = row - o * g.out_channels;
     const Place place(o, g.out);
@@ -109,6 +110,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) backward_weight(const __grid_constant__ Local s) {
   const cpu::ConvGeometry& g = s.conv.geometry;
   const int64_t n = s.out * g.out_channels * s.length;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const int64_t row = i / s.length, l = i - row * s.length;
     const int64_t o = row / g.out_channels, k = row - o * g.out_channels;
@@ -129,6 +131,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) backward_input(const __grid_constant__ Local s) {
   const cpu::ConvGeometry& g = s.conv.geometry;
   const int64_t n = g.batch * s.in * g.in_channels;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const int64_t row = i / g.in_channels, channel = i - row * g.in_channels;
     const int64_t image = row / s.in, group = channel / s.channels, c = channel - group * s.channels;

@@ -45,6 +45,7 @@ __device__ void write(char* to, DType dtype, double value) {
 
 __global__ void __launch_bounds__(kThreads) write_range(RangeParams p, int64_t size) {
   using Kind = RangeParams::Kind;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.count; i += thread_count()) {
     char* const to = static_cast<char*>(p.out) + i * size;
     if (p.kind == Kind::kIntegers) {
@@ -63,6 +64,7 @@ void fill_range(const RangeParams& p) {
 
 /// Finds its row by halving.
 __global__ void __launch_bounds__(kThreads) write_triangle(TriangleParams p) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.count; i += thread_count()) {
     int64_t low = 0, high = p.rows;  // The row is in [low, high).
     while (high - low > 1) {

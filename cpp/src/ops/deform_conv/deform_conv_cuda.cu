@@ -122,6 +122,7 @@ template <class T, int W>
 __global__ void __launch_bounds__(kThreads)
     sample(const __grid_constant__ Rows r, Divider packs, uint32_t n) {
   const DeformGeometry& g = r.p.geometry;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const auto pack = packs.divmod(static_cast<uint32_t>(i)), tap = r.tap.divmod(pack.quotient);
     const int64_t c = int64_t{pack.remainder} * W, row = r.begin + tap.quotient, of_all = r.p.first + row;
@@ -145,6 +146,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) multiply(const __grid_constant__ Rows r, int64_t n) {
   const DeformGeometry& g = r.p.geometry;
   const int lane = threadIdx.x % kWarpThreads;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank() / kWarpThreads; i < n; i += thread_count() / kWarpThreads) {
     const int64_t number = ((r.p.first + r.begin) * g.offset_groups) * r.taps + i;
     const int64_t of_group = number / r.taps, tap = number - of_group * r.taps;
@@ -208,6 +210,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     find_cells(const __grid_constant__ Rows r, uint32_t n, uint32_t nowhere, uint32_t* keys) {
   const DeformGeometry& g = r.p.geometry;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const auto tap = r.tap.divmod(static_cast<uint32_t>(i));
     const int64_t row = tap.quotient / g.offset_groups, group = tap.quotient - row * g.offset_groups;
@@ -221,6 +224,7 @@ __global__ void __launch_bounds__(kThreads)
 /// starts[k] = the first of `n` sorted keys that is not below k, for k < count.
 __global__ void __launch_bounds__(kThreads)
     find_starts(const uint32_t* keys, uint32_t n, uint32_t* starts, uint32_t count) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const int64_t before = i == 0 ? -1 : int64_t{keys[i - 1]};
     for (int64_t k = before + 1; k <= keys[i] && k < count; ++k) starts[k] = static_cast<uint32_t>(i);
@@ -233,6 +237,7 @@ template <class T, int W>
 __global__ void __launch_bounds__(kThreads) gather(const __grid_constant__ Rows r, Divider packs, uint32_t n,
                                                    const uint32_t* starts, const uint32_t* points) {
   const DeformGeometry& g = r.p.geometry;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const auto pack = packs.divmod(static_cast<uint32_t>(i)), third = r.in[2].divmod(pack.quotient),
                second = r.in[1].divmod(third.quotient), first = r.in[0].divmod(second.quotient);

@@ -16,6 +16,7 @@ using namespace cuda;
 constexpr unsigned kThreads = 256;
 
 __global__ void __launch_bounds__(kThreads) mark_rows(ShortenParams s, uint8_t* seen, DeviceError* error) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < s.count; i += thread_count()) {
     const int64_t row = s.rows[i];
     if (row >= 0 && row < s.table) {

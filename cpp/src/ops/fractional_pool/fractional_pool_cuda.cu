@@ -18,6 +18,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) fractional_pool(const FractionalPoolParams p, int item) {
   const int64_t in = p.in[0] * p.in[1] * p.in[2], out = p.out[0] * p.out[1] * p.out[2];
   const auto* samples = static_cast<const char*>(p.samples);
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.planes * out; i += thread_count()) {
     const int64_t plane = i / out;
     int64_t start[3], rest = i % out;

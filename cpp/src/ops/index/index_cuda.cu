@@ -38,6 +38,7 @@ using Owner = const uint32_t*;
 /// `owner[at[c]]` becomes the largest c + 1.
 __global__ void __launch_bounds__(kThreads)
     claim_rows(const int64_t* at, unsigned* owner, RowGeometry g, IndexCheck check) {
+  OPSIN_NO_UNROLL
   for (int64_t c = thread_rank(); c < g.count; c += thread_count()) {
     const int64_t row = check(at[c]);
     if (row >= 0) atomicMax(&owner[row], static_cast<unsigned>(c) + 1);
@@ -103,6 +104,7 @@ struct Place {
 
 __global__ void __launch_bounds__(kThreads)
     claim_places(const int64_t* at, unsigned* owner, int64_t n, RowGeometry g, IndexCheck check) {
+  OPSIN_NO_UNROLL
   for (int64_t e = thread_rank(); e < n; e += thread_count()) {
     const int64_t index = check(at[e]);
     if (index < 0) continue;
@@ -197,6 +199,7 @@ void scatter(const IndexParams& p) {
 }
 
 __global__ void __launch_bounds__(kThreads) combine_rows(CombineParams p, IndexCheck check) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.count; i += thread_count()) {
     const int64_t index = check(p.at[i]);
     p.rows[i] = (p.first ? 0 : p.rows[i] * p.size) + (index < 0 ? 0 : index);
@@ -280,6 +283,7 @@ void write_true(const NonzeroParams& p) {
 }
 
 __global__ void __launch_bounds__(kThreads) unravel_positions(NonzeroParams p) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.count; i += thread_count()) {
     int64_t rest = p.flat[i];
     for (int d = p.rank - 1; d >= 0; --d) {

@@ -104,6 +104,7 @@ __global__ void __launch_bounds__(kThreads) fold_list(List<T, Key> list) {
   for (int w = 0; w < kWidth; ++w) nothing.value[w] = identity<T>(list.fold);
 
   const int64_t across = list.inner / kWidth, n = list.outer * list.chunks * across;
+  OPSIN_NO_UNROLL
   for (int64_t t = thread_rank(); t < n; t += thread_count()) {
     const int64_t row = t / across, i = (t - row * across) * kWidth;
     const int64_t o = row / list.chunks, chunk = row - o * list.chunks;
@@ -241,6 +242,7 @@ template <class Key>
 __global__ void __launch_bounds__(kThreads)
     make_keys(const int64_t* at, Key* keys, int64_t n, RowGeometry g, IndexCheck check, int64_t lists) {
   const int64_t outer = g.outer / lists;
+  OPSIN_NO_UNROLL
   for (int64_t e = thread_rank(); e < n; e += thread_count()) {
     const int64_t index = check(at[e]);
     const int64_t block = e / g.inner, o = block / g.count;
@@ -279,6 +281,7 @@ __global__ void __launch_bounds__(kThreads)
     fold_columns(Values<T> from, Values<T> to, const int64_t* at, RowGeometry g, IndexCheck check, int parts,
                  Fold fold, bool include_self) {
   const int64_t width = g.inner * parts, n = g.outer * width;
+  OPSIN_NO_UNROLL
   for (int64_t t = thread_rank(); t < n; t += thread_count()) {
     const int64_t o = t / width, i = t - o * width;
     for (int64_t c = 0; c < g.count; c += kBatch) {

@@ -15,6 +15,7 @@ template <class T>
 __global__ void label_kernel(const int64_t* target, const T* class_weight, int64_t* index, T* weight,
                              int64_t count, int64_t classes, int64_t ignore_index, const char* op,
                              DeviceError* error) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count()) {
     const int64_t t = target[i];
     const bool fits = t >= 0 && t < classes, counts = t != ignore_index && fits;

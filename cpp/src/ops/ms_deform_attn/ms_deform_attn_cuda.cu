@@ -34,6 +34,7 @@ Stored<T> stored(const MsDeformAttnParams& p, const void* data) {
 }
 
 __global__ void check_levels(MsDeformAttnParams p, DeviceError* error) {
+  OPSIN_NO_UNROLL
   for (int64_t level = thread_rank(); level < p.levels; level += thread_count()) {
     if (is_level(p, level)) continue;
     report_value(error, "ms_deform_attn", "expected levels within value; the level that is not",
@@ -129,6 +130,7 @@ __global__ void __launch_bounds__(kThreads)
     list_corners(const __grid_constant__ MsDeformAttnParams p, int64_t image, uint32_t* keys) {
   const auto samples = static_cast<uint32_t>(p.samples()), heads = static_cast<uint32_t>(p.heads);
   const int64_t n = p.queries * p.heads * p.samples();
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < n; i += thread_count()) {
     const uint32_t row = static_cast<uint32_t>(i) / samples,
                    sample = static_cast<uint32_t>(i) - row * samples;

@@ -95,6 +95,7 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
     for (int k = 0; k < kLoads; ++k) add(xs[k], gs[k]);
   }
   OPSIN_NO_UNROLL
+  OPSIN_NO_UNROLL
   for (; i < end; i += kThreads) {
     const int64_t at = place(i);
     add(read(x + at), kGrad ? gradient_at(at) : T(0));

@@ -180,6 +180,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     own[2 * v * blockDim.x] = static_cast<double>(first[v]);
     own[(2 * v + 1) * blockDim.x] = static_cast<double>(second[v]);
   }
+  OPSIN_NO_UNROLL
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y >= half) continue;
@@ -230,6 +231,7 @@ __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t s
   }
   shared[threadIdx.y][threadIdx.x] = total;
   __syncthreads();
+  OPSIN_NO_UNROLL
   for (unsigned y = 1; threadIdx.y == 0 && y < kMergeShares; ++y)
     total = Sum{}(total, shared[y][threadIdx.x]);
   return total;

@@ -50,6 +50,7 @@ template <class T, int N, class F>
 __global__ void __launch_bounds__(kThreads)
     fill_kernel(F f, char* out, DType dtype, unsigned size, int64_t count, bool aligned, PhiloxSeed random) {
   random = resolve(random);
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i * N < count; i += thread_count()) {
     const philox::Block words = words_at(random, i);
     T values[N];
@@ -157,6 +158,7 @@ __global__ void __launch_bounds__(kThreads)
     bernoulli_kernel(const char* p, char* y, DType dtype, unsigned size, int64_t count, bool aligned,
                      PhiloxSeed random, DeviceError* error, const char* op, const char* rule) {
   random = resolve(random);
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i * 4 < count; i += thread_count()) {
     T values[4];
     load_some(values, p, dtype, i * 4, count, size, aligned);
@@ -242,6 +244,7 @@ void apply_dropout(const DropoutParams& p) {
 
 /// Where the running weights of a row pass the draw's share of their sum.
 __global__ void __launch_bounds__(kThreads) choose_kernel(ChooseParams p) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.rows * p.samples; i += thread_count()) {
     const double* row = p.cumulative + i / p.samples * p.n;
     const double target = philox::mul(p.draws[i], row[p.n - 1]);

@@ -69,14 +69,17 @@ __device__ __forceinline__ void run(const Shuffle& s, uint32_t i) {
 __global__ void __launch_bounds__(kThreads) start_kernel(Shuffle s, PhiloxSeed random) {
   random = resolve(random);
   if (thread_rank() == 0) *s.left = 0;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < s.n; i += thread_count()) start(s, random, static_cast<uint32_t>(i));
 }
 __global__ void __launch_bounds__(kThreads) bid_kernel(Shuffle s, bool is_last) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < s.n; i += thread_count()) {
     if (bid(s, static_cast<uint32_t>(i)) && is_last) *s.left = 1;
   }
 }
 __global__ void __launch_bounds__(kThreads) run_kernel(Shuffle s) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < s.n; i += thread_count()) run(s, static_cast<uint32_t>(i));
 }
 

@@ -17,6 +17,7 @@ template <class T>
 __global__ void take_rows(const AlongParams p) {
   const auto* from = static_cast<const T*>(p.x);
   auto* to = static_cast<T*>(p.y);
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.outer * p.small * p.inner; i += thread_count()) {
     const int64_t o = i / (p.small * p.inner), k = i % p.inner;
     to[i] = from[(o * p.large + p.index[i]) * p.inner + k];
@@ -47,6 +48,7 @@ template <class T>
 __global__ void put_lines(const AlongParams p, int item) {
   const auto* from = static_cast<const char*>(p.x);
   auto* to = static_cast<char*>(p.y);
+  OPSIN_NO_UNROLL
   for (int64_t line = thread_rank(); line < p.outer * p.inner; line += thread_count()) {
     const int64_t o = line / p.inner, k = line % p.inner;
     for (int64_t i = 0; i < p.small; ++i) {

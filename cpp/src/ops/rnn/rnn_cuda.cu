@@ -44,6 +44,7 @@ constexpr DType kComputed = sizeof(T) == 8 ? kFloat64 : kFloat32;
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_values(Stored<T> a, Stored<T> b, Stored<T> to, int64_t count) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count())
     to.set(i, b.data ? a.get(i) + b.get(i) : a.get(i));
 }
@@ -70,6 +71,7 @@ struct ForwardStep {
 template <class T>
 __global__ void __launch_bounds__(kThreads) forward_gates(const __grid_constant__ ForwardStep<T> p) {
   const int64_t n = p.hidden, gates = rnn_gates(p.kind) * n;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.rows * n; i += thread_count()) {
     const int64_t row = i / n, at = row * gates + i - row * n;
     T* const kept = p.kept + row * rnn_kept(p.kind) * n + i - row * n;
@@ -111,6 +113,7 @@ struct BackwardStep {
 template <class T>
 __global__ void __launch_bounds__(kThreads) backward_gates(const __grid_constant__ BackwardStep<T> p) {
   const int64_t n = p.hidden, gates = rnn_gates(p.kind) * n;
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < p.rows * n; i += thread_count()) {
     const int64_t row = i / n, at = row * gates + i - row * n;
     const T* const kept = p.kept + row * rnn_kept(p.kind) * n + i - row * n;

@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(kThreads) scan_rows(ScanArgs<typename Op::Stat
     const int64_t each = (args.chunks + kThreads - 1) / kThreads;
     const State* totals = args.totals + row0 * args.chunks;
     State sum = Op::identity();
+    OPSIN_NO_UNROLL
     for (int64_t c = threadIdx.x * each; c < min((threadIdx.x + 1) * each, chunk); ++c) {
       sum = Op::merge(s, sum, totals[c]);
     }
@@ -136,6 +137,7 @@ __global__ void __launch_bounds__(kThreads) scan_rows(ScanArgs<typename Op::Stat
         if (i < left) slots[mine + i] = Op::merge(s, before, states[i]);
       }
       __syncthreads();
+      OPSIN_NO_UNROLL
       for (unsigned e = threadIdx.x; e < count; e += kThreads) {
         const unsigned r = block_rows == 1 ? 0 : args.row_length.divide(e);
         const unsigned i = e - r * length, q = s.p.reverse ? length - 1 - i : i;
@@ -154,10 +156,12 @@ __global__ void __launch_bounds__(kThreads) scan_lines(ScanArgs<typename Op::Sta
   constexpr int kAhead = 4;  // loads on their way at once
   const Source& s = args.source;
   const int64_t n = s.p.n, inner = s.p.inner;
+  OPSIN_NO_UNROLL
   for (int64_t t = thread_rank(); t < s.p.outer * args.chunks * inner; t += thread_count()) {
     const int64_t i = t % inner, chunk = t / inner % args.chunks, outer = t / inner / args.chunks;
     State state = Op::identity();
     if (args.totals && args.is_final) {
+      OPSIN_NO_UNROLL
       for (int64_t c = 0; c < chunk; ++c) {
         state = Op::merge(s, state, args.totals[(outer * args.chunks + c) * inner + i]);
       }

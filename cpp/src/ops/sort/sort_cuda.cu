@@ -154,6 +154,7 @@ void run_tiles(const SortParams& p, const SortSource& source) {
 
 template <class Key>
 __global__ void __launch_bounds__(kThreads) make_keys(SortSource source, Key* keys, int64_t count) {
+  OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count()) keys[i] = key_at<Key>(source, 0, i);
 }
 
@@ -161,6 +162,7 @@ __global__ void __launch_bounds__(kThreads) make_keys(SortSource source, Key* ke
 template <class Key>
 __global__ void __launch_bounds__(kThreads)
     take_results(SortSource source, SortParams p, const Key* keys, const uint32_t* positions) {
+  OPSIN_NO_UNROLL
   for (int64_t e = thread_rank(); e < p.rows * p.results; e += thread_count()) {
     const int64_t row = e / p.results;
     int64_t place = e - row * p.results;

@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kThreads) keep_triangle(TriangularParams p) {
   const int64_t across = p.columns / kWidth, n = p.count * p.rows * across;
   const auto* const from = reinterpret_cast<const Part*>(p.from);
   auto* const to = reinterpret_cast<Part*>(p.to);
+  OPSIN_NO_UNROLL
   for (int64_t t = thread_rank(); t < n; t += thread_count()) {
     const int64_t row = t / across, first = (t - row * across) * kWidth;
     // Relative to where the row meets the diagonal; its element belongs to both triangles.
@@ -90,6 +91,7 @@ void count_repeats(const RepeatParams& p) {
 
 /// The last index that starts at or before the place.
 __global__ void __launch_bounds__(kThreads) write_repeats(RepeatParams p) {
+  OPSIN_NO_UNROLL
   for (int64_t t = thread_rank(); t < p.total; t += thread_count()) {
     int64_t low = 0, high = p.n;
     while (high - low > 1) {
