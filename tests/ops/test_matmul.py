@@ -178,3 +178,16 @@ def test_operands_lie_by_rows_or_by_columns(dtype: str, shape: tuple[int, int, i
     for x in rows:
         for y in (opsin.from_numpy(b), opsin.from_numpy(b.T.copy()).T):
             assert np.array_equal((x @ y).numpy(), a @ b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 3, 8, 9])
+@pytest.mark.parametrize("columns", [2064, 2050])
+def test_results_that_no_cache_holds_have_the_bits_of_small_ones(dtype: str, k: int, columns: int) -> None:
+    rng = np.random.default_rng(k)
+    a, b = (rng.standard_normal(shape).astype(dtype) for shape in ((k, 2050), (k, columns)))
+    for x in (opsin.from_numpy(a).T, opsin.from_numpy(a.T.copy())):
+        y = (x @ opsin.from_numpy(b)).numpy()
+        want = np.concatenate([(x[i : i + 205] @ opsin.from_numpy(b)).numpy() for i in range(0, 2050, 205)])
+        assert np.array_equal(y, want)
+    assert np.allclose(y, a.T @ b, rtol=k * np.finfo(dtype).eps * 4, atol=np.finfo(dtype).eps * 4 * k)

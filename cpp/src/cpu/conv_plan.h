@@ -11,6 +11,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/kernels/conv_table.h"
+#include "cpu/stream.h"
 
 namespace opsin::cpu::conv {
 
@@ -103,10 +104,6 @@ inline int64_t volume(const int64_t (&size)[3]) {
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-/// Results of at least this size do not stay in the last-level cache: to fetch their lines before writing
-/// them is wasted.
-constexpr int64_t stream_bytes = int64_t{16} << 20;
 
 /// Multiplications of the whole convolution.
 inline double work(const ConvGeometry& g) {

@@ -6,7 +6,7 @@
 // ("packed") into panels, in the order in which the kernel reads them, unless they already lie that way and
 // are used too seldom to be worth it.
 //
-// Five plans, chosen by shape. They cannot differ in a bit, because all of them compute the sum that gemm.h
+// Six plans, chosen by shape. They cannot differ in a bit, because all of them compute the sum that gemm.h
 // promises:
 //   direct   the smallest products: no packing, no scratch memory, no threads.
 //   blocks   blocks of C (of all batch items) are the tasks; each packs what it needs of A and B.
@@ -14,6 +14,7 @@
 //            rows of A.
 //   kept     B is a weight that was multiplied with before: all of it is packed, and kept for the next call;
 //            blocks of C are the tasks.
+//   outer    large C, a few steps of k: C is written past the caches.
 //   slices   few elements of C, long k (weight gradients): slices of k are the tasks; their partial sums are
 //            added to C in order.
 #include "cpu/gemm.h"
@@ -25,6 +26,7 @@
 #include "cpu/gemm_block.h"
 #include "cpu/kernels/gemm_table.h"
 #include "cpu/packed_cache.h"
+#include "cpu/stream.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin::cpu {
@@ -313,7 +315,35 @@ bool pays_to_keep(const Problem& g) {
   return !(g.m <= g.kernels->thin_rows && (g.b_col == 1 || g.kernels->storage != g.kernels->packed));
 }
 
+bool prefers_outer(const Problem& g) {
+  const GemmKernels& kernels = *g.kernels;
+  const int64_t line = 64 / kernels.storage;
+  return kernels.outer && g.k <= outer_depth && g.b_col == 1 && g.c_col == 1 && !g.accumulate && !g.bias &&
+         g.n % line == 0 && g.c_row % line == 0 && reinterpret_cast<uintptr_t>(g.c) % 64 == 0 &&
+         g.m * g.n * kernels.storage >= stream_bytes;
+}
+
+void run_outer(const Problem& g) {
+  constexpr int64_t rows = 64;
+  const int64_t storage = g.kernels->storage;
+  parallel_for(g.m, rows, [&](int64_t begin, int64_t end) {
+    GemmBlock block{};
+    block.m = end - begin;
+    block.n = g.n;
+    block.depth = g.k;
+    block.a = g.a + begin * g.a_row * storage;
+    block.a_lane = g.a_row;
+    block.a_step = g.a_col;
+    block.b = g.b;
+    block.b_step = g.b_row;
+    block.c = g.c + begin * g.c_row * storage;
+    block.c_row = g.c_row;
+    g.kernels->outer(block);
+  });
+}
+
 void run_item(const Problem& g) {
+  if (prefers_outer(g)) return run_outer(g);
   const bool slices = prefers_slices(g);
   const bool shared = !slices && work_of(g) >= static_cast<double>(shared_work) && g.m >= 8 * g.kernels->mr;
   if (!g.wide && (slices || (shared && g.k > shared_depth))) {

@@ -177,6 +177,7 @@ const GemmKernels& gemm_kernels() {
                                           pack,
                                           multiply_block<BFloat16>,
                                           multiply_thin,
+                                          nullptr,
                                           multiply_direct,
                                           widen_all<BFloat16, float>,
                                           narrow_all<BFloat16, float>};

@@ -4,6 +4,7 @@
 // All here is local to the object but gemm_table(): objects of different instruction sets share no symbol
 // that the linker could merge. float16 and bfloat16 are widened while packing and use the float32 tile.
 #include "cpu/kernels/gemm_convert.h"
+#include "cpu/kernels/gemm_outer.h"
 #include "cpu/kernels/gemm_table.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/gemm_vector.h"
@@ -283,23 +284,19 @@ void multiply_direct(const GemmParams& g) {
 }
 
 template <class S, class T>
+constexpr auto outer_of() -> void (*)(const GemmBlock&) {
+  if constexpr (__is_same(S, T)) return multiply_outer<T>;
+  return nullptr;
+}
+
+template <class S, class T>
 constexpr GemmKernels kernels_for() {
-  return {tile_rows,
-          tile_cols<T>,
-          slice_depth<T>,
-          thin_rows,
-          thin_transposed,
-          sizeof(S),
-          sizeof(T),
-          sizeof(T),
-          1,
-          reads_rows<S>,
-          pack<S, T>,
-          multiply_block<T>,
-          multiply_thin<S, T>,
-          multiply_direct<S, T>,
-          widen_all<S, T>,
-          narrow_all<S, T>};
+  return {tile_rows,           tile_cols<T>,     slice_depth<T>,
+          thin_rows,           thin_transposed,  sizeof(S),
+          sizeof(T),           sizeof(T),        1,
+          reads_rows<S>,       pack<S, T>,       multiply_block<T>,
+          multiply_thin<S, T>, outer_of<S, T>(), multiply_direct<S, T>,
+          widen_all<S, T>,     narrow_all<S, T>};
 }
 
 constexpr GemmTable table = {kernels_for<float, float>(), kernels_for<double, double>(),

@@ -55,12 +55,19 @@ struct GemmKernels {
   /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel of 1, 2,
   /// 4 or the most rows, whichever is the least that holds m.
   void (*thin)(const GemmBlock&);
+  /// c = A * B for a C that no cache holds, of which every row is whole lines: without panels and past the
+  /// caches. Element (i, p) of A lies at i * a_lane + p * a_step, (p, j) of B at p * b_step + j; depth <=
+  /// outer_depth. Null where elements are not stored as they are computed.
+  void (*outer)(const GemmBlock&);
   /// The whole product with neither packing nor scratch memory, for the smallest sizes; k <= slice.
   void (*direct)(const GemmParams&);
   /// Convert `count` adjacent elements between the storage type and the type of computation.
   void (*widen)(const void* in, void* out, int64_t count);
   void (*narrow)(const void* in, void* out, int64_t count);
 };
+
+/// Most steps of k for which writing C takes longer than all else.
+inline constexpr int64_t outer_depth = 8;
 
 struct GemmTable {
   GemmKernels f32, f64, bf16, f16;
