@@ -98,6 +98,12 @@ def smooth(n: int, mode: str, antialias: bool, align: bool) -> Op:
             c(t(1, 2, *(1,) * n), 3, mode=mode, **more).but(id="of_one", dtypes=plain),
             c(x, tuple(x.shape[2:]), mode=mode, **more).but(id="same_size", dtypes=plain),
             c(t(0, 3, *x.shape[2:]), 4, mode=mode, **more).but(id="no_batch", dtypes=plain),
+            *(
+                c(
+                    t(1, 2, *(3,) * (n - 1), size), scale_factor=(1.0,) * (n - 1) + (0.5,), mode=mode, **more
+                ).but(id=f"half_of_{size}", numerical=False)
+                for size in (34, 75)
+            ),
         ]
     return Op(
         F + "interpolate",
@@ -125,6 +131,9 @@ def area() -> Op:
             c(x, DOWN[n], mode="area"),
             c(x, scale_factor=0.6, mode="area"),
             c(t(2, 20, *(5,) * n), 2, mode="area").but(id=f"channels_{n}", numerical=False),
+            c(t(1, 2, *(4,) * (n - 1), 46), scale_factor=0.5, mode="area").but(
+                id=f"half_{n}", numerical=False
+            ),
         ]
     return Op(F + "interpolate", peer=peer, cases=cases, tol=8, atol=32, half_tol=1, features=("PL08",))
 

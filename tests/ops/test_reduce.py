@@ -300,6 +300,7 @@ OPS = [
                 c(t(2, 3, 4, low=-2, high=2), 1),
                 c(t(2, 3, 4, low=-2, high=2), -1),
                 c(t(5, low=-2, high=2), 0),
+                c(t(7, 6, low=-2, high=2), 1),
                 c(t(), 0),
                 c(t(0), 0),
                 c(t(2, 0), 1),
@@ -335,6 +336,7 @@ OPS = [
         cases=[
             c(t(2, 3, 4), 1),
             c(t(5), -1),
+            c(t(6, 5), -1),
             c(const([1000.0, 1001.0, -1000.0]), 0).but(id="far", dtypes=("float64", "float32"), grad=False),
         ],
     ),

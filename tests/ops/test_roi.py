@@ -175,6 +175,7 @@ def align_cases() -> list[Call]:
 
 BIG = const([[i % 2, 3 * i % 31, 5 * i % 29, 3 * i % 31 + i % 23 + 2, 5 * i % 29 + 20] for i in range(40)])
 MAP = t(2, 33, 32, 48)
+WHOLE = const([[i % 2, 0, 0, 69, 59] for i in range(3)])
 
 
 def shared_errors(channels: int = 3) -> list[Err]:
@@ -233,6 +234,7 @@ OPS = [
             *(c(features(n, 2 * 2**n), const(BOXES[n]), 2, 0.5, 2).but(id=f"{n}d") for n in (1, 2, 3)),
             c(features(2, 6), const(BOXES[2]), (1, 3)).but(id="adaptive"),
             c(features(2, 4), as_list(2), 2).but(id="list"),
+            c(features(2, 64), const(BOXES[2]), (1, 2), 0.5, 2).but(id="channels", numerical=False),
         ],
         peer=position_align,
         tol=16,
@@ -249,6 +251,8 @@ OPS = [
         [
             *(c(features(n, 2 * 2**n), fixed(n), 2, 0.5).but(id=f"{n}d") for n in (1, 2, 3)),
             c(features(2, 6), as_list(2, False), (1, 3)).but(id="list"),
+            c(features(2, 64), fixed(2), (1, 2), 0.5).but(id="channels", numerical=False),
+            c(t(2, 3, 60, 70), WHOLE, (1, 1)).but(id="many_pixels", numerical=False),
         ],
         peer=lambda *args: pool(*args, position=True),
         tol=8,

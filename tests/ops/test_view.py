@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import opsin
@@ -340,6 +341,41 @@ def test_contiguous_and_to_return_the_tensor_itself_when_nothing_changes() -> No
     assert x.to(opsin.float32, copy=True) is not x
     y = x.t()
     assert not y.is_contiguous() and y.contiguous().is_contiguous() and y.contiguous().stride() == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", ALL)
+@pytest.mark.parametrize("rows", [70, 256])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_rows_across_memory(dtype: str, rows: int, threads: int) -> None:
+    values = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 60, (3, 150, rows))
+    x = opsin.tensor(values).to(getattr(opsin, dtype))
+    before = opsin.get_num_threads()
+    opsin.set_num_threads(threads)
+    try:
+        moved = x.permute(0, 2, 1)
+        assert np.array_equal(moved.contiguous().to(opsin.float64).numpy(), values.transpose(0, 2, 1))
+        if dtype != "bool":
+            twice = (moved[:, 1:] + moved[:, 1:].contiguous()).to(opsin.float64)
+            assert np.array_equal(
+                twice.numpy(), (2 * values.transpose(0, 2, 1)[:, 1:]).astype(twice.numpy().dtype)
+            )
+    finally:
+        opsin.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ALL)
+def test_rows_of_one_value_mirrored_and_thinned(dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, (5, 75))
+    x = opsin.tensor(values).to(getattr(opsin, dtype))
+
+    def same(got: opsin.Tensor, want: np.ndarray) -> bool:
+        return got.dtype == x.dtype and np.array_equal(got.to(opsin.float64).numpy(), want)
+
+    assert same(opsin.flip(x, (-1,)), values[:, ::-1])
+    assert same(x[:, ::2].contiguous(), values[:, ::2])
+    assert same(x[:, 1::2].contiguous(), values[:, 1::2])
+    assert same(x[:, :1].expand(5, 75).contiguous(), np.repeat(values[:, :1], 75, 1))
+    assert same(opsin.full((3, 75), values[0, 0].item(), dtype=x.dtype), np.full((3, 75), values[0, 0]))
 
 
 def test_broadcast_tensors() -> None:

@@ -230,10 +230,40 @@ void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64
     index[d] = rest % shape[d];
     rest /= shape[d];
   }
+  // Rows whose elements are further apart in an input than those of the next row share its cache lines: some
+  // such rows are done together, a piece at a time. Lines a multiple of 2 KB apart fall on few places of the
+  // first cache, so fewer of them stay there.
+  constexpr int64_t kRows = 16, kLong = 128, kLine = 64;
+  bool crosses = false;
+  int64_t length = 32;
+  for (int i = 1; i < count_; ++i) {
+    if (std::abs(inner[i]) < kLine || strides[i][1] == 0 || std::abs(strides[i][1]) >= kLine) continue;
+    crosses = shape[0] > kLong;
+    for (const int64_t apart : {2048, 4096}) length /= inner[i] % apart == 0 ? 2 : 1;
+  }
   while (begin < end) {
     for (int i = 0; i < count_; ++i) {
       data[i] = operands_[i].data;
       for (size_t d = 0; d < shape.size(); ++d) data[i] += index[d] * strides[i][d];
+    }
+    if (crosses && index[0] == 0) {
+      const int64_t rows = std::min({kRows, shape[1] - index[1], (end - begin) / shape[0]});
+      if (rows > 1) {
+        for (int64_t first = 0; first < shape[0]; first += length) {
+          for (int64_t row = 0; row < rows; ++row) {
+            char* piece[kMaxOperands];
+            for (int i = 0; i < count_; ++i) piece[i] = data[i] + first * inner[i] + row * strides[i][1];
+            loop(piece, inner, std::min(length, shape[0] - first), params);
+          }
+        }
+        begin += rows * shape[0];
+        index[1] += rows;
+        for (size_t d = 1; d + 1 < shape.size() && index[d] == shape[d]; ++d) {
+          index[d] = 0;
+          ++index[d + 1];
+        }
+        continue;
+      }
     }
     const int64_t n = std::min(shape[0] - index[0], end - begin);
     loop(data, inner, n, params);

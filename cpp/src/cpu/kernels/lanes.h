@@ -1,4 +1,4 @@
-// Sums over the lanes of a vector.
+// Sums over the lanes of a vector, and lanes in another order.
 #pragma once
 
 #include "gemm_vector.h"
@@ -17,6 +17,14 @@ OPSIN_INLINE T sum_of_lanes(Vector<T> v) {
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   }
   return lane[0];
+}
+
+/// Every second of the 2 * lanes elements of a and b.
+template <class T>
+OPSIN_INLINE Vector<T> halve(Vector<T> a, Vector<T> b, int odd) {
+  typename VectorOf<T>::Index from{};
+  for (int i = 0; i < lanes_of<T>; ++i) from[i] = 2 * i + odd;
+  return __builtin_shuffle(a, b, from);
 }
 
 }  // namespace

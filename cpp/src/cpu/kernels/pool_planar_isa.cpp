@@ -1,6 +1,7 @@
 // Pooling of float32 images that lie row by row, compiled once per instruction set. Windows that are whole
 // along a row and one or two pixels apart are done a vector of neighbours at a time, the others one by one.
 // Pixels come in the order of the channels-last kernels, so that both give the same bits.
+#include "lanes.h"
 #include "pool_pixels.h"
 #include "pool_planar_table.h"
 
@@ -106,13 +107,6 @@ OPSIN_INLINE void single(const Row& row, int64_t o) {
   }
 }
 
-/// Every second of the 2 * lanes elements of a and b.
-OPSIN_INLINE Float halve(Float a, Float b, int odd) {
-  Int32 from{};
-  for (int i = 0; i < lanes; ++i) from[i] = 2 * i + odd;
-  return __builtin_shuffle(a, b, from);
-}
-
 /// The elements of a and b in turn, the lower or the upper half of them.
 OPSIN_INLINE Float in_turn(Float a, Float b, bool upper) {
   Int32 from{};
@@ -150,14 +144,14 @@ OPSIN_INLINE void several(const Row& row, int64_t o, Float divisor) {
       for (; t + 2 <= kernel; t += 2, at += 2 * row.step[2]) {
         for (int v = 0; v < vectors; ++v) {
           const Float a = load(x + v * apart + t), b = load(x + v * apart + t + lanes);
-          add(v, halve(a, b, 0), at);
-          add(v, halve(a, b, 1), at + row.step[2]);
+          add(v, halve<float>(a, b, 0), at);
+          add(v, halve<float>(a, b, 1), at + row.step[2]);
         }
       }
       // One pixel earlier, so that nothing beyond the last window is read.
       for (int v = 0; v < vectors && t < kernel; ++v) {
         const float* last = x + v * apart + t - 1;
-        add(v, halve(load(last), load(last + lanes), 1), at);
+        add(v, halve<float>(load(last), load(last + lanes), 1), at);
       }
     }
   });

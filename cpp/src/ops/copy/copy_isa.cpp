@@ -21,19 +21,64 @@ OPSIN_FN To convert(T x) {
   }
 }
 
+/// to[i] = from[i * kStep], in vectors.
+template <int kStep, class T>
+OPSIN_FN void copy_by(T* to, const T* from, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i * kStep];
+}
+
+/// For the loops below: GCC makes no vectors of classes.
+template <class T>
+struct Plain {
+  using Type = T;
+};
+struct Bits {
+  using Type [[gnu::may_alias]] = uint16_t;
+};
+template <>
+struct Plain<float16> : Bits {};
+template <>
+struct Plain<bfloat16> : Bits {};
+
+/// Elements as they are. Runs of one value, mirrored rows and every second element are common.
+template <class T>
+OPSIN_FN void move(char* const* data, const int64_t* strides, int64_t n) {
+  constexpr int64_t kItem = sizeof(T);
+  auto* to = reinterpret_cast<T*>(data[0]);
+  const auto* from = reinterpret_cast<const T*>(data[1]);
+  if (strides[0] == kItem) {
+    if (strides[1] == kItem) {
+      __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+      return;
+    }
+    if (strides[1] == 0) {
+      const T value = *from;
+      for (int64_t i = 0; i < n; ++i) to[i] = value;
+      return;
+    }
+    if (strides[1] == -kItem) return copy_by<-1>(to, from, n);
+    if (strides[1] == 2 * kItem) return copy_by<2>(to, from, n);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    *reinterpret_cast<T*>(data[0] + i * strides[0]) = *reinterpret_cast<const T*>(data[1] + i * strides[1]);
+  }
+}
+
 template <class From, class To>
 void loop(char* const* data, const int64_t* strides, int64_t n, const void*) {
   if constexpr (std::is_same_v<From, To>) {
-    if (strides[0] == sizeof(To) && strides[1] == sizeof(To)) {
-      __builtin_memcpy(data[0], data[1], static_cast<size_t>(n) * sizeof(To));
-      return;
-    }
-    for (int64_t i = 0; i < n; ++i) {
-      *reinterpret_cast<To*>(data[0] + i * strides[0]) =
-          *reinterpret_cast<const To*>(data[1] + i * strides[1]);
-    }
+    move<typename Plain<To>::Type>(data, strides, n);
   } else {
-    map_rows<To, From>(data, strides, n, [](Compute<From> x) { return convert<To>(x); });
+    const auto f = [](Compute<From> x) { return convert<To>(x); };
+    if (strides[1] == 0) {
+      To value;
+      char* const once[] = {reinterpret_cast<char*>(&value), data[1]};
+      map_rows<To, From>(once, strides, 1, f);
+      char* const again[] = {data[0], once[0]};
+      return move<typename Plain<To>::Type>(again, strides, n);
+    }
+    map_rows<To, From>(data, strides, n, f);
   }
 }
 

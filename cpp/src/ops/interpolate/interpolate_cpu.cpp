@@ -72,6 +72,19 @@ struct Places {
   }
 };
 
+/// The longest range of whole windows that are two apart.
+void set_apart(cpu::ResampleRows& a) {
+  const cpu::ResampleAxis& axis = a.axis[2];
+  for (int64_t o = 0, begin = 0; o < axis.out; ++o) {
+    const bool whole = axis.count[o] == axis.most;
+    if (!whole || (o > begin && axis.first[o] != axis.first[o - 1] + 2)) begin = whole ? o : o + 1;
+    if (o + 1 - begin > a.apart_end - a.apart_begin) {
+      a.apart_begin = begin;
+      a.apart_end = o + 1;
+    }
+  }
+}
+
 template <class T>
 void run(const ResampleParams& p, cpu::ResampleTable::Run kernel) {
   const Rows<T> rows[3] = {{p.axis[0], p.transposed}, {p.axis[1], p.transposed}, {p.axis[2], p.transposed}};
@@ -89,6 +102,7 @@ void run(const ResampleParams& p, cpu::ResampleTable::Run kernel) {
     places.emplace_back(last, p.inner);
     a.places = places[0].places.data();
     a.weights = places[0].weights.data();
+    if (p.inner == 1) set_apart(a);
   }
   // Merged rows pay where their pixels are read several times.
   const int64_t of_rows = a.axis[0].most * a.axis[1].most, taps = of_rows * last.most;

@@ -2,7 +2,7 @@
 // the input that it needs are merged, then that row is resampled along itself.
 #include "interpolate_table.h"
 
-#include "cpu/kernels/gemm_vector.h"
+#include "cpu/kernels/lanes.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
@@ -160,14 +160,25 @@ OPSIN_INLINE void row_at_once(const ResampleRows& a, S* y, const S* image, int64
   }
 }
 
+/// Elements [begin, end) of a row, wherever their taps lie.
 template <class S, class T>
-OPSIN_INLINE void gathered(const ResampleRows& a, S* y, const T* x) {
+OPSIN_INLINE void gathered(const ResampleRows& a, S* y, const T* x, int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 512;
   constexpr int lanes = lanes_of<T>;
   const int64_t n = a.axis[2].out * a.inner, taps = a.axis[2].most;
+  if (end - begin < lanes) {
+    for (int64_t j = begin; j < end; ++j) {
+      T sum = 0;
+      for (int64_t i = j; i < taps * n; i += n) {
+        sum = fma(static_cast<const T*>(a.weights)[i], x[a.places[i]], sum);
+      }
+      narrow(sum, y + j);
+    }
+    return;
+  }
   alignas(64) T sum[kBlock];
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t m = n - begin < kBlock ? n - begin : kBlock;
+  for (; begin < end; begin += kBlock) {
+    const int64_t m = end - begin < kBlock ? end - begin : kBlock;
     const int32_t* place = a.places + begin;
     const T* weight = static_cast<const T*>(a.weights) + begin;
     if (taps == 2) {
@@ -185,6 +196,37 @@ OPSIN_INLINE void gathered(const ResampleRows& a, S* y, const T* x) {
     }
     for (int64_t j = 0; j < m; j += lanes) store_some(y + begin + j, load_some<T>(sum + j, m - j), m - j);
   }
+}
+
+/// A vector of pixels whose windows are two apart, the first at x: loads that are taken apart, no gathers.
+template <class S, class T>
+OPSIN_INLINE void every_second(S* y, const T* x, const T* w, int64_t n, int64_t taps) {
+  constexpr int lanes = lanes_of<T>;
+  Vector<T> sum = {};
+  for (int64_t k = 0; k < taps; k += 2) {
+    const Vector<T> a = load(x + k), b = load(x + k + lanes);
+    sum = fma(load(w + k * n), halve<T>(a, b, 0), sum);
+    if (k + 1 < taps) sum = fma(load(w + (k + 1) * n), halve<T>(a, b, 1), sum);
+  }
+  store_some(y, sum, lanes);
+}
+
+/// A row of pixels of few elements.
+template <class S, class T>
+OPSIN_INLINE void few(const ResampleRows& a, S* y, const T* x) {
+  constexpr int lanes = lanes_of<T>;
+  const int64_t n = a.axis[2].out * a.inner, begin = a.apart_begin, end = a.apart_end;
+  if (end - begin < lanes) {
+    gathered(a, y, x, 0, n);
+    return;
+  }
+  gathered(a, y, x, 0, begin);
+  for (int64_t j = begin; j < end; j += lanes) {
+    // The last vector ends where the range does: some pixels it makes once more.
+    const int64_t o = j + lanes <= end ? j : end - lanes;
+    every_second(y + o, x + a.axis[2].first[o], static_cast<const T*>(a.weights) + o, n, a.axis[2].most);
+  }
+  gathered(a, y, x, end, n);
 }
 
 template <class S>
@@ -205,7 +247,7 @@ void run(const ResampleRows& a, const ResamplePart& part) {
     const T* row = merged<S, T>(a, part, from, o0, o1, step);
     if (a.places != nullptr) {
       static_cast<T*>(part.buffer)[last.in * a.inner] = 0;
-      gathered(a, y, row);
+      few(a, y, row);
       continue;
     }
     for (int64_t o = 0; o < last.out; ++o) {

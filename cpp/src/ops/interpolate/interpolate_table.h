@@ -28,6 +28,9 @@ struct ResampleRows {
   /// name.
   const int32_t* places;
   const void* weights;
+  /// Pixels [apart_begin, apart_end) of one element are windows of axis[2].most neighbours, each two further
+  /// than the one before.
+  int64_t apart_begin, apart_end;
   bool at_once;  ///< All taps of a pixel, at most kMostAtOnce, in one step.
 };
 

@@ -67,6 +67,27 @@ struct SquaredError {
   }
 };
 
+/// Of differences d: d^2 / 2 up to |d| = bound and bound (|d| - bound / 2) beyond, which is c (|d| - c / 2)
+/// with c = min(|d|, bound); divided by the bound if `smooth`. The gradient is that of a parabola, cut off.
+struct Huber {
+  struct Params {
+    const char* op;
+    double bound;
+    bool smooth;
+  };
+  static const char* name(const Params& p) { return p.op; }
+  static Tensor forward(const Params& p, const Tensor& d) {
+    const Tensor size = abs(d.detach()), bound = wrap_number(p.bound), cut = clamp_max(size, bound);
+    return mul(p.smooth ? div(cut, bound) : cut, sub(size, cut, 0.5));
+  }
+  static void save(Saver& saver, const Params&, const Tensor& d, const Tensor&) { saver.save(0, d); }
+  static void backward(Backward& ctx, const Params& p) {
+    const double most = p.smooth ? 1 : p.bound;
+    const Tensor d = p.smooth ? ctx.saved(0) * Scalar(1 / p.bound) : ctx.saved(0);
+    ctx.set(0, mul(clamp(d, wrap_number(-most, d.dtype()), wrap_number(most, d.dtype())), ctx.grad()));
+  }
+};
+
 /// Whether neighbours in the memory of `a` and `b` are the pairs.
 bool lie_alike(const Tensor& a, const Tensor& b) {
   return a.sizes() == b.sizes() && a.dtype() == b.dtype() && is_floating_point(a.dtype()) &&
@@ -132,9 +153,8 @@ Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, std::string_vie
     return autocast::call<autocast::kFull>(smooth_l1_loss, input, target, reduction, beta);
   OPSIN_CHECK(Error, beta >= 0, "smooth_l1_loss: does not support negative values for beta, got ", beta);
   if (beta == 0) return l1_loss(input, target, reduction);
-  const Tensor d = difference(input, target, "smooth_l1_loss"), size = abs(d);
   const Tensor loss =
-      where(lt(size, wrap_number(beta)), d * d * Scalar(0.5 / beta), size - Scalar(0.5 * beta));
+      call<Huber>({"smooth_l1_loss", beta, true}, difference(input, target, "smooth_l1_loss"));
   return reduce_loss(loss, parse_reduction(reduction, "smooth_l1_loss"));
 }
 
@@ -143,9 +163,7 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, std::string_view re
   if (autocast::is_active())
     return autocast::call<autocast::kFull>(huber_loss, input, target, reduction, delta, weight);
   OPSIN_CHECK(Error, delta > 0, "huber_loss: does not support non-positive values for delta, got ", delta);
-  const Tensor d = difference(input, target, "huber_loss"), size = abs(d);
-  const Tensor loss =
-      where(le(size, wrap_number(delta)), d * d * Scalar(0.5), (size - Scalar(0.5 * delta)) * Scalar(delta));
+  const Tensor loss = call<Huber>({"huber_loss", delta, false}, difference(input, target, "huber_loss"));
   return reduce_pair(loss, weight, reduction, "huber_loss");
 }
 

@@ -35,6 +35,24 @@ Dims moved_channels(int64_t rank, bool last) {
   return order;
 }
 
+/// Of regions by bin: channel c * bins + b of image n becomes channel c of plane n * bins + b.
+Tensor planes_of(const RoiGeometry& g, const Tensor& x) {
+  if (!g.by_bin) return x;
+  Dims apart{g.images, g.channels, g.bins()}, together{g.planes(), g.channels};
+  for (int64_t d = 2; d < x.dim(); ++d) {
+    apart.push_back(x.size(d));
+    together.push_back(x.size(d));
+  }
+  return reshape(transpose(reshape(x, apart), 1, 2), together);
+}
+/// The way back.
+Tensor images_of(const RoiGeometry& g, const Tensor& planes, const Dims& sizes) {
+  if (!g.by_bin) return planes;
+  Dims apart{g.images, g.bins(), g.channels};
+  for (size_t d = 2; d < sizes.size(); ++d) apart.push_back(sizes[d]);
+  return reshape(transpose(reshape(planes, apart), 1, 2), sizes);
+}
+
 const int32_t* data_of(const Tensor& taken) {
   return taken.defined() ? reinterpret_cast<const int32_t*>(taken.impl()->physical_data()) : nullptr;
 }
@@ -51,10 +69,18 @@ struct RoiPooling {
   /// y, and for the gradient of a maximum which sample it was.
   static std::array<Tensor, 2> forward(const Params& p, const Tensor& x, const Tensor& boxes) {
     const auto kernel = roi_forward.get(x.device(), p.dtype);
+    const Tensor where = contiguous(boxes);
+    if (p.planar) {
+      const Tensor y = empty(p.y_sizes, p.dtype, x.device()), from = contiguous(x.detach());
+      if (y.numel() > 0) {
+        kernel(p, from.impl()->data(), where.impl()->data(), y.impl()->mutable_physical_data(), nullptr);
+      }
+      return {y, Tensor()};
+    }
     const Tensor y = empty_channels_last(p.y_sizes, p.dtype, x.device());
     const Tensor taken = p.geometry.maximum ? empty_channels_last(p.y_sizes, kInt32, x.device()) : Tensor();
     if (y.numel() == 0) return {y, taken};
-    const Tensor from = to_channels_last(x), where = contiguous(boxes);
+    const Tensor from = to_channels_last(planes_of(p.geometry, x.detach()));
     kernel(p, from.impl()->physical_data(), where.impl()->data(), y.impl()->mutable_physical_data(),
            taken.defined() ? reinterpret_cast<int32_t*>(taken.impl()->mutable_physical_data()) : nullptr);
     return {y, taken};
@@ -76,30 +102,45 @@ struct RoiPooling {
       const auto rows = [&](const Tensor& t) {
         return permute(to(t, compute), moved_channels(t.dim(), /*last=*/true));
       };
-      const RoiGradients gradients = composed_roi_gradients(p, ctx.needs(1) ? rows(x) : Tensor(), boxes,
-                                                            taken, rows(grad), ctx.needs(0), ctx.needs(1));
+      const RoiGradients gradients =
+          composed_roi_gradients(p, ctx.needs(1) ? rows(planes_of(p.geometry, x)) : Tensor(), boxes, taken,
+                                 rows(grad), ctx.needs(0), ctx.needs(1));
       if (ctx.needs(0)) {
         const Tensor& input = gradients.input;
-        ctx.set(0, to(permute(input, moved_channels(input.dim(), /*last=*/false)), p.dtype));
+        const Tensor planes = permute(input, moved_channels(input.dim(), /*last=*/false));
+        ctx.set(0, to(images_of(p.geometry, planes, p.x_sizes), p.dtype));
       }
       if (ctx.needs(1)) ctx.set(1, gradients.boxes);
     } else {
-      const Tensor g = to_channels_last(grad), where = contiguous(boxes);
-      const void* const g_data = g.impl()->physical_data();
-      if (ctx.needs(0)) {
-        const Tensor grad_x = empty_channels_last(p.x_sizes, compute, grad.device());
-        roi_backward_input.get(grad.device(), p.dtype)(p, where.impl()->data(), g_data, data_of(taken),
-                                                       grad_x.impl()->mutable_physical_data());
-        ctx.set(0, to(grad_x, p.dtype));
-      }
+      const Tensor where = contiguous(boxes);
+      if (ctx.needs(0)) ctx.set(0, to(input_gradient(p, where, grad, taken), p.dtype));
       if (ctx.needs(1)) {
-        const Tensor grad_boxes = zeros(boxes.sizes(), compute, grad.device()), from = to_channels_last(x);
+        const Tensor grad_boxes = zeros(boxes.sizes(), compute, grad.device()), g = to_channels_last(grad);
+        const Tensor from = to_channels_last(planes_of(p.geometry, x));
         roi_backward_boxes.get(grad.device(), p.dtype)(p, from.impl()->physical_data(), where.impl()->data(),
-                                                       g_data, data_of(taken),
+                                                       g.impl()->physical_data(), data_of(taken),
                                                        grad_boxes.impl()->mutable_data());
         ctx.set(1, grad_boxes);
       }
     }
+  }
+  static Tensor input_gradient(const Params& p, const Tensor& boxes, const Tensor& grad,
+                               const Tensor& taken) {
+    const auto kernel = roi_backward_input.get(grad.device(), p.dtype);
+    const DType compute = compute_type(p.dtype);
+    if (p.planar) {
+      const Tensor g = contiguous(grad), grad_x = empty(p.x_sizes, compute, grad.device());
+      kernel(p, boxes.impl()->data(), g.impl()->data(), nullptr, grad_x.impl()->mutable_physical_data());
+      return grad_x;
+    }
+    const RoiGeometry& geometry = p.geometry;
+    Dims sizes = p.x_sizes;
+    sizes[0] = geometry.planes();
+    sizes[1] = geometry.channels;
+    const Tensor g = to_channels_last(grad), grad_x = empty_channels_last(sizes, compute, grad.device());
+    kernel(p, boxes.impl()->data(), g.impl()->physical_data(), data_of(taken),
+           grad_x.impl()->mutable_physical_data());
+    return images_of(geometry, grad_x, p.x_sizes);
   }
 };
 
@@ -128,7 +169,6 @@ Tensor pool(const char* op, const Tensor& input, const Tensor& boxes, IntSpan ou
               ", got ", str(boxes.sizes()));
   OPSIN_CHECK(ShapeError, !output_size.empty(), op, ": expected an output_size");
   const Dims pooled = per_axis(output_size, axes, 1, 1, op, "output_size");
-  Tensor x = input;
   int64_t samples = 1;
   for (size_t i = 0; i < 3; ++i) g.size[i] = g.pooled[i] = 1;
   for (size_t i = 0; i < axes; ++i) {
@@ -159,20 +199,16 @@ Tensor pool(const char* op, const Tensor& input, const Tensor& boxes, IntSpan ou
   if (g.by_bin) {
     OPSIN_CHECK(ShapeError, g.channels % g.bins() == 0, op, ": expected a multiple of ", g.bins(),
                 " channels for output_size ", str(pooled), ", got input ", str(input.sizes()));
-    // Channel c * bins + b of image n becomes channel c of plane n * bins + b.
     g.channels /= g.bins();
-    Dims apart{g.images, g.channels, g.bins()}, together{g.images * g.bins(), g.channels};
-    for (size_t i = 0; i < axes; ++i) {
-      apart.push_back(input.sizes()[2 + i]);
-      together.push_back(input.sizes()[2 + i]);
-    }
-    x = reshape(transpose(reshape(input, apart), 1, 2), together);
+    // Vectors of fewer channels than this are not worth moving the planes.
+    constexpr int64_t kFew = 32;
+    p.planar = input.device().is_cpu() && g.channels < kFew;
   }
-  p.x_sizes = x.sizes();
+  p.x_sizes = input.sizes();
   p.y_sizes = Dims{g.rois, g.channels};
   for (const int64_t size : pooled) p.y_sizes.push_back(size);
   const Tensor where = to(g.pixels ? boxes.detach() : boxes, compute_type(p.dtype));
-  return call<RoiPooling>(p, x, where)[0];
+  return call<RoiPooling>(p, input, where)[0];
 }
 
 /// The boxes of each image as rows that begin with its number.

@@ -1,7 +1,8 @@
 // RoI pooling on the CPU. The samples of a bin are a grid, so their mean is the product of one short list of
 // taps per axis. Gradients of features are split by image and rows (means) or channels (maxima), and added in
 // the order of the boxes.
-#include "roi_kernels.h"
+#include "roi_planar.h"
+#include "roi_taps.h"
 #include "tap_kernels.h"
 
 #include <algorithm>
@@ -18,25 +19,6 @@ namespace {
 using cpu::TapParams;
 
 const cpu::TapTable& table() { return OPSIN_ISA_SELECT(cpu::tap_table); }
-template <class T>
-constexpr size_t index_of(T i) {
-  return static_cast<size_t>(i);
-}
-
-template <class T>
-std::vector<Roi<T>> regions(const RoiParams& p, const void* boxes) {
-  const RoiGeometry& g = p.geometry;
-  std::vector<Roi<T>> found(index_of(g.rois));
-  for (int64_t k = 0; k < g.rois; ++k) {
-    found[index_of(k)] = roi::at(g, static_cast<const T*>(boxes), k);
-    const int64_t image = found[index_of(k)].image;
-    OPSIN_CHECK(IndexError, image >= 0 && image < g.images, p.op, ": index ", image,
-                " is out of bounds for dimension 0 with size ", g.images, " (the first column of box ", k,
-                " says which image it is of)");
-  }
-  return found;
-}
-
 /// Calls body(bin, number) for all bins of a region, in order.
 template <class F>
 void for_bins(const RoiGeometry& g, F&& body) {
@@ -53,65 +35,6 @@ template <class T>
 int64_t plane_of(const RoiGeometry& g, const Roi<T>& region, int64_t bin) {
   return (g.by_bin ? region.image * g.bins() + bin : region.image) * g.positions() * g.channels;
 }
-
-/// What a pixel along one axis gives to the mean of a bin, and how that follows the start of the region and
-/// its extent.
-template <class T>
-struct Tap {
-  int pixel;
-  T weight, by_start, by_extent;
-};
-
-/// The taps of all bins of a region.
-template <class T>
-class Taps {
- public:
-  Taps() = default;
-  Taps(const RoiGeometry& g, const Roi<T>& region) {
-    for (int a = 0; a < 3; ++a) {
-      std::vector<Tap<T>>& taps = taps_[a];
-      first_[a].push_back(0);
-      for (int b = 0; b < g.pooled[a]; ++b) {
-        const roi::Span span = roi::samples(g, region, a, b);
-        const T share = T(1) / static_cast<T>(roi::samples_in_all(g, region, a, span));
-        const size_t begin = taps.size();
-        for (int i = span.first; i < span.end; ++i) {
-          const roi::Sample<T> s = roi::sample(g, region, a, b, i);
-          if (!s.inside) continue;
-          const T slope = s.moves ? share : T(0);
-          add(taps, begin, {s.low, share * (T(1) - s.fraction), -slope, -slope * s.place});
-          if (s.high != s.low) add(taps, begin, {s.high, share * s.fraction, slope, slope * s.place});
-        }
-        first_[a].push_back(taps.size());
-      }
-    }
-  }
-
-  /// All of axis `a`.
-  std::span<const Tap<T>> of(int a) const { return taps_[a]; }
-  /// Those of bin `b` along axis `a`.
-  std::span<const Tap<T>> of(int a, int b) const {
-    const size_t begin = first_[a][index_of(b)];
-    return {taps_[a].data() + begin, first_[a][index_of(b) + 1] - begin};
-  }
-
- private:
-  static void add(std::vector<Tap<T>>& taps, size_t begin, const Tap<T>& tap) {
-    // Samples follow each other, so a pixel that was met is one of the last two.
-    for (size_t back = 1; back <= 2 && taps.size() >= begin + back; ++back) {
-      Tap<T>& other = taps[taps.size() - back];
-      if (other.pixel != tap.pixel) continue;
-      other.weight += tap.weight;
-      other.by_start += tap.by_start;
-      other.by_extent += tap.by_extent;
-      return;
-    }
-    taps.push_back(tap);
-  }
-
-  std::vector<Tap<T>> taps_[3];
-  std::vector<size_t> first_[3];
-};
 
 /// Rows with weights, as the loops over channels take them.
 template <class T>
@@ -224,6 +147,7 @@ template <class T>
 void forward(const RoiParams& p, const void* x, const void* boxes, void* y, int32_t* taken) {
   const RoiGeometry& g = p.geometry;
   const auto found = regions<T>(p, boxes);
+  if (p.planar) return planar_means(p, found, x, y);
   const auto d = index_of(p.dtype);
   const auto channels = index_of(g.channels);
   cpu::parallel_for(g.rois, 1, [&](int64_t begin, int64_t end) {
@@ -259,21 +183,10 @@ void forward(const RoiParams& p, const void* x, const void* boxes, void* y, int3
   });
 }
 
-/// The boxes of each image, in order.
-template <class T>
-std::vector<std::vector<int64_t>> by_image(const RoiGeometry& g, const std::vector<Roi<T>>& found) {
-  std::vector<std::vector<int64_t>> lists(index_of(g.images));
-  for (int64_t k = 0; k < g.rois; ++k) lists[index_of(found[index_of(k)].image)].push_back(k);
-  return lists;
-}
-
 template <class T>
 void spread_means(const RoiParams& p, const std::vector<Roi<T>>& found, const void* grad_y, T* grad_x) {
   const RoiGeometry& g = p.geometry;
-  std::vector<Taps<T>> taps(index_of(g.rois));
-  cpu::parallel_for(g.rois, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) taps[index_of(k)] = Taps<T>(g, found[index_of(k)]);
-  });
+  const auto taps = taps_of(g, found);
   const auto lists = by_image(g, found);
   const int split = 3 - g.axes;
   const int64_t part = (g.size[split] + 15) / 16, parts = (g.size[split] + part - 1) / part;
@@ -335,6 +248,7 @@ void backward_input(const RoiParams& p, const void* boxes, const void* grad_y, c
   const RoiGeometry& g = p.geometry;
   const auto found = regions<T>(p, boxes);
   auto* out = static_cast<T*>(grad_x);
+  if (p.planar) return planar_spread(p, found, grad_y, out);
   cpu::parallel_for(g.planes() * g.positions() * g.channels, 1 << 18,
                     [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, T(0)); });
   g.maximum ? spread_maxima(p, found, grad_y, taken, out) : spread_means(p, found, grad_y, out);

@@ -13,6 +13,9 @@ struct RoiParams {
   const char* op;
   RoiGeometry geometry;
   DType dtype;  ///< Of x, y and g; sums are of its compute type.
+  /// Of means by bin on the CPU: x is [images, channels, bins, size...] as it came, y and g are
+  /// [rois, channels, bins...].
+  bool planar = false;
 };
 
 /// x, boxes, y; taken [rois, bins..., channels] says which sample of each bin was the largest, -1 for none;

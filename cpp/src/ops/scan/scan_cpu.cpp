@@ -21,14 +21,16 @@ Wide<T> widen(T value) {
   return static_cast<Wide<T>>(static_cast<compute_t<T>>(value));
 }
 template <class T>
-T narrow(Wide<T> value) {
-  return static_cast<T>(static_cast<compute_t<T>>(value));
-}
+struct Narrow {
+  T operator()(Wide<T> value) const { return static_cast<T>(static_cast<compute_t<T>>(value)); }
+};
+
+constexpr int64_t kWork = 16384;
 
 /// Calls body(first, count): `count` lines side by side, whose first elements follow `first`.
 template <class Body>
 void for_lines(const ScanParams& p, Body&& body) {
-  constexpr int64_t kWork = 16384, kWidth = 256;
+  constexpr int64_t kWidth = 256;
   const int64_t width = std::min(p.inner, kWidth), parts = (p.inner + width - 1) / width;
   cpu::parallel_for(p.outer * parts, std::max<int64_t>(1, kWork / (width * p.n)),
                     [&](int64_t begin, int64_t end) {
@@ -47,17 +49,30 @@ void scan_lines(const ScanParams& p, State start, Step step, Result result) {
   const auto* x = static_cast<const T*>(p.x);
   const auto* a = p.a ? static_cast<const T*>(p.a) : x;
   auto* y = static_cast<T*>(p.y);
-  for_lines(p, [&](int64_t first, int64_t count) {
-    if (count == 1) {
-      // In a register: through memory every element would wait for the one before.
-      State state = start;
-      for (int64_t i = 0; i < p.n; ++i) {
-        const int64_t at = first + offset_of(p, i);
-        state = step(state, x[at], a[at], i == 0);
-        y[at] = result(state);
+  // The states are in registers; every element waits for the one before, so several lines go together.
+  const auto along_memory = [&]<int kLines>(int64_t first) {
+    State states[kLines];
+    std::fill_n(states, kLines, start);
+    for (int64_t i = 0; i < p.n; ++i) {
+      const int64_t at = first + (p.reverse ? p.n - 1 - i : i);
+#pragma GCC unroll 4
+      for (int k = 0; k < kLines; ++k) {
+        states[k] = step(states[k], x[at + k * p.n], a[at + k * p.n], i == 0);
+        y[at + k * p.n] = result(states[k]);
       }
-      return;
     }
+  };
+  if (p.inner == 1) {
+    constexpr int kTogether = 4;
+    cpu::parallel_for(p.outer, std::max<int64_t>(1, kWork / p.n), [&](int64_t begin, int64_t end) {
+      for (; begin + kTogether <= end; begin += kTogether) {
+        along_memory.template operator()<kTogether>(begin * p.n);
+      }
+      for (; begin < end; ++begin) along_memory.template operator()<1>(begin * p.n);
+    });
+    return;
+  }
+  for_lines(p, [&](int64_t first, int64_t count) {
     State states[256];
     std::fill_n(states, count, start);
     for (int64_t i = 0; i < p.n; ++i) {
@@ -72,13 +87,13 @@ void scan_lines(const ScanParams& p, State start, Step step, Result result) {
 
 void sum(const ScanParams& p) {
   dispatch_all(p.dtype, "cumsum", [&]<class T>() {
-    scan_lines<T>(p, Wide<T>(0), [](Wide<T> s, T x, T, bool) { return s + widen(x); }, narrow<T>);
+    scan_lines<T>(p, Wide<T>(0), [](Wide<T> s, T x, T, bool) { return s + widen(x); }, Narrow<T>());
   });
 }
 
 void product(const ScanParams& p) {
   dispatch_all(p.dtype, "cumprod", [&]<class T>() {
-    scan_lines<T>(p, Wide<T>(1), [](Wide<T> s, T x, T, bool) { return s * widen(x); }, narrow<T>);
+    scan_lines<T>(p, Wide<T>(1), [](Wide<T> s, T x, T, bool) { return s * widen(x); }, Narrow<T>());
   });
 }
 
@@ -87,7 +102,7 @@ void linear(const ScanParams& p) {
     scan_lines<T>(
         p, Wide<T>(0),
         [](Wide<T> s, T x, T a, bool is_first) { return widen(x) + (is_first ? Wide<T>(0) : widen(a) * s); },
-        narrow<T>);
+        Narrow<T>());
   });
 }
 
@@ -105,7 +120,7 @@ void log_sum_exp(const ScanParams& p) {
       return {v, std::isinf(s.max) || std::isinf(v) ? 1 : s.sum * std::exp(s.max - v) + 1};
     };
     scan_lines<T>(p, Exponentials{-INFINITY, 0}, step, [](Exponentials s) {
-      return narrow<T>(s.max + (std::isinf(s.max) ? 0 : std::log(s.sum)));
+      return Narrow<T>()(s.max + (std::isinf(s.max) ? 0 : std::log(s.sum)));
     });
   });
 }
