@@ -65,6 +65,8 @@ def test_in_place_views_of_leaves_are_refused(name: str) -> None:
             turn = getattr(leaf, name)
             with pytest.raises(RuntimeError, match=r"a leaf Variable that requires grad"):
                 turn(*args if leaf.dim() or name == "unsqueeze_" else (0,) * len(args))
+        with pytest.raises(RuntimeError, match=r"a leaf Variable that requires grad"):
+            leaf.copy_(leaf)
         with pytest.raises(RuntimeError, match=r"a view of a leaf Variable that requires grad"):
             getattr(library.ones(2, 3).requires_grad_()[0:2], name)(*args)
 
