@@ -10,11 +10,12 @@ namespace opsin::python {
 namespace {
 
 /// What an index comes to: a view by the basic parts, and index tensors (undefined = the whole dimension) for
-/// the rest.
+/// the rest, one for each dimension but for masks, which stand for as many as they have.
 struct Indexed {
   Tensor view;
   TensorList indices;
   bool advanced = false;
+  size_t masked = 0;  ///< Dimensions that masks so far take beyond their entry.
 };
 
 int64_t read_slice_bound(PyObject* object, int64_t missing) {
@@ -39,8 +40,9 @@ int64_t dims_used(PyObject* item) {
 }
 
 void add_index(Indexed& result, size_t dim, const Tensor& index) {
-  if (result.indices.size() <= dim) result.indices.resize(dim + 1);
-  result.indices[dim] = index;
+  const size_t entry = dim - result.masked;
+  if (result.indices.size() <= entry) result.indices.resize(entry + 1);
+  result.indices[entry] = index;
   result.advanced = true;
 }
 
@@ -82,6 +84,7 @@ void apply(Indexed& result, PyObject* item, size_t& dim, int64_t skipped) {
     const int64_t used = dims_used(item);
     add_index(result, dim, index);
     dim += static_cast<size_t>(used);
+    result.masked += static_cast<size_t>(used - 1);
   } else if (PyLong_Check(item) || (PyIndex_Check(item) && !py::isinstance<py::array>(item))) {
     view = select(view, position, read_slice_bound(item, 0));
   } else if (PyList_Check(item) || PyTuple_Check(item) || py::isinstance<py::array>(item)) {
@@ -98,7 +101,7 @@ void apply(Indexed& result, PyObject* item, size_t& dim, int64_t skipped) {
 }
 
 Indexed resolve(const Tensor& self, PyObject* index) {
-  Indexed result{self, {}, false};
+  Indexed result{self, {}};
   const py::tuple items =
       PyTuple_Check(index) ? py::reinterpret_borrow<py::tuple>(index) : py::make_tuple(py::handle(index));
   int64_t used = 0;

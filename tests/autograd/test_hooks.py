@@ -250,3 +250,28 @@ def test_new_data_keeps_the_gradient_and_the_hooks() -> None:
         x.grad = None
         (x * 3).sum().backward()
         assert x.grad is not None and x.grad.tolist() == [3, 3] and seen[1] == [3, 3]
+
+
+def test_a_retained_gradient_is_summed_and_is_what_all_hooks_leave() -> None:
+    for library in (opsin, torch):
+        x = library.ones(2, requires_grad=True)
+        y = x * 3
+        y.retain_grad()
+        y.register_hook(lambda g: g * 2)
+        y.sum().backward(retain_graph=True)
+        assert y.grad.tolist() == [2, 2]
+        y.sum().backward(retain_graph=True)
+        assert y.grad.tolist() == [4, 4] and x.grad.tolist() == [12, 12]
+        y.grad = None
+        y.sum().backward(inputs=[y, y])
+        assert y.grad.tolist() == [2, 2] and x.grad.tolist() == [12, 12]
+
+
+def test_inputs_inside_the_graph_keep_their_gradients() -> None:
+    for library in (opsin, torch):
+        x = library.ones(2, requires_grad=True)
+        y = x * 3
+        y.sum().backward(inputs=[y, y], retain_graph=True)
+        assert y.retains_grad and y.grad.tolist() == [1, 1] and x.grad is None
+        y.sum().backward()
+        assert y.grad.tolist() == [2, 2] and x.grad.tolist() == [3, 3]

@@ -65,6 +65,8 @@ def test_in_place_views_of_leaves_are_refused(name: str) -> None:
             turn = getattr(leaf, name)
             with pytest.raises(RuntimeError, match=r"a leaf Variable that requires grad"):
                 turn(*args if leaf.dim() or name == "unsqueeze_" else (0,) * len(args))
+        with pytest.raises(RuntimeError, match=r"a leaf Variable that requires grad"):
+            leaf.copy_(leaf)
         with pytest.raises(RuntimeError, match=r"a view of a leaf Variable that requires grad"):
             getattr(library.ones(2, 3).requires_grad_()[0:2], name)(*args)
 
@@ -124,3 +126,26 @@ def test_a_hook_stays_where_it_was_registered() -> None:
         y.mul_(3).t_()
         y.sum().backward()
         assert seen == [[[3, 3]]]
+
+
+OVER_ITSELF: dict[str, Callable[[Any], Any]] = {
+    "mul_": lambda y: y.mul_(y),
+    "div_": lambda y: y.div_(y),
+    "pow_": lambda y: y.pow_(y),
+    "addcmul_": lambda y: y.addcmul_(y, y, value=3),
+    "row": lambda y: y.mul_(y[:1]),
+    "turned": lambda y: y[:, :2].mul_(y[:, :2].t()),
+    "where": lambda y: y.masked_fill_(y > 1.2, y.sum()),
+}
+
+
+@pytest.mark.parametrize("name", OVER_ITSELF)
+def test_what_is_written_over_itself_has_the_gradient_of_its_old_values(name: str) -> None:
+    def program(x: opsin.Tensor) -> opsin.Tensor:
+        y = x * 1
+        OVER_ITSELF[name](y)
+        return y * y
+
+    x = (opsin.arange(6.0, dtype=opsin.float64).reshape(2, 3) / 7 + 1).requires_grad_()
+    assert opsin.autograd.gradcheck(program, [x])
+    assert opsin.autograd.gradgradcheck(program, [x])

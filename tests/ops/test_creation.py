@@ -231,3 +231,9 @@ def test_random_integers_and_permutations() -> None:
 def test_peer_values_of_a_long_range() -> None:
     got = to_torch(opsin.arange(0, 1_000_000, 3))
     assert got.numel() == 333_334 and int(got[-1]) == 999_999
+
+
+def test_rows_outside_a_triangle_cost_nothing() -> None:
+    far = 10**15
+    assert opsin.triu_indices(far, 2).tolist() == [[0, 0, 1], [0, 1, 1]]
+    assert opsin.tril_indices(far, 2, 2 - far).tolist() == [[far - 2, far - 1, far - 1], [0, 0, 1]]

@@ -185,3 +185,10 @@ def test_a_broadcast_of_input_and_target_is_warned_about(name: str) -> None:
         warnings.simplefilter("error")
         loss(x, target=x)
     assert str(inspect.signature(loss)).startswith("(input, target, ")
+
+
+@pytest.mark.parametrize("name", ["nll_loss", "cross_entropy"])
+def test_targets_without_classes_are_refused_even_if_all_are_ignored(name: str) -> None:
+    for target in ([-100, -100], [0, 1]):
+        with pytest.raises(IndexError, match="out of bounds for 0 classes"):
+            getattr(opsin.nn.functional, name)(opsin.zeros(2, 0), opsin.tensor(target))

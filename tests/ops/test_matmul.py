@@ -118,6 +118,8 @@ OPS = [
             c(t(2, 3), t(4, 3)),
             c(t(3), t(4, 3), t(4)),
             c(t(2, 5, 3), t(4, 3), t(4)),
+            c(t(2, 5, 1, 3), t(4, 3), t(4)),
+            c(t(2, 1, 5, 1, 3), t(4, 3), t(4)),
             c(t(0, 3), t(4, 3), t(4)),
             c(t(2, 3), t(3)),
             c(t(2, 0), t(4, 0), t(4)),
@@ -191,3 +193,14 @@ def test_results_that_no_cache_holds_have_the_bits_of_small_ones(dtype: str, k: 
         want = np.concatenate([(x[i : i + 205] @ opsin.from_numpy(b)).numpy() for i in range(0, 2050, 205)])
         assert np.array_equal(y, want)
     assert np.allclose(y, a.T @ b, rtol=k * np.finfo(dtype).eps * 4, atol=np.finfo(dtype).eps * 4 * k)
+
+
+def test_linear_of_rows_whose_single_dimension_has_a_stride_of_its_own() -> None:
+    weight = opsin.randn(4, 3, dtype=opsin.float64)
+    odd = (((2, 1, 3), (3, 1, 1)), ((2, 1, 5, 1, 3), (15, 2, 3, 1, 1)), ((1, 5, 3), (1, 3, 1)))
+    for shape, strides in odd:
+        x = opsin.empty_strided(shape, strides, dtype=opsin.float64).normal_()
+        want = opsin.matmul(x.reshape(-1, 3), weight.t()).reshape(*shape[:-1], 4)
+        assert opsin.allclose(opsin.nn.functional.linear(x, weight), want, rtol=1e-12)
+    nothing = opsin.ones(0, 5, 2).permute(2, 1, 0)
+    assert opsin.nn.functional.linear(nothing, opsin.ones(4, 0)).tolist() == [[[0] * 4] * 5] * 2

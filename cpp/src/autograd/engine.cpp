@@ -367,15 +367,11 @@ TensorList AccumulateGrad::apply(TensorList grads) {
 
 void backward(TensorSpan tensors, TensorSpan gradients, bool retain_graph, bool create_graph,
               TensorSpan inputs) {
-  const TensorList captured =
-      run_backward(tensors, gradients, inputs, retain_graph, create_graph, /*accumulate_leaves=*/true);
-  // A captured leaf was accumulated by its own node; what is left are inputs inside the graph.
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (captured[i].defined() && !inputs[i].is_leaf()) {
-      const Tensor old = inputs[i].grad();
-      inputs[i].set_grad(old.defined() ? add(old, captured[i], 1) : captured[i]);
-    }
+  // Leaves are reached by their own nodes.
+  for (const Tensor& input : inputs) {
+    if (needs_grad(input) && !input.is_leaf()) input.retain_grad();
   }
+  run_backward(tensors, gradients, inputs, retain_graph, create_graph, /*accumulate_leaves=*/true);
 }
 
 TensorList grad(TensorSpan outputs, TensorSpan inputs, TensorSpan gradients, bool retain_graph,

@@ -6,7 +6,8 @@ namespace opsin {
 
 namespace {
 
-/// The id of the hooks that retain_grad() makes; ids for remove_hook start after it.
+/// The id of the hooks that retain_grad() makes, the last hooks of a node; ids for remove_hook start after
+/// it.
 constexpr uint64_t kRetainGradHook = 0;
 
 TensorMeta meta_of(const Tensor& tensor) { return {tensor.sizes(), tensor.dtype(), tensor.device()}; }
@@ -243,7 +244,7 @@ void Tensor::retain_grad() const {
   // The graph holds the hook, so the hook must hold neither the graph nor this tensor: a slot shared by both.
   meta.accumulator = make_ref<AccumulateGrad>(*this);
   node->hooks.push_back({kRetainGradHook, meta.output_nr, [slot = meta.accumulator](const Tensor& grad) {
-                           slot->grad = grad;
+                           slot->grad = slot->grad.defined() ? add(slot->grad, grad, 1) : grad;
                            return Tensor();
                          }});
 }
@@ -284,7 +285,10 @@ uint64_t register_hook(const Tensor& tensor, GradHook hook) {
               "register_hook: cannot register a hook on a tensor that doesn't require gradient");
   const Edge edge = gradient_edge(tensor);
   const uint64_t id = next_hook_id();
-  edge.node->hooks.push_back({id, edge.output_nr, std::move(hook)});
+  std::vector<Node::Hook>& hooks = edge.node->hooks;
+  const auto retained =
+      std::ranges::find_if(hooks, [](const Node::Hook& other) { return other.id == kRetainGradHook; });
+  hooks.insert(retained, {id, edge.output_nr, std::move(hook)});
   return id;
 }
 

@@ -58,6 +58,12 @@ bool saves_self([[maybe_unused]] const typename Op::Params& params) {
     return false;
   }
 }
+/// What the graph keeps of an input of a call that writes over `self`: a copy if that is its memory too.
+inline Tensor kept(const Tensor& input, const Tensor& self) {
+  return input.defined() && input.impl()->storage == self.impl()->storage ? clone(input) : input;
+}
+inline TensorSpan kept(TensorSpan inputs, const Tensor&) { return inputs; }
+
 template <class Op>
 inline constexpr bool has_backward = requires { &Op::backward; };
 template <class Op>
@@ -185,19 +191,26 @@ Tensor call_inplace(const typename Op::Params& params, const Tensor& self, const
     return self;
   }
   if constexpr (detail::has_backward<Op>) {
-    Tensor before = self;
-    if (detail::saves_self<Op>(params)) before = clone(self);
-    auto node = detail::make_node<Op>(params, before, others...);
-    {
-      NoGradGuard no_grad;
-      Tensor output = self;
-      Op::forward_into(output, params, self, others...);
-    }
-    self.bump_version();
-    rebase_history(self, node);
-    if constexpr (requires { &Op::save; }) {
-      Saver saver(*node, node->saved);
-      Op::save(saver, params, before, others..., self);
+    constexpr bool kSaves = requires { &Op::save; };
+    const auto run = [&](const auto&... inputs) {
+      const Tensor before = detail::saves_self<Op>(params) ? clone(self) : self;
+      auto node = detail::make_node<Op>(params, before, inputs...);
+      {
+        NoGradGuard no_grad;
+        Tensor output = self;
+        Op::forward_into(output, params, self, others...);
+      }
+      self.bump_version();
+      rebase_history(self, node);
+      if constexpr (kSaves) {
+        Saver saver(*node, node->saved);
+        Op::save(saver, params, before, inputs..., self);
+      }
+    };
+    if constexpr (kSaves) {
+      run(detail::kept(others, self)...);
+    } else {
+      run(others...);
     }
   }
   return self;

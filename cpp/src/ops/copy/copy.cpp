@@ -150,7 +150,10 @@ struct Copy {
 Tensor clone(const Tensor& self) { return call<Clone>({}, self); }
 
 Tensor copy_(const Tensor& self, const Tensor& src, bool non_blocking) {
-  if (self.is_same(src)) return self;
+  if (self.is_same(src)) {
+    if (GradMode::is_enabled() && needs_grad(self)) check_recordable(self, "copy_");
+    return self;
+  }
   return call_inplace<Copy>({src.device(), non_blocking}, self, src);
 }
 

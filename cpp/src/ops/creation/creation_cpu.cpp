@@ -1,5 +1,6 @@
 #include "creation_math.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <opsin/scalar.h>
@@ -38,7 +39,8 @@ void fill_range(const RangeParams& p) {
 void fill_triangle(const TriangleParams& p) {
   int64_t* row_of = p.out;
   int64_t* col_of = p.out + p.count;
-  for (int64_t i = 0; i < p.rows; ++i) {
+  // From the first row that has positions to the last: there may be very many without.
+  for (int64_t i = p.upper ? 0 : std::max<int64_t>(0, -p.offset); col_of < p.out + 2 * p.count; ++i) {
     const ColumnRange columns = triangle_columns(p, i);
     for (int64_t j = columns.first; j < columns.last; ++j) {
       *row_of++ = i;

@@ -56,6 +56,8 @@ Labels labels_of(const Tensor& target, const Tensor& weight, int64_t ignore_inde
   const Tensor class_weight = weight.defined() ? contiguous(to(weight.detach(), dtype)) : Tensor();
   const Labels labels{empty(t.sizes(), kInt64, t.device()), empty(t.sizes(), dtype, t.device())};
   if (t.numel() == 0) return labels;
+  OPSIN_CHECK(IndexError, classes > 0, op, ": Target of ", t.numel(),
+              " positions is out of bounds for 0 classes (give scores of at least one class)");
   class_labels.get(t.device(),
                    dtype)({t.data<int64_t>(), class_weight.defined() ? class_weight.impl()->data() : nullptr,
                            labels.index.mutable_data<int64_t>(), labels.weight.impl()->mutable_data(), dtype,

@@ -1,6 +1,8 @@
 // Matrix products. All of them come down to one op over [batch, m, k] x [batch, k, n], and linear.
 #include "matmul_kernels.h"
 
+#include <optional>
+
 #include <opsin/ops/binary.h>
 #include <opsin/ops/copy.h>
 #include <opsin/ops/matmul.h>
@@ -70,6 +72,20 @@ struct Matmul {
   }
 };
 
+/// The step between the rows of x, whose leading dimensions are taken as one; none if they step unevenly. The
+/// strides of dimensions of size 1, which say nothing, are not looked at.
+std::optional<int64_t> row_step(const Tensor& x) {
+  std::optional<int64_t> step;
+  int64_t rows = 1;
+  for (size_t d = x.sizes().size() - 1; d-- > 0;) {
+    if (x.sizes()[d] == 1) continue;
+    if (!step) step = x.strides()[d];
+    if (x.strides()[d] != *step * rows) return {};
+    rows *= x.sizes()[d];
+  }
+  return step ? step : x.sizes().back();
+}
+
 /// y = x W^T + b over rows [rows, in]. dX = dY W, dW = dY^T X, db = the sum of the rows of dY.
 struct Linear {
   static constexpr const char* kName = "linear";
@@ -88,7 +104,7 @@ struct Linear {
     p.n = weight.sizes()[0];
     p.m = y.numel() / p.n;
     p.a = x.impl()->data();
-    p.a_row = x.dim() == 1 ? p.k : x.strides()[x.sizes().size() - 2];
+    p.a_row = row_step(x).value_or(0);  // none only of no elements: k is 0
     p.a_col = x.strides().back();
     p.b = weight.impl()->data();
     p.b_row = weight.strides()[1];
@@ -128,15 +144,6 @@ struct Linear {
 };
 
 Tensor contract(const Tensor& a, const Tensor& b) { return call<Matmul>({}, a, b); }
-
-/// Whether all leading dimensions of x step evenly, so that it is a matrix of rows.
-bool has_even_rows(const Tensor& x) {
-  for (int64_t i = x.dim() - 2; i > 0; --i) {
-    const auto d = static_cast<size_t>(i);
-    if (x.sizes()[d - 1] != 1 && x.strides()[d - 1] != x.strides()[d] * x.sizes()[d]) return false;
-  }
-  return true;
-}
 
 bool can_broadcast(IntSpan a, IntSpan b) {
   for (size_t i = 1; i <= std::min(a.size(), b.size()); ++i) {
@@ -323,7 +330,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const Tensor& bias) {
                 "linear: expected bias [", weight.sizes()[0], "] for weight ", str(weight.sizes()), ", got ",
                 str(bias.sizes()));
   }
-  return call<Linear>({is_constant(weight)}, has_even_rows(input) ? input : contiguous(input), weight, bias);
+  return call<Linear>({is_constant(weight)}, row_step(input) ? input : contiguous(input), weight, bias);
 }
 
 /// y[n, o] = x1[n, i] W[o, i, j] x2[n, j] + b[o], as a matrix product with x1 and a weighted sum with x2.
