@@ -336,8 +336,10 @@ void run(const Pass& pass, int64_t m, int64_t wanted) {
   wanted = std::min<int64_t>(wanted, 4 * num_threads());
 
   if (pass.kept != nullptr) {
-    PackKey key{key_of(&transforms), key_of(pass.weight),  pass.lane_stride,    pass.channel_stride,
-                pass.groups,         pass.source_channels, pass.target_channels};
+    PackKey key{key_of(&transforms), key_of_weight(pass.kept, pass.weight),
+                pass.lane_stride,    pass.channel_stride,
+                pass.groups,         pass.source_channels,
+                pass.target_channels};
     key.insert(key.end(), pass.slot, pass.slot + l.weight_taps);
     const size_t bytes = static_cast<size_t>(pass.groups * l.units * l.unit_weights) * sizeof(float);
     const Ref<PackedBlock> packed = packed_weight(pass.kept, std::move(key), bytes, [&](void* out) {
