@@ -20,5 +20,6 @@ PYBIND11_MODULE(_C, module) {
   bind_cuda(module);
   bind_profiler(module);
   bind_slots(module);
+  bind_nn_module(module);
   list_public_names(module);
 }

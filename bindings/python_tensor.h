@@ -89,6 +89,7 @@ void bind_runtime(py::module_& module);
 void bind_cuda(py::module_& module);
 void bind_profiler(py::module_& module);
 void bind_slots(py::module_& module);
+void bind_nn_module(py::module_& module);
 
 /// Sets `__all__`, which the package passes on and type checkers follow, to all names without an underscore.
 void list_public_names(py::module_& module);

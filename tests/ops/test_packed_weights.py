@@ -45,6 +45,19 @@ PRODUCTS = {
     "transposed": Product(
         (2, 40, 6, 6), (40, 24, 4, 4), lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1)
     ),
+    # Computed in float32 copies where there are no kernels for the dtype.
+    "conv_bfloat16": Product(
+        (1, 24, 8, 8), (40, 24, 3, 3), lambda x, w: F.conv2d(x, w, padding=1), "bfloat16"
+    ),
+    "conv_float16": Product(
+        (2, 24, 9, 9), (40, 24, 3, 3), lambda x, w: F.conv2d(x, w, None, 2, 1), "float16"
+    ),
+    "depthwise_float16": Product(
+        (2, 24, 9, 9), (24, 1, 3, 3), lambda x, w: F.conv2d(x, w, groups=24), "float16"
+    ),
+    "transposed_bfloat16": Product(
+        (2, 40, 6, 6), (40, 24, 4, 4), lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), "bfloat16"
+    ),
     "transposed_winograd": Product(
         (1, 40, 8, 8), (40, 24, 3, 3), lambda x, w: F.conv_transpose2d(x, w, algorithm="winograd")
     ),
@@ -221,6 +234,17 @@ def test_weights_of_one_storage_that_are_copied_first():
         for weight in flat.view(2, 16, 8, 2, 2):
             expected = F.conv_transpose2d(x, weight.clone(), stride=2)
             assert opsin.equal(F.conv_transpose2d(x, weight, stride=2), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_weights_of_one_storage(dtype: str):
+    """More than are kept: their float32 copies come and go at the same addresses."""
+    x, flat = values((1, 16, 8, 8), dtype, 0), values((12, 16, 16, 3, 3), dtype, 1)
+    for _ in range(3):
+        for weight in flat:
+            expected = F.conv2d(x, weight.clone(), padding=1)
+            for _ in range(2):
+                assert opsin.equal(F.conv2d(x, weight, padding=1), expected)
 
 
 def test_memory_dies_with_the_weight_and_with_empty_cache():

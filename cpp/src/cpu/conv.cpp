@@ -9,6 +9,7 @@
 
 #include <opsin/error.h>
 
+#include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -53,7 +54,7 @@ class HalfCopies {
   int64_t x_, y_, step_;
 };
 
-// A float32 copy of weights or of a bias, null for null.
+// A float32 copy of a bias, null for null.
 class Widened {
  public:
   Widened(const HalfCopies& half, const void* in, int64_t count) : copy_(in == nullptr ? 0 : count), in_(in) {
@@ -64,6 +65,34 @@ class Widened {
  private:
   Scratch<float> copy_;
   const void* in_;
+};
+
+int64_t weight_elements(const ConvGeometry& g) {
+  return g.out_channels * (g.in_channels / g.groups) * volume(g.kernel);
+}
+
+// A float32 copy of the weights, which is kept where what kernels pack of it may be.
+class WidenedWeight {
+ public:
+  WidenedWeight(const HalfCopies& half, const ConvGeometry& g, DType dtype, const void* in) {
+    const int64_t count = weight_elements(g);
+    // Memory of 16-bit elements could be a weight of either dtype.
+    const int64_t identity = 32 * key_of(in) + static_cast<int64_t>(dtype) + 1;
+    if (g.weight != nullptr) kept_ = {g.weight->cache, g.weight->version, identity};
+    copy_ = packed_weight(g.weight, {-1, identity, count}, static_cast<size_t>(count) * sizeof(float),
+                          [&](void* out) { half.widen(in, 0, count, static_cast<float*>(out)); });
+  }
+  const float* get() const { return static_cast<const float*>(copy_->data()); }
+  // The geometry of a product that reads the copy.
+  ConvGeometry geometry(const ConvGeometry& g) const {
+    ConvGeometry copied = g;
+    if (g.weight != nullptr) copied.weight = &kept_;
+    return copied;
+  }
+
+ private:
+  KeptWeight kept_{};
+  Ref<PackedBlock> copy_;
 };
 
 // float32 sums that become a 16-bit gradient, null for null.
@@ -94,17 +123,12 @@ template <class S>
 constexpr bool has_dense_kernels = false;
 #endif
 
-int64_t weight_elements(const ConvGeometry& g) {
-  return g.out_channels * (g.in_channels / g.groups) * volume(g.kernel);
-}
-
 // Calls run(images, first image) for runs of images.
 template <class F>
 void for_images(const ConvGeometry& g, const HalfCopies& half, F&& run) {
   ConvGeometry part = g;
   for (int64_t image = 0; image < g.batch; image += half.step()) {
     part.batch = std::min(half.step(), g.batch - image);
-    part.weight = nullptr;  // reads a copy
     run(part, image);
   }
 }
@@ -141,10 +165,11 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
       return dense_forward(g, x, weight, wide_bias.get(), y);
     }
   }
-  const Widened wide_weight(half, weight, weight_elements(g));
-  if (depthwise) return depthwise_forward(g, x, wide_weight.get(), wide_bias.get(), y);
+  const WidenedWeight wide_weight(half, g, dtype, weight);
+  const ConvGeometry wide = wide_weight.geometry(g);
+  if (depthwise) return depthwise_forward(wide, x, wide_weight.get(), wide_bias.get(), y);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
-  for_images(g, half, [&](const ConvGeometry& part, int64_t image) {
+  for_images(wide, half, [&](const ConvGeometry& part, int64_t image) {
     half.widen(x, image * half.x(), part.batch * half.x(), wide_x.get());
     forward<float>(part, wide_x.get(), wide_weight.get(), wide_bias.get(), wide_y.get());
     half.narrow(wide_y.get(), image * half.y(), part.batch * half.y(), y);
@@ -173,10 +198,11 @@ void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, co
       return dense_backward_input(g, grad_y, weight, grad_x);
     }
   }
-  const Widened wide_weight(half, weight, weight_elements(g));
-  if (depthwise) return depthwise_backward_input(g, grad_y, wide_weight.get(), grad_x);
+  const WidenedWeight wide_weight(half, g, dtype, weight);
+  const ConvGeometry wide = wide_weight.geometry(g);
+  if (depthwise) return depthwise_backward_input(wide, grad_y, wide_weight.get(), grad_x);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
-  for_images(g, half, [&](const ConvGeometry& part, int64_t image) {
+  for_images(wide, half, [&](const ConvGeometry& part, int64_t image) {
     half.widen(grad_y, image * half.y(), part.batch * half.y(), wide_y.get());
     backward_input<float>(part, wide_y.get(), wide_weight.get(), wide_x.get());
     half.narrow(wide_x.get(), image * half.x(), part.batch * half.x(), grad_x);

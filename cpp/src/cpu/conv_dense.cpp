@@ -124,9 +124,11 @@ void pack(const Pass<S>& pass, const Packing& packing, int64_t lanes, S* packed)
 
 template <class S>
 Ref<PackedBlock> packed_weight(const Pass<S>& pass, const Packing& packing, int64_t lanes) {
-  PackKey key{key_of(&kernels<S>()), key_of(pass.weight), pass.lane_stride,
-              pass.channel_stride,   pass.groups,         pass.source_channels,
-              pass.target_channels,  pass.real_channels,  packing.block};
+  PackKey key{key_of(&kernels<S>()), key_of_weight(pass.kept, pass.weight),
+              pass.lane_stride,      pass.channel_stride,
+              pass.groups,           pass.source_channels,
+              pass.target_channels,  pass.real_channels,
+              packing.block};
   key.insert(key.end(), pass.phases.slot.begin(), pass.phases.slot.end());
   const int64_t elements =
       pass.groups * packing.units * pass.phases.kernel_taps * pass.source_channels * packing.width;

@@ -66,6 +66,8 @@ struct KeptWeight {
   PackedCache* cache;
   /// From before it was read, so that what was packed during a write is never found.
   uint32_t version;
+  /// Part of the key: which weight the kernel is given a copy of, 0 if it is the weight itself.
+  int64_t copied = 0;
 };
 
 /// The packed form of a weight: what was kept for `key`, or what `pack(void* out)` writes. `weight` is null
@@ -85,6 +87,12 @@ Ref<PackedBlock> packed_weight(const KeptWeight* weight, PackKey key, size_t byt
 template <class T>
 int64_t key_of(const T* pointer) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(pointer));
+}
+
+/// The elements that a kernel packs, as part of a key: those of the weight, which a copy does not outlive.
+template <class T>
+int64_t key_of_weight(const KeptWeight* kept, const T* elements) {
+  return kept != nullptr && kept->copied != 0 ? kept->copied : key_of(elements);
 }
 
 }  // namespace opsin::cpu

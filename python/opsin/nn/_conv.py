@@ -87,10 +87,10 @@ class _ConvNd(ConvSettings):
                 sides = numeric_sides(padding, self._rank)
             input, padding = self._pad(input, sides), 0
         more: dict[str, Any] = {}
-        if self.strict or max(self.input_dilation) > 1:
-            more = {"strict": self.strict, "input_dilation": self.input_dilation}
-        if self.algorithm != "auto":
-            more["algorithm"] = self.algorithm
+        if self.strict or self.algorithm != "auto" or self.input_dilation != (1,) * self._rank:
+            more = {
+                "strict": self.strict, "input_dilation": self.input_dilation, "algorithm": self.algorithm
+            }  # fmt: skip
         return self._convolve(
             input, self._kernel(), self.bias, self.stride, padding, self.dilation, self.groups, **more
         )

@@ -57,13 +57,7 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
-        # Straight from the registry: __getattr__ costs as much as the whole op on a small input.
-        parameters: dict[str, Any] = self._parameters  # type: ignore[assignment]
-        try:
-            return F.linear(input, parameters["weight"], parameters["bias"])
-        except KeyError:
-            # One of them was replaced by a plain tensor or a property, as re-parametrisation does.
-            return F.linear(input, self.weight, self.bias)
+        return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return (

@@ -36,6 +36,10 @@ def joined(first: Tensor | None, second: Tensor | None, like: Tensor) -> Tensor 
     return additive(first, like) + additive(second, like)
 
 
+def _shapes(inputs: tuple[Tensor, ...]) -> str:
+    return ", ".join(str(list(x.shape)) for x in inputs)
+
+
 def _check(
     op: str,
     inputs: tuple[Tensor, Tensor, Tensor],
@@ -44,13 +48,15 @@ def _check(
     is_causal: bool,
     attn_mask: Tensor | None,
 ) -> None:
-    ranks = [x.dim() for x in inputs]
-    shapes = ", ".join(str(list(x.shape)) for x in inputs)
-    if ranks not in ([2, 2, 2], [3, 3, 3]):
-        raise ShapeError(f"{op}: query, key and value must be 3-D, or 2-D without a batch, got {shapes}")
-    if any(x.shape[-1] != width for x, width in zip(inputs, widths, strict=True)):
+    query, key, value = inputs
+    rank = query.dim()
+    if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
         raise ShapeError(
-            f"{op}: query, key and value must have last sizes {widths}, got {shapes} "
+            f"{op}: query, key and value must be 3-D, or 2-D without a batch, got {_shapes(inputs)}"
+        )
+    if (query.shape[-1], key.shape[-1], value.shape[-1]) != widths:
+        raise ShapeError(
+            f"{op}: query, key and value must have last sizes {widths}, got {_shapes(inputs)} "
             "(embed_dim, kdim and vdim set them)"
         )
     if widths[0] % heads:

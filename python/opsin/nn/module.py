@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from opsin._C import Tensor
+from opsin._C import Tensor, _ModuleBase
 from opsin._hooks import HookDict, RemovableHandle
 from opsin.nn._backward_hooks import BackwardObserver
 from opsin.nn._convert import ConvertMixin
@@ -34,7 +34,7 @@ def _indent(text: str, spaces: int = 2) -> str:
     return text.replace("\n", "\n" + " " * spaces)
 
 
-class Module(TreeMixin, StateDictMixin, ConvertMixin):
+class Module(TreeMixin, StateDictMixin, ConvertMixin, _ModuleBase):
     """Base of all layers.
 
     Subclasses call `super().__init__()`, assign parameters and submodules as attributes and define `forward`;
@@ -45,8 +45,8 @@ class Module(TreeMixin, StateDictMixin, ConvertMixin):
     """
 
     training: bool
-    # Whether a forward or backward hook was ever registered: one look for every call.
-    _hooked = False
+    # Of a module with a forward or backward hook, now or before: one look for every call.
+    _hooked: bool
     _forward_pre_hooks: HookDict
     _forward_hooks: HookDict
     _backward_pre_hooks: HookDict
@@ -68,6 +68,10 @@ class Module(TreeMixin, StateDictMixin, ConvertMixin):
         for name in _HOOK_SETS:
             state[name] = set()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._prepare_class(cls)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for name in _HOOK_DICTS:
@@ -81,15 +85,7 @@ class Module(TreeMixin, StateDictMixin, ConvertMixin):
             f'Module [{type(self).__name__}] is missing the required "forward" function'
         )
 
-    # ---- calling
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooked:
-            return self._call_with_hooks(args, kwargs)
-        if kwargs or len(args) != 1:
-            return self.forward(*args, **kwargs)
-        # The usual case, without packing the arguments anew.
-        return self.forward(args[0])
+    # ---- calling: __call__ is of _ModuleBase
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         called: set[int] = set()
@@ -268,15 +264,6 @@ class Module(TreeMixin, StateDictMixin, ConvertMixin):
         """The same as `add_module`."""
         self.add_module(name, module)
 
-    def __getattr__(self, name: str) -> Any:
-        # Only reached when ordinary lookup fails.
-        state = self.__dict__
-        for registry in ("_parameters", "_buffers", "_modules"):
-            found = state.get(registry)
-            if found is not None and name in found:
-                return found[name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
         parameters = state.get("_parameters")
@@ -415,3 +402,6 @@ class Module(TreeMixin, StateDictMixin, ConvertMixin):
         if not body:
             return self._get_name() + "()"
         return self._get_name() + "(\n  " + "\n  ".join(body) + "\n)"
+
+
+Module._prepare_class(Module)
