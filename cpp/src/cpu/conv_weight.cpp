@@ -6,9 +6,10 @@
 // splits depends on the shape alone and their partial sums, under 8 MB together, are added in order.
 //
 // Few pixels make few products per weight: all taps of some source channels are gathered at once, and the
-// sums leave for their places while they are in the cache. A 1x1 convolution needs none of this: the product
-// of the two tensors as they lie in memory has the layout of the weights.
+// sums leave for their places while they are in the cache. A 1x1 convolution needs none of this, see
+// conv_weight_pointwise.cpp, or is the product of the two tensors where these have few channels.
 #include "conv_algorithm.h"
+#include "conv_fetch_ahead.h"
 #include "conv_plan.h"
 
 #include <algorithm>
@@ -30,7 +31,7 @@ void sum_columns(const S* in, int64_t stride, int64_t rows, int64_t columns, Com
 // How the work is divided: pixels into splits; outputs into units (pairs of vectors of one group) and chunks
 // (a range of source channels of one tap).
 struct Division {
-  int64_t splits, blocks_each;
+  int64_t splits, block, blocks_each;
   int64_t ranges, chunks, chunks_each, chunk_tasks;
   int64_t units_each, unit_tasks;
 };
@@ -39,13 +40,19 @@ template <class S>
 Division divide(int64_t pixels, int64_t addresses, int64_t run, int64_t units, int64_t elements,
                 int64_t wanted, int64_t tile_rows) {
   Division d{};
-  d.splits = choose_splits<S>(pixels, elements, wanted);
-  d.blocks_each = ceil_div(ceil_div(pixels, weight_block_pixels<S>), d.splits);
   d.ranges = ceil_div(run, 5 * tile_rows);
   d.chunks = addresses * d.ranges;
-  d.chunks_each = ceil_div(d.chunks, std::clamp<int64_t>(ceil_div(wanted, d.splits), 1, d.chunks));
+  // A part of the outputs should repay the panels that it makes of grad_y, or the sources that it gathers.
+  // Only the splits change a sum: they depend on the shape alone, and the rest on what runs beside them.
+  const int64_t chunk_parts = ceil_div(d.chunks, 3), unit_parts = ceil_div(units, 2);
+  d.splits = choose_splits<S>(pixels, elements, ceil_div(wanted, chunk_parts * unit_parts));
+  d.block = weight_block<S>(elements);
+  d.blocks_each = ceil_div(ceil_div(pixels, d.block), d.splits);
+  const int64_t threads = num_threads();
+  const int64_t parts = threads == 1 ? 1 : ceil_div(std::min(wanted, 4 * threads), d.splits);
+  d.chunks_each = ceil_div(d.chunks, std::min(chunk_parts, parts));
   d.chunk_tasks = ceil_div(d.chunks, d.chunks_each);
-  d.units_each = ceil_div(units, std::clamp<int64_t>(ceil_div(wanted, d.splits * d.chunk_tasks), 1, units));
+  d.units_each = ceil_div(units, std::min(unit_parts, ceil_div(parts, d.chunk_tasks)));
   d.unit_tasks = ceil_div(units, d.units_each);
   return d;
 }
@@ -110,6 +117,7 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
         a.ahead = grads.get();
         for (int64_t t = 0; t < taps; ++t) {
           a.out = sums.get() + t * some * a.width;
+          a.out_stride = a.width;
           for (int64_t first = 0; first < pixels; first += block_pixels) {
             a.source = gathered.get() + (t * padded + first) * some;
             a.grad = grads.get() + unit * padded * width + first * a.width;
@@ -133,6 +141,14 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
       }
     }
   });
+}
+
+// No windows, and channels enough to fill the panels of the product.
+bool is_pointwise(const ConvGeometry& g) {
+  return g.groups == 1 && volume(g.kernel) == 1 && g.batch * volume(g.out) > 0 && g.in_channels >= 16 &&
+         g.out_channels >= 16 &&
+         std::all_of(std::begin(g.pad_begin), std::end(g.pad_begin), [](int64_t pad) { return pad == 0; }) &&
+         std::all_of(std::begin(g.pad_end), std::end(g.pad_end), [](int64_t pad) { return pad == 0; });
 }
 
 // Every pixel of the input is that of the output.
@@ -173,9 +189,9 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
                      Compute<S>* grad_bias, bool accumulate) {
   using T = Compute<S>;
   if constexpr (std::is_same_v<S, T>) {
+    if (is_pointwise(g)) return pointwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
     if (is_product(g)) return product_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
-  constexpr int64_t block_pixels = weight_block_pixels<S>;
   const auto& kernel = kernels<S>();
   const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   Phases phases = forward_phases(g);
@@ -192,6 +208,10 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
   const Division d =
       divide<S>(all_pixels, addresses, run, units, units * unit_size, wanted_tasks(g), kernel.rows);
 
+  const int64_t block_pixels = d.block;
+  // From panel to panel a line of the cache more than they fill, so that they are no power of two apart.
+  const int64_t panel = block_pixels * width + line<S>;
+
   // Source pixels lie as target pixels do.
   const bool pointwise =
       addresses == 1 && run == channels && std::equal(std::begin(g.in), std::end(g.in), std::begin(g.out));
@@ -205,7 +225,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
   parallel_for(d.splits * d.chunk_tasks * d.unit_tasks, 1, [&](int64_t task_begin, int64_t task_end) {
     const Scratch<const S*> sources(block_pixels * addresses);
     const Scratch<S> patches(patch_elements(phase, block_pixels, channels));
-    const Scratch<S> grads(d.units_each * block_pixels * width), gathered(block_pixels * 5 * kernel.rows);
+    const Scratch<S> grads(d.units_each * panel), gathered(block_pixels * 5 * kernel.rows);
     for (int64_t task = task_begin; task < task_end; ++task) {
       const int64_t unit_begin = task % d.unit_tasks * d.units_each;
       const int64_t unit_end = std::min(unit_begin + d.units_each, units);
@@ -224,14 +244,19 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
           const int64_t some = std::min(unit_end - unit, group_units - unit % group_units);
           const int64_t columns = std::min(some * width, outputs - lane);
           const S* grad = grad_y + begin * g.out_channels + column;
-          kernel.panels({grad, g.out_channels, count, columns,
-                         grads.get() + (unit - unit_begin) * block_pixels * width, width,
-                         block_pixels * width});
+          kernel.panels({grad, g.out_channels, count, columns, grads.get() + (unit - unit_begin) * panel,
+                         width, panel});
           if (grad_bias != nullptr && chunk_begin == 0) {
             sum_columns(grad, g.out_channels, count, columns,
                         partial_bias.get() + split * g.out_channels + column, begin > first);
           }
           unit += some;
+        }
+        // Where tasks share the rows, each of them would fetch those of all.
+        FetchAhead<S> ahead(grads.get());
+        if (const int64_t next = begin + block_pixels; next + block_pixels <= last && d.unit_tasks == 1) {
+          ahead.add(grad_y + next * g.out_channels, block_pixels * g.out_channels);
+          if (pointwise) ahead.add(x + next * g.in_channels, block_pixels * g.in_channels);
         }
         for (int64_t unit = unit_begin; unit < unit_end;) {
           const int64_t group = unit / group_units;
@@ -247,23 +272,12 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
             kernel.gather_steps({sources.get() + t * count, group * channels + channel, count,
                                  a.source_stride, gathered.get(), a.source_stride});
             for (int64_t u = unit; u < group_end; ++u) {
-              const bool of_source = pointwise && u == unit_begin, of_grad = chunk == chunk_begin;
-              const bool more = begin + 2 * block_pixels <= last && (of_source || of_grad);
-              if (more && of_source) {
-                a.ahead = x + (begin + block_pixels) * g.in_channels + group * channels + channel;
-                a.ahead_stride = g.in_channels;
-              } else if (more) {
-                a.ahead = grad_y + (begin + block_pixels) * g.out_channels + u / group_units * outputs +
-                          u % group_units * width;
-                a.ahead_stride = g.out_channels;
-              } else {
-                a.ahead = grads.get();
-                a.ahead_stride = 0;
-              }
+              ahead.next(ceil_div(a.channels, kernel.rows), kernel.step, a);
               a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
-              a.grad = grads.get() + (u - unit_begin) * block_pixels * width;
+              a.grad = grads.get() + (u - unit_begin) * panel;
               a.out = partial.get() + (split * units + u) * unit_size + (t * run + channel) * a.width;
+              a.out_stride = a.width;
               kernel.outer(a);
             }
           }

@@ -65,14 +65,18 @@ struct ConvOuter {
   const S* source;  ///< [ceil(pixels / step)][source_stride][step]
   int64_t source_stride;
   const S* grad;    ///< [ceil(pixels / step)][width][step]
-  Compute<S>* out;  ///< [channels][width]
+  Compute<S>* out;  ///< [channels][out_stride]
+  int64_t out_stride;
   int64_t channels, pixels, width;
   bool accumulate;
-  /// What will be read next, [pixels][ahead_stride]: the cache lines at the start of each row are fetched
-  /// meanwhile, one per tile.
+  /// What will be read next: every `outer_steps` steps of a tile, a cache line is fetched and `ahead_stride`
+  /// added; the next tile goes on from there.
   const S* ahead;
   int64_t ahead_stride;
 };
+
+/// Steps of ConvOuter per line that is fetched.
+constexpr int64_t outer_steps = 4;
 
 /// Some channels of scattered pixels; what a function makes of it is said there.
 template <class S>

@@ -133,28 +133,44 @@ void outer_of(const ConvOuter<S>& a, int64_t channel, const S* ahead) {
   Vector<T> sum[R][NV] = {};
   const S* grad = a.grad;
   const S* x = a.source + channel * D::step;
-  for (int64_t p = 0; p < a.pixels;
-       p += D::step, grad += NV * lanes * D::step, x += a.source_stride * D::step) {
-#pragma GCC unroll 2
-    for (int q = 0; q < D::step; ++q, ahead += a.ahead_stride) __builtin_prefetch(ahead, 0, 2);
-    typename D::Steps g[NV];
-#pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) g[v] = D::load(grad + v * lanes * D::step);
+  const int64_t out_stride = a.out_stride, ahead_stride = a.ahead_stride;
+  const int64_t x_step = a.source_stride * D::step;
+  const bool accumulate = a.accumulate;
+  T* out = a.out + channel * out_stride;
+  // By the end of the loop they have come.
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const typename D::Steps value = D::broadcast(x + r * D::step);
+  for (int r = 0; r < R; ++r) __builtin_prefetch(out + r * out_stride, 1);
+  constexpr int64_t together = outer_steps * D::step;
+  for (int64_t left = a.pixels; left > 0; left -= together, ahead += ahead_stride) {
+    __builtin_prefetch(ahead, 0, 2);
+    // Unrolled, the sums would move from register to register.
+#pragma GCC unroll 1
+    for (int64_t p = left < together ? left : together; p > 0; p -= D::step) {
+      typename D::Steps g[NV];
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) sum[r][v] = D::fma(value, g[v], sum[r][v]);
+      for (int v = 0; v < NV; ++v) g[v] = D::load(grad + v * lanes * D::step);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const typename D::Steps value = D::broadcast(x + r * D::step);
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) sum[r][v] = D::fma(value, g[v], sum[r][v]);
+      }
+      grad += NV * lanes * D::step;
+      x += x_step;
     }
   }
-  T* out = a.out + channel * NV * lanes;
+  if (accumulate) {
+    const T* old = out;
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r, old += out_stride) {
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v, out += lanes) {
-      if (a.accumulate) sum[r][v] += load(out);
-      store(out, sum[r][v]);
+      for (int v = 0; v < NV; ++v) sum[r][v] += load(old + v * lanes);
     }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, out += out_stride) {
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) store(out + v * lanes, sum[r][v]);
   }
 }
 
@@ -165,9 +181,10 @@ void outer_rows(const ConvOuter<S>& a, std::integer_sequence<int, R...>) {
   constexpr int64_t most = sizeof...(R);
   // Even shares: 16 rows are 8 + 8, not 14 + 2, of which the second would wait for its own sums.
   const int64_t count = (a.channels + most - 1) / most;
+  const int64_t lines = (a.pixels + outer_steps * Dot<S>::step - 1) / (outer_steps * Dot<S>::step);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t begin = a.channels * i / count, end = a.channels * (i + 1) / count;
-    functions[end - begin - 1](a, begin, a.ahead + i * (64 / static_cast<int64_t>(sizeof(S))));
+    functions[end - begin - 1](a, begin, a.ahead + i * lines * a.ahead_stride);
   }
 }
 

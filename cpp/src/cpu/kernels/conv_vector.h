@@ -62,14 +62,18 @@ void conv_unpack(const ConvUnpack<S>& a) {
 template <class T>
 void panels(const ConvPanels<T>& a) {
   constexpr int lanes = lanes_of<T>;
+  const int64_t whole = a.columns / a.width, rest = a.columns % a.width;
+  const int64_t last = rest > lanes ? a.width : lanes;
   for (int64_t r = 0; r < a.rows; ++r) {
     const T* in = a.in + r * a.stride;
-    for (int64_t first = 0; first < a.columns; first += a.width) {
-      const int64_t columns = a.columns - first, width = columns > lanes ? a.width : lanes;
-      T* out = a.out + first / a.width * a.panel + r * width;
-      for (int64_t j = 0; j < width; j += lanes) {
-        store(out + j, columns > j ? load_some<T>(in + first + j, columns - j) : Vector<T>{});
-      }
+    T* out = a.out + r * a.width;
+    for (int64_t i = 0; i < whole; ++i, in += a.width, out += a.panel) {
+      for (int64_t j = 0; j < a.width; j += lanes) store(out + j, load(in + j));
+    }
+    if (rest == 0) continue;
+    out += r * (last - a.width);
+    for (int64_t j = 0; j < last; j += lanes) {
+      store(out + j, rest > j ? load_some<T>(in + j, rest - j) : Vector<T>{});
     }
   }
 }
