@@ -34,6 +34,7 @@ CONVS: dict[str, tuple[int, int, int, dict[str, Any], tuple[int, int]]] = {
     "columns": (24, 29, 1, {}, (5, 5)),
     "one_pixel": (8, 40, 1, {}, (1, 1)),
     "blocks": (2100, 48, 1, {}, (3, 3)),
+    "short": (255, 48, 1, {}, (3, 3)),
     "few": (16, 3, 1, {}, (7, 9)),
     "images": (3, 32, 3, {"stride": 2, "padding": 1}, (15, 16)),
     "strided": (12, 24, 3, {"stride": 2, "padding": 1}, (9, 8)),

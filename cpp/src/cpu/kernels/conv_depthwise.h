@@ -157,8 +157,10 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
   const int64_t pixel = p * STEP + a.first, before = -pixel, inside = a.size - pixel;
   const T* bias = a.bias;
   [[maybe_unused]] const ConvAfterSums<S> after = a.after;
-  [[maybe_unused]] Vector<T> most;
-  if constexpr (AFTER) most = broadcast(after.ceiling > 0 ? after.ceiling : T{});
+  // Without a ReLU everything is kept: a branch per output would cost more.
+  constexpr T infinity = static_cast<T>(__builtin_inf());
+  [[maybe_unused]] const Vector<T> least = broadcast(after.ceiling > 0 ? T{} : -infinity),
+                                   most = broadcast(after.ceiling > 0 ? after.ceiling : infinity);
   S* const target = a.target + p * target_step;
   const S* source[R];
   const T* weight[R];
@@ -207,9 +209,8 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
         const int q = (i - K + 1) / STEP;
         if constexpr (AFTER) {
           sum[q] = fma(sum[q] - mean, scale, shift);
-          if (after.residual != nullptr)
-            sum[q] += load(after.residual + (y + q * target_step - after.target));
-          if (after.ceiling > 0) sum[q] = kept_below(sum[q], most);
+          sum[q] = sum[q] < least ? least : sum[q];
+          sum[q] = sum[q] > most ? most : sum[q];
         }
         store_some(y + q * target_step, sum[q], lanes);
       }

@@ -140,7 +140,8 @@ struct ConvDepthwise {
   /// Rows behind the last that will be read next, `row_elements` apart: fetched meanwhile. None where they
   /// are in a cache: then to fetch them costs time.
   int64_t ahead_rows, row_elements;
-  /// Only with three taps that are neighbours, at most three rows of them and channels that fill a vector.
+  /// Only with three taps that are neighbours, at most three rows of them and channels that fill a vector; no
+  /// residual.
   ConvAfterSums<S> after;
 };
 

@@ -73,7 +73,8 @@ Tensor compute(const Tail& tail, bool, const Tail* after) {
   // its own: measured with AVX2, that of 1024 channels takes 2 to 5 % of the convolution less.
   constexpr int64_t kWay = 4096;
   const bool apart = after && after->other.defined() &&
-                     p.y_sizes[1] * static_cast<int64_t>(item_size(tail.base.dtype())) % kWay == 0;
+                     (p.geometry.groups > 1 ||
+                      p.y_sizes[1] * static_cast<int64_t>(item_size(tail.base.dtype())) % kWay == 0);
   if (!after || apart) {
     const Tensor y = convolved(p, tail.base, tail.other, tail.numbers, kept.get(), nullptr);
     if (!after) return y;
