@@ -1,5 +1,6 @@
 #include "core/tail.h"
 
+#include <condition_variable>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
@@ -7,6 +8,7 @@
 #include "core/backend.h"
 #include "core/profiler.h"
 #include "cpu/allocator.h"
+#include "cpu/packed_cache.h"
 
 namespace opsin {
 
@@ -16,6 +18,7 @@ struct Pending {
   void* stream = nullptr;  ///< Where it is to be computed.
   bool captured = false;
   bool again = false;    ///< It was computed and given up once.
+  bool running = false;  ///< A thread computes it without the mutex: only that may change or drop it.
   uint32_t version = 0;  ///< Of the storage, if repeatable: its elements are those of the tail until a write.
   uint32_t base_version = 0;  ///< Likewise of the base.
   Pending* next = nullptr;
@@ -35,11 +38,23 @@ std::mutex& mutex() {
   return *mutex;
 }
 
-bool awaits(const Pending& pending, const Storage& storage) {
-  for (const Tensor* source : {&pending.tail.base, &pending.tail.other}) {
-    if (source->defined() && source->impl()->storage.get() == &storage) return true;
+std::condition_variable& finished() {
+  static std::condition_variable* finished = new std::condition_variable;
+  return *finished;
+}
+
+/// Calls f(storage) for what the elements will be computed from.
+template <class F>
+void for_sources(const Tail& tail, F f) {
+  for (const Tensor* source : {&tail.base, &tail.other, &tail.numbers}) {
+    if (source->defined()) f(*source->impl()->storage);
   }
-  return false;
+}
+
+bool awaits(const Pending& pending, const Storage& storage) {
+  bool found = false;
+  for_sources(pending.tail, [&](const Storage& source) { found |= &source == &storage; });
+  return found;
 }
 
 /// Makes `stream` the one that this thread's work on `device` goes to.
@@ -87,7 +102,9 @@ bool has_free_base(const Pending& pending) {
 
 /// Tails don't nest, but for the mask of a gradient, which often nobody reads.
 void settle_sources(const Tail& tail) {
-  (void)tail.base.impl()->physical_data();
+  if (tail.kind != Tail::Kind::kNormalised || !Tails::peek(tail.base, Tail::Kind::kConvolved)) {
+    (void)tail.base.impl()->physical_data();
+  }
   if (tail.other.defined() && tail.kind != Tail::Kind::kMasked) (void)tail.other.impl()->physical_data();
 }
 
@@ -105,6 +122,23 @@ Storage::~Storage() = default;
 Tails::Lock::Lock() : lock_(mutex()) { has_lock = true; }
 Tails::Lock::~Lock() { has_lock = false; }
 
+template <class F>
+void Tails::Lock::without(F f) {
+  struct Back {
+    explicit Back(Lock& of) : lock(of) {
+      has_lock = false;
+      lock.lock_.unlock();
+    }
+    ~Back() {
+      lock.lock_.lock();
+      has_lock = true;
+    }
+    Lock& lock;
+  };
+  const Back back(*this);
+  f();
+}
+
 bool Tails::are_on() {
   static const bool on = [] {
     const char* text = std::getenv("OPSIN_FUSE");
@@ -115,18 +149,26 @@ bool Tails::are_on() {
 
 bool Tails::can_wait(const Tail& tail) {
   const TensorImpl& base = *tail.base.impl();
-  for (const Tensor* source : {&tail.base, &tail.other}) {
+  const bool convolved = tail.kind == Tail::Kind::kConvolved;
+  for (const Tensor* source : {&tail.base, &tail.other, &tail.numbers}) {
     if (!source->defined()) continue;
     const TensorImpl& impl = *source->impl();
-    if (impl.storage->escaped || !impl.contiguous || impl.is_hidden() != base.is_hidden()) return false;
+    if (impl.storage->escaped) return false;
+    if (source == &tail.numbers) continue;
+    if (!impl.contiguous || (!convolved && impl.is_hidden() != base.is_hidden())) return false;
   }
   return true;
 }
 
 Tensor Tails::leave(const Tail& tail, const Tensor& like) {
+  return leave(tail, like.sizes(), tail.base.impl()->is_hidden());
+}
+
+Tensor Tails::leave(const Tail& tail, const Dims& sizes, bool hidden) {
   if (!are_on()) return {};
   settle_sources(tail);
-  const Device device = like.device();
+  const Device device = tail.base.device();
+  const DType dtype = tail.base.dtype();
   auto pending = std::make_unique<Pending>();
   if (!device.is_cpu()) {
     pending->stream = StreamScope::current(device);
@@ -135,14 +177,12 @@ Tensor Tails::leave(const Tail& tail, const Tensor& like) {
   pending->tail = tail;
   const Lock lock;
   if (!can_wait(tail)) return {};
-  const size_t bytes = static_cast<size_t>(like.numel()) * item_size(like.dtype());
+  const size_t bytes = static_cast<size_t>(count_elements(sizes)) * item_size(dtype);
   Ref<Storage> storage = Storage::reserve(bytes, device);
-  const bool hidden = tail.base.impl()->is_hidden();
   storage->state.store(hidden ? Storage::kHidden | Storage::kPending : Storage::kPending,
                        std::memory_order_relaxed);
   link(*storage, std::move(pending));
-  return Tensor(make_ref<TensorImpl>(std::move(storage), like.dtype(), like.sizes(),
-                                     contiguous_strides(like.sizes()), 0));
+  return Tensor(make_ref<TensorImpl>(std::move(storage), dtype, sizes, contiguous_strides(sizes), 0));
 }
 
 std::optional<Tail> Tails::peek(const Tensor& x, Tail::Kind kind) {
@@ -151,7 +191,7 @@ std::optional<Tail> Tails::peek(const Tensor& x, Tail::Kind kind) {
   void* const stream = device.is_cpu() ? nullptr : StreamScope::current(device);
   const Lock lock;
   const Pending* const pending = x.impl()->storage->pending_;
-  if (!pending || pending->tail.kind != kind || pending->stream != stream ||
+  if (!pending || pending->running || pending->tail.kind != kind || pending->stream != stream ||
       !is_whole(*x.impl(), pending->tail)) {
     return {};
   }
@@ -162,7 +202,7 @@ bool Tails::replace(const Tensor& x, const Tail& tail) {
   settle_sources(tail);
   Lock lock;
   Storage& storage = *x.impl()->storage;
-  if (!storage.pending_ || !can_wait(tail)) return false;
+  if (!storage.pending_ || storage.pending_->running || !can_wait(tail)) return false;
   auto changed = std::make_unique<Pending>();
   changed->stream = storage.pending_->stream;
   changed->captured = storage.pending_->captured;
@@ -184,6 +224,12 @@ bool Tails::has_origin(const Tensor& y, const Tensor& numbers) {
          storage.origin_version_ == y.version();
 }
 
+void Tails::tell_normalised(const Tensor& y) {
+  const Ref<Storage>& origin = y.impl()->storage->origin_;
+  cpu::PackedCache* const cache = origin ? origin->packed_.load(std::memory_order_acquire) : nullptr;
+  if (cache) cache->normalised = true;
+}
+
 void Tails::link(Storage& storage, std::unique_ptr<Pending> pending) {
   Pending* const added = pending.release();
   added->storage = &storage;
@@ -192,43 +238,90 @@ void Tails::link(Storage& storage, std::unique_ptr<Pending> pending) {
   added->previous = nullptr;
   if (first) first->previous = added;
   first = added;
-  for (const Tensor* source : {&added->tail.base, &added->tail.other}) {
-    if (!source->defined()) continue;
-    Storage& awaited = *source->impl()->storage;
+  for_sources(added->tail, [](Storage& awaited) {
     if (awaited.awaiting_++ == 0) awaited.state.fetch_or(Storage::kAwaited, std::memory_order_release);
-  }
+  });
 }
 
 std::unique_ptr<Pending> Tails::unlink(Pending& pending) {
   (pending.previous ? pending.previous->next : first) = pending.next;
   if (pending.next) pending.next->previous = pending.previous;
-  for (const Tensor* source : {&pending.tail.base, &pending.tail.other}) {
-    if (!source->defined()) continue;
-    Storage& awaited = *source->impl()->storage;
+  for_sources(pending.tail, [](Storage& awaited) {
     if (--awaited.awaiting_ == 0) {
       awaited.state.fetch_and(static_cast<uint8_t>(~Storage::kAwaited), std::memory_order_release);
     }
-  }
+  });
   pending.storage->pending_ = nullptr;
   return std::unique_ptr<Pending>(&pending);
 }
 
 void Tails::compute(Storage& storage, Lock& lock) {
+  while (storage.pending_) {
+    if (storage.pending_->running) {
+      finished().wait(lock.lock_);
+    } else if (compute_once(storage, lock)) {
+      return;
+    }
+  }
+}
+
+/// False if somebody else may have changed what is pending before it was computed.
+bool Tails::compute_once(Storage& storage, Lock& lock) {
   Pending* const pending = storage.pending_;
-  if (!pending) return;
   // A mask may have been given up since.
-  if (pending->tail.other.defined()) compute(*pending->tail.other.impl()->storage, lock);
+  if (pending->tail.other.defined()) {
+    if (const Tensor other = pending->tail.other; other.impl()->storage->pending_) {
+      lock.kept_.push_back(other);
+      compute(*other.impl()->storage, lock);
+      return false;
+    }
+  }
+  Pending* const below = pending->tail.base.impl()->storage->pending_;
+  if (below && (below->running || !has_free_base(*pending))) {
+    lock.kept_.push_back(pending->tail.base);
+    compute(*below->storage, lock);
+    return false;
+  }
+  profiler::Scope profile;
+  const bool convolved = below || pending->tail.kind == Tail::Kind::kConvolved;
+  if (profiler::wants(profiler::kOn)) [[unlikely]] {
+    const bool masked = pending->tail.kind == Tail::Kind::kMasked;
+    profile.start(below       ? "conv_batch_norm"
+                  : convolved ? "conv"
+                  : masked    ? "relu_backward"
+                              : "batch_norm_apply",
+                  ProfilerEvent::Kind::kOp);
+  }
+  if (!convolved) {
+    const StreamScope scope(storage.device, pending->stream);
+    const Tensor computed = pending->tail.compute(pending->tail, has_free_base(*pending), nullptr);
+    settle(storage, computed, lock);
+    return true;
+  }
+  // Convolutions of several threads don't wait for each other.
+  struct Running {
+    Running(Pending* of, Pending* and_of) : one(of), other(and_of) { set(true); }
+    ~Running() {
+      set(false);
+      finished().notify_all();
+    }
+    void set(bool running) const {
+      one->running = running;
+      if (other) other->running = running;
+    }
+    Pending *one, *other;
+  };
   Tensor computed;
   {
-    profiler::Scope profile;
-    if (profiler::wants(profiler::kOn)) [[unlikely]] {
-      const bool masked = pending->tail.kind == Tail::Kind::kMasked;
-      profile.start(masked ? "relu_backward" : "batch_norm_apply", ProfilerEvent::Kind::kOp);
-    }
-    const StreamScope scope(storage.device, pending->stream);
-    computed = pending->tail.compute(pending->tail, has_free_base(*pending));
+    const Running running(pending, below);
+    lock.without([&] {
+      computed = below ? below->tail.compute(below->tail, false, &pending->tail)
+                       : pending->tail.compute(pending->tail, false, nullptr);
+    });
   }
+  if (below) lock.dropped_.push_back(unlink(*below));
   settle(storage, computed, lock);
+  return true;
 }
 
 void Tails::fulfil(const Tensor& x, const Tensor& elements) {
@@ -302,12 +395,19 @@ void Tails::leave_to_held(Storage& storage) {
 
 void Tails::compute_awaiting(Storage& storage, Lock& lock) {
   while (storage.awaiting_ > 0) {
-    compute(*find([&](const Pending& pending) { return awaits(pending, storage); })->storage, lock);
+    Pending* const pending = find([&](const Pending& one) { return awaits(one, storage); });
+    // The thread that computes it may drop it then.
+    if (pending->running) {
+      finished().wait(lock.lock_);
+    } else {
+      compute_once(*pending->storage, lock);
+    }
   }
 }
 
 void Tails::drop(Storage& storage) {
   Lock lock;
+  while (storage.pending_ && storage.pending_->running) finished().wait(lock.lock_);
   if (storage.pending_) lock.dropped_.push_back(unlink(*storage.pending_));
 }
 

@@ -12,21 +12,27 @@
 namespace opsin {
 
 /// How to compute a pending tensor, element by element in the order of the memory of `base`. Sources are
-/// never pending: tails don't nest.
+/// never pending, tails don't nest, but for the convolution below a batch norm.
 struct Tail {
   enum class Kind : uint8_t {
     /// The batch norm of `base` by `numbers` (norm_kernels.h), plus `other` where there is one, then ReLU up
     /// to `ceiling`; each rounded to the dtype, as the ops apart would do.
     kNormalised,
     /// The gradient `base` where `other`, the output of a ReLU, is positive and below `ceiling`.
-    kMasked
+    kMasked,
+    /// The convolution of `base` with the weight `other` and the bias `numbers`, which may be absent: nothing
+    /// else is in the order of its memory.
+    kConvolved
   };
   Kind kind;
   /// 0 without a ReLU, 6 for ReLU6, else infinity.
   double ceiling = 0;
   Tensor base, other, numbers;
-  /// The elements: a tensor of its own, or `base` itself where that is `free` to be written over.
-  Tensor (*compute)(const Tail& tail, bool free);
+  /// The elements: a tensor of its own, or `base` itself where that is `free` to be written over. Of a
+  /// convolution, with `after` the elements of this tail, whose base it is.
+  Tensor (*compute)(const Tail& tail, bool free, const Tail* after);
+  /// What else that needs of a convolution.
+  std::shared_ptr<const void> params;
 };
 
 /// The pending storages. The doors of TensorImpl come here when a storage is closed.
@@ -42,7 +48,11 @@ class OPSIN_API Tails {
 
    private:
     friend class Tails;
+    /// Until it has the mutex again, others may change all that is pending.
+    template <class F>
+    void without(F f);
     std::vector<std::unique_ptr<Pending>> dropped_;
+    std::vector<Tensor> kept_;
     std::unique_lock<std::mutex> lock_;
   };
 
@@ -54,6 +64,8 @@ class OPSIN_API Tails {
 
   /// A pending tensor with the geometry of `like`; undefined where it cannot wait.
   static Tensor leave(const Tail& tail, const Tensor& like);
+  /// The same for a result with sizes of its own.
+  static Tensor leave(const Tail& tail, const Dims& sizes, bool hidden);
   /// The tail of `x` if it is pending on the stream of the caller, of that kind, and `x` is all of it.
   static std::optional<Tail> peek(const Tensor& x, Tail::Kind kind);
   /// Replaces the tail that peek() found in `x`. False if it is no longer pending, or cannot wait.
@@ -83,6 +95,10 @@ class OPSIN_API Tails {
   static void set_origin(const Tensor& y, const Tensor& numbers, uint32_t version);
   static bool has_origin(const Tensor& y, const Tensor& numbers);
 
+  /// A batch norm that knows its numbers before it reads `y` tells whoever made that with a weight, which
+  /// set_origin() said, if anything is packed of the weight.
+  static void tell_normalised(const Tensor& y);
+
   /// Computes what is pending on GPUs, but for what captures made.
   static void compute_all();
   /// Computes what is pending on one stream; in a capture, what that made.
@@ -95,6 +111,7 @@ class OPSIN_API Tails {
   /// A tensor on the storage dies: only those that are held may be left.
   static void leave_to_held(Storage& storage);
   static void compute(Storage& storage, Lock& lock);
+  static bool compute_once(Storage& storage, Lock& lock);
   static void settle(Storage& storage, const Tensor& elements, Lock& lock);
   /// Computes what awaits `storage`.
   static void compute_awaiting(Storage& storage, Lock& lock);

@@ -123,15 +123,17 @@ void TensorImpl::destroy(TensorImpl* impl) {
 Dims TensorImpl::physical_strides() const { return is_hidden() ? channels_last_strides(sizes) : strides; }
 
 void TensorImpl::settle(int closed_by) const {
+  Tails::Lock lock;
+  if (closed_by & Storage::kAwaited) Tails::compute_awaiting(*storage, lock);
+  // After what awaits these elements, which may pack them.
   if (closed_by & storage->state.load(std::memory_order_acquire) & Storage::kPacked) {
     storage->packed_.load(std::memory_order_acquire)->clear();
   }
-  Tails::Lock lock;
-  if (closed_by & Storage::kAwaited) Tails::compute_awaiting(*storage, lock);
   Tails::compute(*storage, lock);
   if (!(closed_by & Storage::kHidden) || !is_hidden()) return;
-  // What awaits these elements expects them where they are.
+  // What awaits these elements expects them where they are. Meanwhile another thread may re-lay them.
   Tails::compute_awaiting(*storage, lock);
+  if (!is_hidden()) return;
   void* plain = allocate_block(storage->bytes, storage->device);
   relay_to_row_major(storage->data, plain, sizes, item_size(dtype), storage->device);
   storage->retired_ = std::exchange(storage->data, plain);

@@ -22,6 +22,8 @@ class WeightScope {
     if (cpu::PackedCache* cache = weight.impl()->storage->packed_cache()) kept_ = {cache, version};
   }
   const cpu::KeptWeight* get() const { return kept_ ? &*kept_ : nullptr; }
+  /// Whether a batch norm with fixed numbers followed when the weight was used before.
+  bool is_normalised() const { return kept_ && kept_->cache->normalised; }
 
  private:
   std::optional<cpu::KeptWeight> kept_;

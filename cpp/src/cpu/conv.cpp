@@ -261,8 +261,21 @@ S* as(void* p) {
   return static_cast<S*>(p);
 }
 
+template <class T>
+bool applies(const ConvGeometry& g) {
+  if (choose_algorithm(g, dtype_of<T>, Product::kForward) != ConvAlgorithm::kDirect) return false;
+  if (is_narrow<T>(g)) return false;
+  if (is_depthwise<T>(g)) return depthwise_applies<T>(g);
+  return dense_applies(g);
+}
+
 }  // namespace
 }  // namespace conv
+
+bool conv_applies(const ConvGeometry& g, DType dtype) {
+  if (dtype == kFloat32) return conv::applies<float>(g);
+  return dtype == kFloat64 && conv::applies<double>(g);
+}
 
 void conv_forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,
                   void* y) {

@@ -10,6 +10,13 @@ namespace opsin::cpu {
 
 struct KeptWeight;
 
+/// The batch norm that follows a convolution, see NormalisedParams in ops/norm/norm_kernels.h.
+struct ConvAfter {
+  const void* numbers;   ///< [3][out channels] of the type of computation
+  const void* residual;  ///< as y, or null
+  double ceiling;
+};
+
 /// How products are computed. What an algorithm has no kernel for (see conv_obstacle) is an error, never
 /// another algorithm:
 ///     auto       the fastest of the others, by shape, dtype and product
@@ -38,6 +45,8 @@ struct ConvGeometry {
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
   /// Set where the weight's packed form may be kept.
   const KeptWeight* weight = nullptr;
+  /// Set where the forward product applies it, see conv_applies().
+  const ConvAfter* after = nullptr;
 };
 
 // Everything below is dense and of one dtype (float32, float64, float16 or bfloat16; others raise TypeError):
@@ -52,6 +61,9 @@ struct ConvGeometry {
 /// Why the geometry cannot have its algorithm, as the end of an error message ("needs ..., got ..."); empty
 /// where it can. The products below raise ValueError with it.
 std::string conv_obstacle(const ConvGeometry& geometry, DType dtype);
+
+/// Whether conv_forward() does what is to be done after the convolution in its registers.
+bool conv_applies(const ConvGeometry& geometry, DType dtype);
 
 void conv_forward(const ConvGeometry& geometry, DType dtype, const void* x, const void* weight,
                   const void* bias, void* y);

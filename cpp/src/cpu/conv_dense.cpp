@@ -30,8 +30,6 @@ namespace {
 // convolutions whose pixels are copied beside it.
 constexpr int64_t chunk_bytes = 320 * 1024;
 constexpr int64_t copied_chunk_bytes = 64 * 1024;
-// So few target channels leave the lanes of target channels empty: there are kernels for them.
-constexpr int64_t thin_columns = 4;
 // Copied pixels of a task, and what sets their rows apart: no large power of two.
 constexpr int64_t copied_bytes = 256 * 1024;
 constexpr int64_t copied_gap = 64;
@@ -49,6 +47,7 @@ struct Pass {
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
   const KeptWeight* kept;
   const Compute<S>* bias;
+  ConvAfterSums<S> after;
   int64_t ahead;  // farthest source pixel that a target pixel reads, counted from its own; -1: not so simple
 };
 
@@ -200,6 +199,7 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
       a.source_offset = group * pass.source_channels + channel;
       a.channels = channels * phase.run;
       a.accumulate = channel > 0;
+      a.after = {};
       if (copied) {
         S* copies = buffers.copies.get();
         const int64_t stride = copy_stride<S>(a.channels);
@@ -225,6 +225,7 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
         a.ahead = more ? pass.source + (end + pass.ahead) * all_channels + fetched : packed;
         a.ahead_pixel = more ? all_channels : 0;
         a.bias = pass.bias == nullptr ? nullptr : pass.bias + a.target_offset;
+        if (channel + channels == pass.source_channels) a.after = pass.after.from(a.target_offset);
         packing.thin ? kernel.thin(a) : kernel.tiles(a);
       }
     }
@@ -375,6 +376,7 @@ void dense_forward(const ConvGeometry& g, const S* x, const S* weight, const Com
   pass.channel_stride = taps;
   pass.kept = g.weight;
   pass.bias = bias;
+  pass.after = after_sums<S>(g, y);
   run_filled(std::move(pass), g.batch * volume(g.in), wanted_tasks(g));
 }
 

@@ -163,6 +163,7 @@ void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t k
   a.taps = size(axis[2].shifts);
   a.channels = blocks.size(row.block);
   if (a.bias != nullptr) a.bias += begin;
+  a.after = a.after.from(begin);
   lists.rows.clear();
   const Compute<S>* weight = packed + (begin * kernel_taps + phase.first_slot * a.channels) * a.group;
   for (int64_t shift0 : axis[0].shifts) {
@@ -200,7 +201,8 @@ void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t k
 // `channels` is that of source and target alike.
 template <class S>
 void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
-         const S* source, const Compute<S>* weight, const Compute<S>* bias, S* target, int64_t wanted) {
+         const S* source, const Compute<S>* weight, const Compute<S>* bias, const ConvAfterSums<S>& after,
+         S* target, int64_t wanted) {
   const int64_t weight_bytes = phases.kernel_taps * static_cast<int64_t>(sizeof(Compute<S>));
   const Blocks blocks = group == 1 ? Blocks(channels, weight_bytes) : Blocks(channels);
   const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
@@ -226,6 +228,7 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
   const int64_t count = rows.all(batch);
   ConvDepthwise<S> a{};
   a.bias = bias;
+  a.after = after;
   a.group = group;
   a.ahead_rows = fetches_ahead(phases, batch, channels, sizeof(S)) ? 1 : 0;
   parallel_for(count, std::max<int64_t>(1, count / wanted), [&](int64_t begin, int64_t end) {
@@ -314,7 +317,7 @@ void depthwise_forward(const ConvGeometry& g, const S* x, const Compute<S>* weig
   const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
   if (multiplier != 1) repeat_channels(x, count, multiplier, repeated.get());
   run(forward_phases(g), g.batch, g.out_channels, group, false, multiplier == 1 ? x : repeated.get(), weight,
-      bias, y, wanted_chunks(g));
+      bias, after_sums<S>(g, y), y, wanted_chunks(g));
 }
 
 template <class S>
@@ -322,7 +325,7 @@ void depthwise_backward_input(const ConvGeometry& g, const S* grad_y, const Comp
   const int64_t group = g.in_channels / g.groups, multiplier = g.out_channels / g.in_channels;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
   const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
-  run<S>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, weight, nullptr,
+  run<S>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, weight, nullptr, {},
          multiplier == 1 ? grad_x : repeated.get(), wanted_chunks(g));
   if constexpr (std::is_same_v<S, Compute<S>>) {
     if (multiplier != 1) sum_channels(repeated.get(), count, multiplier, grad_x);

@@ -47,6 +47,9 @@ class PackedCache {
   /// For all storages; whether there was anything.
   static bool clear_all();
 
+  /// Whether what a convolution made with the weight went into a batch norm with fixed numbers.
+  std::atomic<bool> normalised = false;
+
  private:
   struct Entry {
     PackKey key;

@@ -147,8 +147,8 @@ template <class S, int G, int K, int STEP, int P, bool EDGE>
 }
 
 // The same of R rows of taps at once, whose weights stay in registers: a sum only lives from its first column
-// of pixels to its last. ADD: the sums of other rows are in the target.
-template <class S, int K, int STEP, int P, int R, bool ADD>
+// of pixels to its last. ADD: the sums of other rows are in the target. AFTER: something follows the sums.
+template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
 [[gnu::noinline]] void depthwise_block(const ConvDepthwise<S>& a, const typename ConvDepthwise<S>::Row* rows,
                                        int64_t p) {
   using T = Compute<S>;
@@ -156,6 +156,11 @@ template <class S, int K, int STEP, int P, int R, bool ADD>
   const int64_t source_step = a.source_step, target_step = a.target_step, channels = a.channels;
   const int64_t pixel = p * STEP + a.first, before = -pixel, inside = a.size - pixel;
   const T* bias = a.bias;
+  [[maybe_unused]] const ConvAfterSums<S> after = a.after;
+  // Without a ReLU everything is kept: a branch per output would cost more.
+  constexpr T infinity = static_cast<T>(__builtin_inf());
+  [[maybe_unused]] const Vector<T> least = broadcast(after.ceiling > 0 ? T{} : -infinity),
+                                   most = broadcast(after.ceiling > 0 ? after.ceiling : infinity);
   S* const target = a.target + p * target_step;
   const S* source[R];
   const T* weight[R];
@@ -174,6 +179,12 @@ template <class S, int K, int STEP, int P, int R, bool ADD>
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
       for (int t = 0; t < K; ++t) w[r][t] = load(weight[r] + t * channels + at);
+    }
+    Vector<T> mean, scale, shift;
+    if constexpr (AFTER) {
+      mean = load(after.numbers + at);
+      scale = load(after.numbers + after.stride + at);
+      shift = load(after.numbers + 2 * after.stride + at);
     }
     const Vector<T> start = !ADD && bias != nullptr ? load(bias + at) : Vector<T>{};
     int64_t x = at;
@@ -195,7 +206,13 @@ template <class S, int K, int STEP, int P, int R, bool ADD>
         }
       }
       if (i >= K - 1 && (i - K + 1) % STEP == 0) {
-        store_some(y + (i - K + 1) / STEP * target_step, sum[(i - K + 1) / STEP], lanes);
+        const int q = (i - K + 1) / STEP;
+        if constexpr (AFTER) {
+          sum[q] = fma(sum[q] - mean, scale, shift);
+          sum[q] = sum[q] < least ? least : sum[q];
+          sum[q] = sum[q] > most ? most : sum[q];
+        }
+        store_some(y + q * target_step, sum[q], lanes);
       }
     }
   }
@@ -249,17 +266,22 @@ constexpr bool has_depthwise_blocks = G == 1 && K == 3 && __is_same(S, Compute<S
 template <class S, int K, int STEP, int P>
 void depthwise_blocks(const ConvDepthwise<S>& a, int64_t p) {
   const auto* rows = a.rows;
+  if (a.after.numbers != nullptr) {
+    if (a.row_count >= 3) return depthwise_block<S, K, STEP, P, 3, false, true>(a, rows, p);
+    if (a.row_count == 2) return depthwise_block<S, K, STEP, P, 2, false, true>(a, rows, p);
+    return depthwise_block<S, K, STEP, P, 1, false, true>(a, rows, p);
+  }
   if (a.row_count >= 3) {
-    depthwise_block<S, K, STEP, P, 3, false>(a, rows, p);
+    depthwise_block<S, K, STEP, P, 3, false, false>(a, rows, p);
   } else if (a.row_count == 2) {
-    depthwise_block<S, K, STEP, P, 2, false>(a, rows, p);
+    depthwise_block<S, K, STEP, P, 2, false, false>(a, rows, p);
   } else {
-    depthwise_block<S, K, STEP, P, 1, false>(a, rows, p);
+    depthwise_block<S, K, STEP, P, 1, false, false>(a, rows, p);
   }
   int64_t left = a.row_count - 3;
-  for (; left >= 3; left -= 3) depthwise_block<S, K, STEP, P, 3, true>(a, rows += 3, p);
-  if (left == 2) depthwise_block<S, K, STEP, P, 2, true>(a, rows + 3, p);
-  if (left == 1) depthwise_block<S, K, STEP, P, 1, true>(a, rows + 3, p);
+  for (; left >= 3; left -= 3) depthwise_block<S, K, STEP, P, 3, true, false>(a, rows += 3, p);
+  if (left == 2) depthwise_block<S, K, STEP, P, 2, true, false>(a, rows + 3, p);
+  if (left == 1) depthwise_block<S, K, STEP, P, 1, true, false>(a, rows + 3, p);
 }
 
 // Whether more than K - 1 pixels of the outputs are outside on a side.

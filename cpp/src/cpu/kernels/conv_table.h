@@ -14,6 +14,22 @@
 
 namespace opsin::cpu {
 
+/// What becomes of the sums where there are numbers, as the batch norm after the convolution would do it:
+/// (sum - numbers[0][j]) * numbers[1][j] + numbers[2][j], + residual unless null, then kept in [0, ceiling]
+/// if that is not 0. S is the type of computation.
+template <class S>
+struct ConvAfterSums {
+  const Compute<S>* numbers;  ///< [3][stride] or null
+  int64_t stride;
+  const S *residual, *target;  ///< of one geometry: the residual of an element lies as far from the start
+  Compute<S> ceiling;
+
+  /// The same from another column on.
+  ConvAfterSums from(int64_t column) const {
+    return {numbers == nullptr ? nullptr : numbers + column, stride, residual, target, ceiling};
+  }
+};
+
 /// target[p][j] (+)= bias[j] + sum over t, c of source(t, p)[source_offset + c] * weight[t][c][j], j <
 /// columns. `accumulate` only where S is the type of computation.
 template <class S>
@@ -31,6 +47,7 @@ struct ConvTiles {
   const S* ahead;
   int64_t ahead_pixel;
   bool stream;  ///< writes past the caches; pairs of vectors are whole and their addresses multiples of 64
+  ConvAfterSums<S> after;
 };
 
 /// One packed chunk: out[slot[t]][c / step][lane][c % step] = in[lane * lane_stride + c * channel_stride +
@@ -127,6 +144,9 @@ struct ConvDepthwise {
   /// Rows behind the last that will be read next, `row_elements` apart: fetched meanwhile. None where they
   /// are in a cache: then to fetch them costs time.
   int64_t ahead_rows, row_elements;
+  /// Only with three taps that are neighbours, at most three rows of them and channels that fill a vector; no
+  /// residual.
+  ConvAfterSums<S> after;
 };
 
 /// out[r][t][j][c] += sum over output rows y and p in [begin, end) of grad(y)[p][c] times member j of the

@@ -12,7 +12,61 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
+// What follows the sums of whole vectors. A vector of columns at a time, whose numbers are in registers then.
+// All of the residual is read before the first store: where pixels are a multiple of 4 KiB apart, the
+// processor takes each load for that of the store before it.
+template <class S, int P, int NV, bool RESIDUAL, bool CLAMP>
+OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<S> (&sum)[P][NV], S* const* target) {
+  constexpr int lanes = lanes_of<S>;
+  const int64_t offset = a.target_offset, stride = a.after.stride;
+  const S *numbers = a.after.numbers, *residual = a.after.residual, *start = a.after.target;
+  const Vector<S> most = broadcast(a.after.ceiling);
+  const bool past_caches = a.stream;
+#pragma GCC unroll 2
+  for (int v = 0; v < NV; ++v) {
+    const Vector<S> mean = load(numbers + v * lanes), scale = load(numbers + stride + v * lanes),
+                    shift = load(numbers + 2 * stride + v * lanes);
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+      sum[p][v] = fma(sum[p][v] - mean, scale, shift);
+      if constexpr (RESIDUAL) sum[p][v] += load(residual + (target[p] - start) + offset + v * lanes);
+      if constexpr (CLAMP) sum[p][v] = kept_below(sum[p][v], most);
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) {
+      S* out = target[p] + offset + v * lanes;
+      if (past_caches) {
+        stream(out, sum[p][v]);
+      } else {
+        store(out, sum[p][v]);
+      }
+    }
+  }
+}
 template <class S, int P, int NV>
+OPSIN_INLINE void finish(const ConvTiles<S>& a, Vector<S> (&sum)[P][NV], S* const* target) {
+  if (a.bias != nullptr) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) sum[p][v] += load(a.bias + v * lanes_of<S>);
+    }
+  }
+  const bool clamps = a.after.ceiling > 0;
+  if (a.after.residual == nullptr) {
+    clamps ? finish_with<S, P, NV, false, true>(a, sum, target)
+           : finish_with<S, P, NV, false, false>(a, sum, target);
+  } else {
+    clamps ? finish_with<S, P, NV, true, true>(a, sum, target)
+           : finish_with<S, P, NV, true, false>(a, sum, target);
+  }
+}
+
+// AFTER: something follows the sums.
+template <class S, bool AFTER, int P, int NV>
 void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64_t pixel) {
   using T = Compute<S>;
   using D = Dot<S>;
@@ -41,6 +95,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
   // Most tiles replace whole vectors: without the checks of each they are written at once.
   const int64_t offset = a.target_offset;
   if (a.columns >= NV * lanes && !a.accumulate) {
+    if constexpr (AFTER) return finish<S, P, NV>(a, sum, target);
     const bool past_caches = a.stream;
     Vector<T> bias[NV] = {};
     if (a.bias != nullptr) {
@@ -78,17 +133,21 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
       } else if (a.bias != nullptr) {
         rest[p][v] += load_some<T>(a.bias + v * lanes, columns);
       }
+      if constexpr (AFTER) {
+        rest[p][v] = after_sum<S>(a.after, rest[p][v], v * lanes, out + v * lanes,
+                                  [&](const T* from) { return load_some<T>(from, columns); });
+      }
       store_some(out + v * lanes, rest[p][v], columns);
     }
   }
 }
 
-template <class S, int NV>
+template <class S, bool AFTER, int NV>
 void tiles_of(const ConvTiles<S>& a) {
   const S* const* source = a.source;
   int64_t p = 0;
   for (; p + tile_rows <= a.pixels; p += tile_rows, source += a.taps * tile_rows) {
-    tile<S, tile_rows, NV>(a, source, a.target + p, p);
+    tile<S, AFTER, tile_rows, NV>(a, source, a.target + p, p);
   }
   int64_t rest = a.pixels - p;
   const auto step = [&](int64_t count) {
@@ -98,30 +157,34 @@ void tiles_of(const ConvTiles<S>& a) {
   };
   if constexpr (tile_rows > 8) {
     if (rest >= 8) {
-      tile<S, 8, NV>(a, source, a.target + p, p);
+      tile<S, AFTER, 8, NV>(a, source, a.target + p, p);
       step(8);
     }
   }
   if constexpr (tile_rows > 4) {
     if (rest >= 4) {
-      tile<S, 4, NV>(a, source, a.target + p, p);
+      tile<S, AFTER, 4, NV>(a, source, a.target + p, p);
       step(4);
     }
   }
   if (rest >= 2) {
-    tile<S, 2, NV>(a, source, a.target + p, p);
+    tile<S, AFTER, 2, NV>(a, source, a.target + p, p);
     step(2);
   }
-  if (rest >= 1) tile<S, 1, NV>(a, source, a.target + p, p);
+  if (rest >= 1) tile<S, AFTER, 1, NV>(a, source, a.target + p, p);
 }
 
 template <class S>
 void tiles(const ConvTiles<S>& a) {
-  if (a.columns > lanes_of<Compute<S>>) {
-    tiles_of<S, 2>(a);
-  } else {
-    tiles_of<S, 1>(a);
+  const bool pair = a.columns > lanes_of<Compute<S>>;
+  if constexpr (__is_same(S, Compute<S>)) {
+    if (a.after.numbers != nullptr) {
+      pair ? tiles_of<S, true, 2>(a) : tiles_of<S, true, 1>(a);
+      if (a.stream) stream_fence();
+      return;
+    }
   }
+  pair ? tiles_of<S, false, 2>(a) : tiles_of<S, false, 1>(a);
   if (a.stream) stream_fence();
 }
 

@@ -17,6 +17,24 @@ constexpr int tile_rows = 6;
 constexpr int tile_rows = 4;
 #endif
 
+// Within [0, most], which keeps NaN and -0.
+template <class V>
+OPSIN_INLINE V kept_below(V value, V most) {
+  value = value < V{} ? V{} : value;
+  return value > most ? most : value;
+}
+
+// What follows a sum of `count` columns, of which there are numbers; `out` is where it will be written.
+template <class S, class Some>
+OPSIN_INLINE Vector<Compute<S>> after_sum(const ConvAfterSums<S>& a, Vector<Compute<S>> sum, int64_t column,
+                                          [[maybe_unused]] const S* out, Some load_columns) {
+  const Compute<S>* numbers = a.numbers + column;
+  Vector<Compute<S>> value = fma(sum - load_columns(numbers), load_columns(numbers + a.stride),
+                                 load_columns(numbers + 2 * a.stride));
+  if (a.residual != nullptr) value += load_columns(a.residual + (out - a.target));
+  return a.ceiling > 0 ? kept_below(value, broadcast(a.ceiling)) : value;
+}
+
 template <class S>
 void conv_unpack(const ConvUnpack<S>& a) {
   using T = Compute<S>;

@@ -17,6 +17,7 @@ struct ConvParams {
   ConvGeometry geometry;
   Dims x_sizes, weight_sizes, y_sizes;
   bool keeps_weight = false;  ///< what is packed of it
+  bool may_wait = false;      ///< nothing is recorded, so that a batch norm may join
 
   /// The same for all three products: every weight meets every position of the output once.
   int64_t flops() const;

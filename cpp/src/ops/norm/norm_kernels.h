@@ -46,7 +46,7 @@ struct ChannelNumbers {
 /// - momentum) running + momentum value, with the unbiased variance.
 struct BatchNormParams {
   ChannelShape shape;
-  const void* x;
+  const void* x;  ///< May be null on the CPU unless `training`.
   ChannelNumbers weight, bias, running_mean, running_var;
   bool training;
   double momentum, eps;

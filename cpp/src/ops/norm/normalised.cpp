@@ -8,7 +8,7 @@ constinit KernelSlot<void (*)(const NormalisedParams&)> batch_norm_apply{"batch_
 
 namespace {
 
-Tensor compute(const Tail& tail, bool free) {
+Tensor compute(const Tail& tail, bool free, const Tail*) {
   const Tensor& x = tail.base;
   const Tensor y = free                    ? x
                    : x.impl()->is_hidden() ? empty_channels_last(x.sizes(), x.dtype(), x.device())
@@ -37,9 +37,9 @@ ChannelShape shape_of(const Tensor& x) {
 }
 
 Tensor leave_normalised(const Tensor& x, const Tensor& numbers) {
-  const Tail tail{Tail::Kind::kNormalised, 0, alias_without_history(x), {}, numbers, &compute};
+  const Tail tail{Tail::Kind::kNormalised, 0, alias_without_history(x), {}, numbers, &compute, {}};
   const Tensor y = Tails::leave(tail, x);
-  return y.defined() ? y : compute(tail, false);
+  return y.defined() ? y : compute(tail, false, nullptr);
 }
 
 bool join_relu(Tensor& y, const Tensor& x, double ceiling) {

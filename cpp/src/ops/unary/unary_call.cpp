@@ -108,11 +108,12 @@ Tensor leave_masked(UnaryOp op, const Tensor& grad_y, const Tensor& y) {
                   alias_without_history(grad_y),
                   alias_without_history(y),
                   {},
-                  [](const Tail& masked, bool) {
+                  [](const Tail& masked, bool, const Tail*) {
                     const UnaryOp relu =
                         masked.ceiling == ceiling_of(UnaryOp::Relu6) ? UnaryOp::Relu6 : UnaryOp::Relu;
                     return gradient({relu, {}}, masked.base, {}, masked.other);
-                  }};
+                  },
+                  {}};
   return Tails::leave(tail, grad_y);
 }
 
