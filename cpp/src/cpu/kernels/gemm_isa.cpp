@@ -174,20 +174,29 @@ void pack_rows(const GemmPack& g) {
   const S* in = static_cast<const S*>(g.in);
   T* out = static_cast<T*>(g.out);
   const int64_t vectors = (g.step + lanes - 1) / lanes * lanes;
+  const int64_t depth = g.depth, stride = g.depth_stride, step = g.step;
   if (g.lanes == vectors) {
-    for (int64_t p = 0; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
-      __builtin_prefetch(in + ahead * g.depth_stride);
+    for (int64_t p = 0; p < depth; ++p, in += stride, out += step) {
+      __builtin_prefetch(in + ahead * stride);
       for (int64_t i = 0; i < vectors; i += lanes) store(out + i, load_wide(in + i));
     }
     return;
   }
-  if (g.depth == 0) return;
+  if (depth == 0) return;
   // A vector that overhangs `step` is overwritten by the next row.
-  for (int64_t p = 1; p < g.depth; ++p, in += g.depth_stride, out += g.step) {
-    __builtin_prefetch(in + ahead * g.depth_stride);
-    for (int64_t i = 0; i < g.step; i += lanes) {
-      const int64_t rest = g.lanes - i;
-      store(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{});
+  if (vectors == lanes) {
+    const int64_t count = g.lanes;
+    for (int64_t p = 1; p < depth; ++p, in += stride, out += step) {
+      __builtin_prefetch(in + ahead * stride);
+      store(out, load_some<T>(in, count));
+    }
+  } else {
+    for (int64_t p = 1; p < depth; ++p, in += stride, out += step) {
+      __builtin_prefetch(in + ahead * stride);
+      for (int64_t i = 0; i < step; i += lanes) {
+        const int64_t rest = g.lanes - i;
+        store(out + i, rest > 0 ? load_some<T>(in + i, rest) : Vector<T>{});
+      }
     }
   }
   for (int64_t i = 0; i < g.step; i += lanes) {

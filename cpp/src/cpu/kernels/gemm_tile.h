@@ -68,8 +68,19 @@ template <class P, int R, int W, bool kRows>
   const P* a[pointers];
 #pragma GCC unroll 16
   for (int i = 0; i < pointers; ++i) a[i] = t.a + i * together * a_lane;
+  // C comes from beyond the first-level cache, in lines that nothing foresees: there is time to fetch them
+  // now.
+  T* const c = t.c;
+  const int64_t c_row = t.c_row;
+  constexpr int line = 64 / vector_bytes;
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int w = 0; w < W; w += line) __builtin_prefetch(c + i * c_row + w * lanes, 1);
   const P* b = t.b;
   const int64_t a_step = (kRows ? 1 : t.a_step) * D::step, b_step = t.b_step * D::step;
+  // Unrolled, the multiply-adds share the processor with fewer steps of pointers; measured on AVX2 alone.
+#pragma GCC unroll 4
   for (int64_t p = t.depth; p > 0; p -= D::step) {
     typename D::Steps column[W];
 #pragma GCC unroll 2
@@ -84,17 +95,25 @@ template <class P, int R, int W, bool kRows>
     for (int i = 0; i < pointers; ++i) a[i] += a_step;
     b += b_step;
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < R; ++i) {
+  const T* const bias = t.bias;
+  if (bias) {
 #pragma GCC unroll 2
     for (int w = 0; w < W; ++w) {
-      T* out = t.c + i * t.c_row + w * lanes;
-      Vector<T> value = sum[i][w];
-      if (t.bias) value += load(t.bias + w * lanes);
-      if (t.add) value += load(out);
-      store(out, value);
+      const Vector<T> shift = load(bias + w * lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) sum[i][w] += shift;
     }
   }
+  if (t.add) {
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int w = 0; w < W; ++w) sum[i][w] += load(c + i * c_row + w * lanes);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) store(c + i * c_row + w * lanes, sum[i][w]);
 }
 
 template <class P, int R, int W>
