@@ -1,5 +1,5 @@
 // The kernels of convolution that every instruction set has, compiled once for each.
-#include "conv_depthwise.h"
+#include "conv_depthwise_outer.h"
 #include "conv_narrow.h"
 #include "conv_table.h"
 #include "conv_thin.h"
