@@ -384,15 +384,13 @@ struct Work {
     target_channels = static_cast<double>((forward ? g.out_channels : g.in_channels) / g.groups);
     depth_taps = static_cast<double>(g.kernel[0]);
   }
-  // A product whose weights are not kept packed packs them first: half of what that takes, so that the same
-  // shape has the same bits in training and inference. Measured with AVX2 on maps of 2x2 to 8x8.
-  double direct() const { return 9 * depth_taps * (images * static_cast<double>(height * width) + 8); }
+  double direct() const { return 9 * depth_taps * images * static_cast<double>(height * width); }
   // Measured, per element of a tile: products run at 4/5 of the speed; then the transforms of the source and
-  // of the sums, and half of that of the weights, which does not depend on the number of tiles.
+  // of the sums, and that of the weights, which does not depend on the number of tiles.
   double winograd(int64_t m) const {
     const double tiles = images * static_cast<double>(ceil_div(height, m) * ceil_div(width, m));
     const double tile = 1.25 * depth_taps + 10 / target_channels + 15 / source_channels;
-    return static_cast<double>((m + 2) * (m + 2)) * (tile * tiles + 5 * depth_taps);
+    return static_cast<double>((m + 2) * (m + 2)) * (tile * tiles + 9 * depth_taps);
   }
   int64_t choose_m() const { return winograd(4) < winograd(2) ? 4 : 2; }
 };
@@ -446,7 +444,7 @@ const char* winograd_needs() {
 bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
   if (dtype != kFloat32 || product == Product::kBackwardWeight || !winograd_fits(g, dtype)) return false;
   const Work work(g, product);
-  return 8 * work.winograd(work.choose_m()) <= 7 * work.direct();
+  return 6 * work.winograd(work.choose_m()) <= 5 * work.direct();
 }
 
 void winograd_forward(const ConvGeometry& g, const float* x, const float* weight, const float* bias,
