@@ -220,8 +220,9 @@ def test_workspace_is_bounded() -> None:
         spectra = workspace("fft", x, large, padding=15)
     finally:
         opsin.set_num_threads(before)
-    # Operands that are laid out anew are the same everywhere; packed weights have 0.8 MB.
-    assert im2col - direct < 10 << 20
+    # Operands that are laid out anew are the same everywhere; packed weights have 0.8 MB, and the direct
+    # gradient of the weights keeps 7 MB less of partial sums.
+    assert im2col - direct < 17 << 20
     assert spectra - direct - 2 * large.numel() * 4 < 44 << 20
 
 
