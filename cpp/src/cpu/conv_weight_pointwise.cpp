@@ -177,13 +177,25 @@ void pointwise_backward_weight(const ConvGeometry& g, const T* x, const T* grad_
   const Pointwise<T> product(g, x, grad_y);
   const int64_t elements = g.out_channels * g.in_channels, wanted = wanted_tasks(g);
   const int64_t row_parts = product.row_parts(), column_parts = product.column_parts();
+  // Partial sums cost little where the operands have many times their size.
+  const int64_t operands = product.pixels() * (g.out_channels + g.in_channels);
+  const int64_t cheap = std::clamp<int64_t>(operands / (4 * elements), 1, 4);
   const int64_t splits =
-      std::min(choose_splits<T>(product.pixels(), elements, ceil_div(wanted, row_parts * column_parts)),
+      std::min(choose_splits<T>(product.pixels(), elements,
+                                std::max(cheap, ceil_div(wanted, row_parts * column_parts))),
                product.blocks());
   const int64_t threads = num_threads();
-  const int64_t parts = threads == 1 ? 1 : ceil_div(std::min(wanted, 4 * threads), splits);
-  const int64_t row_tasks = std::min(row_parts, parts);
-  const int64_t column_tasks = std::min(column_parts, ceil_div(parts, row_tasks));
+  const int64_t parts = threads == 1 ? 1 : ceil_div(std::min(wanted, 2 * threads), splits);
+  // Each part of the rows copies the columns, and the other way round: the longer side is divided first.
+  const bool by_rows = g.out_channels >= g.in_channels;
+  int64_t row_tasks = 1, column_tasks = 1;
+  if (by_rows) {
+    row_tasks = std::min(row_parts, parts);
+    column_tasks = std::min(column_parts, ceil_div(parts, row_tasks));
+  } else {
+    column_tasks = std::min(column_parts, parts);
+    row_tasks = std::min(row_parts, ceil_div(parts, column_tasks));
+  }
   const Scratch<T> partial(splits == 1 ? 0 : splits * elements);
 
   parallel_for(splits * row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
