@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,10 +19,9 @@ import opsin
 from opsin import nn
 from opsin.autograd import grad
 from opsin.nn import functional as F
+from tests.fusing import FUSES
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("OPSIN_FUSE") == "0", reason="nothing is given up with OPSIN_FUSE=0"
-)
+pytestmark = pytest.mark.skipif(not FUSES, reason="nothing is given up with OPSIN_FUSE=0")
 
 
 def layer(inputs: int, outputs: int, in_place: bool = False) -> nn.Sequential:

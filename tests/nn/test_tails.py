@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,10 +23,9 @@ from opsin import nn
 from opsin.autograd import grad
 from opsin.nn import functional as F
 from tests import device
+from tests.fusing import FUSES, results_of_opposite
 
 pytestmark = pytest.mark.device
-ROOT = Path(__file__).resolve().parents[2]
-FUSES = os.environ.get("OPSIN_FUSE") != "0"
 
 Norm = Callable[[Any], Any]
 
@@ -170,14 +167,7 @@ def cases() -> Iterator[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def unfused() -> dict[tuple[Any, ...], list[Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "results"
-        environment = {**os.environ, "OPSIN_FUSE": "0" if FUSES else "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
-        command = [sys.executable, "-m", "tests.nn.test_tails", str(file)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return pickle.loads(file.read_bytes())
+    return results_of_opposite("tests.nn.test_tails")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

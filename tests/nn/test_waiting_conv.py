@@ -6,9 +6,7 @@ Run as a program it prints where it wrote the results of all cases: the tests do
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,9 +20,8 @@ import pytest
 import opsin
 from opsin import nn
 from opsin.nn import functional as F
+from tests.fusing import FUSES, results_of_opposite
 
-ROOT = Path(__file__).resolve().parents[2]
-FUSES = os.environ.get("OPSIN_FUSE") != "0"
 # The first call packs nothing, the second is followed by a batch norm, the third may wait.
 CALLS = 4
 
@@ -121,14 +118,7 @@ def cases() -> list[tuple[str, str, str, bool]]:
 
 @pytest.fixture(scope="module")
 def unfused() -> dict[tuple[Any, ...], list[Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "results"
-        environment = {**os.environ, "OPSIN_FUSE": "0" if FUSES else "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
-        command = [sys.executable, "-m", "tests.nn.test_waiting_conv", str(file)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return pickle.loads(file.read_bytes())
+    return results_of_opposite("tests.nn.test_waiting_conv")
 
 
 @pytest.mark.parametrize("name", CONVS)
