@@ -230,6 +230,12 @@ void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64
     index[d] = rest % shape[d];
     rest /= shape[d];
   }
+  const auto carry = [&](size_t d) {
+    for (; d + 1 < shape.size() && index[d] == shape[d]; ++d) {
+      index[d] = 0;
+      ++index[d + 1];
+    }
+  };
   // Rows whose elements are further apart in an input than those of the next row share its cache lines: some
   // such rows are done together, a piece at a time. Lines a multiple of 2 KB apart fall on few places of the
   // first cache, so fewer of them stay there.
@@ -258,10 +264,7 @@ void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64
         }
         begin += rows * shape[0];
         index[1] += rows;
-        for (size_t d = 1; d + 1 < shape.size() && index[d] == shape[d]; ++d) {
-          index[d] = 0;
-          ++index[d + 1];
-        }
+        carry(1);
         continue;
       }
     }
@@ -269,10 +272,7 @@ void Elementwise::run_grid(LoopFn loop, const void* params, int64_t begin, int64
     loop(data, inner, n, params);
     begin += n;
     index[0] += n;
-    for (size_t d = 0; d + 1 < shape.size() && index[d] == shape[d]; ++d) {
-      index[d] = 0;
-      ++index[d + 1];
-    }
+    carry(0);
   }
 }
 

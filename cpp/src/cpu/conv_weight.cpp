@@ -143,19 +143,24 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
   });
 }
 
-// No windows, and channels enough to fill the panels of the product.
+bool is_zero(const int64_t (&pad)[3]) {
+  return std::all_of(std::begin(pad), std::end(pad), [](int64_t p) { return p == 0; });
+}
+
+// No windows: a pixel of the output is that of the input where it begins.
+bool has_no_windows(const ConvGeometry& g) {
+  return g.groups == 1 && volume(g.kernel) == 1 && is_zero(g.pad_begin);
+}
+
+// Channels enough to fill the panels of the product.
 bool is_pointwise(const ConvGeometry& g) {
-  return g.groups == 1 && volume(g.kernel) == 1 && g.batch * volume(g.out) > 0 && g.in_channels >= 16 &&
-         g.out_channels >= 16 &&
-         std::all_of(std::begin(g.pad_begin), std::end(g.pad_begin), [](int64_t pad) { return pad == 0; }) &&
-         std::all_of(std::begin(g.pad_end), std::end(g.pad_end), [](int64_t pad) { return pad == 0; });
+  return has_no_windows(g) && is_zero(g.pad_end) && g.batch * volume(g.out) > 0 && g.in_channels >= 16 &&
+         g.out_channels >= 16;
 }
 
 // Every pixel of the input is that of the output.
 bool is_product(const ConvGeometry& g) {
-  return g.groups == 1 && volume(g.kernel) == 1 && volume(g.stride) == 1 &&
-         std::equal(std::begin(g.in), std::end(g.in), g.out) &&
-         std::all_of(std::begin(g.pad_begin), std::end(g.pad_begin), [](int64_t pad) { return pad == 0; });
+  return has_no_windows(g) && volume(g.stride) == 1 && std::equal(std::begin(g.in), std::end(g.in), g.out);
 }
 
 template <class T>
