@@ -9,6 +9,7 @@ bfloat16 is under autocast on both sides; inference in bfloat16 has weights of t
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ import machine
 import networks
 import numpy as np
 import report
+import roofline
 import runtimes
 import worker
 from harness import OPSIN, Plan, Row, assert_same, threads, timed_row, to_array
@@ -30,6 +32,21 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 # images the loss differs by 2e-3 between PyTorch's own layouts and by 5e-3 between them and float64.
 _TRAINED = 5e-2
 _LAYOUTS = {"torch": False, "torch channels_last": True}
+NOTES = (
+    "Percentages are of the most that the processor can multiply and add, and count what direct algorithms",
+    "would do. 100% is the limit without Winograd: the peer's percentage is the ratio that Opsin would have",
+    "if everything but the products took no time, and only a faster algorithm gets below it.",
+)
+RACE = "race"
+_RACERS = ("ResNet-18", "ResNet-50", "MobileNet v2", "U-Net, 3x128x128", "C3D", "ViT-S")
+# Of the speed over the best peer's: the geometric mean in training, and over each runtime in inference.
+_TRAINING = {"float32": 1.4, "bfloat16": 2.0}
+_SLOWEST_TRAINING = 1.05
+_INFERENCE = {
+    ("float32", "ONNX Runtime"): 1.0,
+    ("float32", "OpenVINO"): 0.8,
+    ("bfloat16", "OpenVINO"): 0.8,
+}
 
 
 def _same_weights(opsin: Any, ours: Any, theirs: Any) -> None:
@@ -85,6 +102,16 @@ def sides(
     return timers
 
 
+def _flops(net: Net, size: int, train: bool) -> int:
+    """Additions and multiplications of the convolutions and matrix products in a call."""
+    from opsin import profiler
+
+    call = opsin_call(net, size, train, "float32")
+    with profiler.profile(with_flops=True) as recorded:
+        call()
+    return recorded.key_averages().total_average().flops
+
+
 def _skips_bfloat16(net: Net) -> bool:
     return net.large and bool(machine.suffix())
 
@@ -111,9 +138,11 @@ def _rows(nets: Sequence[Net], plan: Plan) -> Iterator[Row]:
         for net in nets:
             for what, size, train, dtype in _what(net, plan.quick):
                 options = (net, size, train, dtype, plan, remote)
-                yield timed_row(
+                row = timed_row(
                     PART, net.name, what, plan, lambda options=options: sides(*options), items=size
                 )
+                peak = roofline.peak(dtype, plan.threads)
+                yield row if row.error else replace(row, flops=_flops(net, size, train), peak=peak)
             if _skips_bfloat16(net):
                 why = "without AVX-512 a step of PyTorch takes 20 s"
                 yield Row(PART, net.name, "bfloat16", threads=plan.threads, error=why)
@@ -121,13 +150,53 @@ def _rows(nets: Sequence[Net], plan: Plan) -> Iterator[Row]:
         remote.close()
 
 
+def race(rows: Sequence[Row], threads: int) -> Iterator[Row]:
+    """What the networks of the race reach together, with the targets."""
+    mine = [row for row in rows if row.group in _RACERS and row.timing]
+
+    def speeds(what: str, dtype: str, peer: str) -> dict[str, float]:
+        found = {}
+        for row in mine:
+            if (
+                row.name.startswith(what)
+                and row.name.endswith("bf16") == (dtype == "bfloat16")
+                and row.timing
+            ):
+                name = f"{row.group}, {row.name}"
+                if not peer:
+                    found[name] = 1 / row.value
+                elif peer in row.timing.speeds:
+                    found[name] = row.timing.speeds[peer]
+        return found
+
+    def pair(name: str, found: dict[str, float], mean: float | None, slowest: float) -> Iterator[Row]:
+        if not found:
+            yield Row(PART, RACE, name, threads=threads, error="none of its networks was measured")
+            return
+        worst = min(found, key=found.__getitem__)
+        common = {"unit": "times", "threads": threads, "at_least": True}
+        yield Row(PART, RACE, f"{name}, geometric mean", statistics.geometric_mean(found.values()),
+                  target=mean, note=f"{len(found)} measured", **common)  # fmt: skip
+        yield Row(PART, RACE, f"{name}, slowest", found[worst], target=slowest, note=worst, **common)
+
+    for dtype, target in _TRAINING.items():
+        yield from pair(f"training, {dtype}", speeds("training", dtype, ""), target, _SLOWEST_TRAINING)
+    for (dtype, peer), target in _INFERENCE.items():
+        yield from pair(f"inference, {dtype}, {peer}", speeds("inference", dtype, peer), None, target)
+
+
 def run(plan: Plan) -> Iterator[Row]:
-    """Training and inference of every network; in a quick run without the large ones."""
-    yield from _rows([net for net in NETS if not (plan.quick and net.large)], plan)
+    """Training and inference of every network, then the race; in a quick run without the large ones."""
+    rows = []
+    for row in _rows([net for net in NETS if not (plan.quick and net.large)], plan):
+        rows.append(row)
+        yield row
+    if not plan.quick:
+        yield from race(rows, plan.threads)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the rows of some networks."""
+    """Prints the rows of some networks, and the race of these."""
     parser = argparse.ArgumentParser(
         prog="bench/models.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -136,7 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds per measurement (default: 5)")
     options = parser.parse_args(arguments)
     nets = [net for net in NETS if not options.only or any(text in net.name for text in options.only)]
+    rows = []
     for row in _rows(nets, Plan(rounds=options.rounds, threads=options.threads)):
+        rows.append(row)
+        print(report.line(row), flush=True)
+    for row in race(rows, options.threads):
         print(report.line(row), flush=True)
     return 0
 

@@ -90,12 +90,13 @@ def details(row: Row) -> str:
         return row.error
     if timing is None:
         return row.note
+    rates = [row.flops / t / 1e9 for t in (timing.ours, timing.theirs)]
+    shares = [f" ({rate / row.peak:.0%})" if row.peak else "" for rate in rates]
     if row.items:
-        ours, theirs = (f"{row.items / t:,.0f}" for t in (timing.ours, timing.theirs))
-        speed = f"{ours} against {theirs} images/s"
+        images = [row.items / t for t in (timing.ours, timing.theirs)]
+        ours, theirs = (f"{count:,.{0 if count >= 100 else 1}f}" for count in images)
+        speed = f"{ours}{shares[0]} against {theirs}{shares[1]} images/s"
     elif row.flops:
-        rates = [row.flops / t / 1e9 for t in (timing.ours, timing.theirs)]
-        shares = [f" ({rate / row.peak:.0%})" if row.peak else "" for rate in rates]
         speed = f"{rates[0]:,.1f}{shares[0]} against {rates[1]:,.1f}{shares[1]} GFLOP/s"
     else:
         speed = f"{seconds(timing.ours)} against {seconds(timing.theirs)}"

@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ],
             machine.peers_not_run(),
             plan.quick,
-            {kernels.PART: notes, vision.PART: vision.NOTES},
+            {kernels.PART: notes, vision.PART: vision.NOTES, models.PART: models.NOTES},
         )
         if not suffix:
             text = section.kept(results.read_text(encoding="utf-8") if results.exists() else "", text)
