@@ -113,6 +113,9 @@ def cases() -> list[tuple[str, str, str, bool]]:
     for pattern in PATTERNS:
         all_cases += [("pointwise", pattern, "float64", True), ("depthwise", pattern, "bfloat16", False)]
         all_cases += [("depthwise", pattern, "float32", True), ("columns", pattern, "float32", True)]
+        all_cases += [("pointwise", pattern, "bfloat16", True), ("columns", pattern, "bfloat16", False)]
+        all_cases += [("depthwise_strided", pattern, "bfloat16", True)]
+        all_cases += [("images", pattern, "bfloat16", False)]
     return list(dict.fromkeys(all_cases))
 
 

@@ -55,6 +55,11 @@ PRODUCTS = {
     "depthwise_float16": Product(
         (2, 24, 9, 9), (24, 1, 3, 3), lambda x, w: F.conv2d(x, w, groups=24), "float16"
     ),
+    "depthwise": Product((2, 40, 9, 9), (40, 1, 3, 3), lambda x, w: F.conv2d(x, w, padding=1, groups=40)),
+    "narrow": Product((2, 40, 9, 9), (40, 4, 3, 3), lambda x, w: F.conv2d(x, w, padding=1, groups=10)),
+    "depthwise_bfloat16": Product(
+        (2, 40, 9, 9), (40, 1, 3, 3), lambda x, w: F.conv2d(x, w, None, 2, 1, groups=40), "bfloat16"
+    ),
     "transposed_bfloat16": Product(
         (2, 40, 6, 6), (40, 24, 4, 4), lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), "bfloat16"
     ),

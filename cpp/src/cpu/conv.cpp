@@ -262,8 +262,8 @@ S* as(void* p) {
 }
 
 template <class T>
-bool applies(const ConvGeometry& g) {
-  if (choose_algorithm(g, dtype_of<T>, Product::kForward) != ConvAlgorithm::kDirect) return false;
+bool applies(const ConvGeometry& g, DType dtype) {
+  if (choose_algorithm(g, dtype, Product::kForward) != ConvAlgorithm::kDirect) return false;
   if (is_narrow<T>(g)) return false;
   if (is_depthwise<T>(g)) return depthwise_applies<T>(g);
   return dense_applies(g);
@@ -273,8 +273,9 @@ bool applies(const ConvGeometry& g) {
 }  // namespace conv
 
 bool conv_applies(const ConvGeometry& g, DType dtype) {
-  if (dtype == kFloat32) return conv::applies<float>(g);
-  return dtype == kFloat64 && conv::applies<double>(g);
+  if (dtype == kFloat32) return conv::applies<float>(g, dtype);
+  if (dtype == kBFloat16) return conv::has_bf16_kernels() && conv::applies<BFloat16>(g, dtype);
+  return dtype == kFloat64 && conv::applies<double>(g, dtype);
 }
 
 void conv_forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,

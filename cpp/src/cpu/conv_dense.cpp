@@ -137,9 +137,11 @@ Ref<PackedBlock> packed_weight(const Pass<S>& pass, const Packing& packing, int6
 
 // Pixels whose distance is a large power of two share a few sets of the first-level cache. A 1x1 convolution
 // then copies the block of channels together first, which pays from a few pairs of vectors on.
+constexpr int64_t copying_units = 4;
+
 template <class S>
 bool copies_pixels(const Pass<S>& pass, const Phase& phase, int64_t units) {
-  return phase.addresses() == 1 && units >= 4 &&
+  return phase.addresses() == 1 && units >= copying_units &&
          pass.groups * pass.source_channels * static_cast<int64_t>(sizeof(S)) >= 2048;
 }
 
@@ -257,12 +259,17 @@ void run(const Pass<S>& pass, int64_t wanted) {
     return count;
   };
   wanted = std::min<int64_t>(wanted, 4 * num_threads());
-  const int64_t few_units = std::min(all_units, ceil_div(128, pass.source_channels));
+  int64_t few_units = std::min(all_units, ceil_div(128, pass.source_channels));
+  const bool copies = std::all_of(phases.begin(), phases.end(), [&](const Phase& phase) {
+    return copies_pixels(pass, phase, packing.units);
+  });
+  if (copies) few_units = std::max(few_units, std::min(all_units, copying_units));
   const int64_t paying_splits = all_units / few_units;
   while (tiles > 4 && count_all() * paying_splits < wanted) tiles = (tiles + 1) / 2;
   const int64_t pixels = tiles * kernel.rows, blocks = count_all();
   if (blocks == 0) return;
-  const int64_t unit_splits = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, all_units);
+  const int64_t most_splits = copies && blocks * paying_splits >= num_threads() ? paying_splits : all_units;
+  const int64_t unit_splits = std::clamp<int64_t>(ceil_div(wanted, blocks), 1, most_splits);
   const int64_t units = ceil_div(all_units, unit_splits), splits = ceil_div(all_units, units);
 
   const Ref<PackedBlock> packed = packed_weight(pass, packing, kernel.lanes);

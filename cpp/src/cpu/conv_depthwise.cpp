@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -198,22 +199,38 @@ void run_row(const Phase& phase, const Row& row, const Blocks& blocks, int64_t k
   depthwise_kernels<S>().row(a);
 }
 
+template <class S>
+Ref<PackedBlock> packed_weight(const Phases& phases, const Blocks& blocks, int64_t group, bool transposed,
+                               const KeptWeight* kept, const Compute<S>* weight) {
+  PackKey key{key_of(&depthwise_kernels<S>()),
+              key_of_weight(kept, weight),
+              blocks.channels,
+              blocks.width,
+              group,
+              transposed ? 1 : 0};
+  key.insert(key.end(), phases.slot.begin(), phases.slot.end());
+  const int64_t elements = phases.kernel_taps * group * blocks.channels;
+  return cpu::packed_weight(
+      kept, std::move(key), static_cast<size_t>(elements) * sizeof(Compute<S>),
+      [&](void* out) { pack(phases, blocks, group, transposed, weight, static_cast<Compute<S>*>(out)); });
+}
+
 // `channels` is that of source and target alike.
 template <class S>
 void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, bool transposed,
-         const S* source, const Compute<S>* weight, const Compute<S>* bias, const ConvAfterSums<S>& after,
-         S* target, int64_t wanted) {
+         const S* source, const KeptWeight* kept, const Compute<S>* weight, const Compute<S>* bias,
+         const ConvAfterSums<S>& after, S* target, int64_t wanted) {
   const int64_t weight_bytes = phases.kernel_taps * static_cast<int64_t>(sizeof(Compute<S>));
   const Blocks blocks = group == 1 ? Blocks(channels, weight_bytes) : Blocks(channels);
-  const Scratch<Compute<S>> packed(phases.kernel_taps * group * channels);
-  pack(phases, blocks, group, transposed, weight, packed.get());
+  const Ref<PackedBlock> block = packed_weight<S>(phases, blocks, group, transposed, kept, weight);
+  const auto* const packed = static_cast<const Compute<S>*>(block->data());
   Joined<S> joined{};
   if (joins_pixels<S>(channels, group)) joined.pixels = depthwise_kernels<S>().lanes;
   const int64_t wide_channels = channels * joined.pixels;
   const Scratch<Compute<S>> wide((phases.kernel_taps + 1) * wide_channels);
   if (joined.pixels > 0) {
     for (int64_t t = 0; t < phases.kernel_taps; ++t)
-      repeat(packed.get() + t * channels, channels, joined.pixels, wide.get() + t * wide_channels);
+      repeat(packed + t * channels, channels, joined.pixels, wide.get() + t * wide_channels);
     joined.weight = wide.get();
     if (bias != nullptr) {
       Compute<S>* const wide_bias = wide.get() + phases.kernel_taps * wide_channels;
@@ -237,7 +254,7 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
       const Row row(rows, i);
       for (const Phase& phase : phases.phases) {
         if (row.depth < phase.axis[0].count && row.height < phase.axis[1].count)
-          run_row(phase, row, blocks, phases.kernel_taps, a, source, packed.get(), target, joined, lists);
+          run_row(phase, row, blocks, phases.kernel_taps, a, source, packed, target, joined, lists);
       }
     }
   });
@@ -316,8 +333,8 @@ void depthwise_forward(const ConvGeometry& g, const S* x, const Compute<S>* weig
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
   const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
   if (multiplier != 1) repeat_channels(x, count, multiplier, repeated.get());
-  run(forward_phases(g), g.batch, g.out_channels, group, false, multiplier == 1 ? x : repeated.get(), weight,
-      bias, after_sums<S>(g, y), y, wanted_chunks(g));
+  run(forward_phases(g), g.batch, g.out_channels, group, false, multiplier == 1 ? x : repeated.get(),
+      g.weight, weight, bias, after_sums<S>(g, y), y, wanted_chunks(g));
 }
 
 template <class S>
@@ -325,8 +342,8 @@ void depthwise_backward_input(const ConvGeometry& g, const S* grad_y, const Comp
   const int64_t group = g.in_channels / g.groups, multiplier = g.out_channels / g.in_channels;
   const int64_t count = g.batch * volume(g.in) * g.in_channels;
   const Scratch<S> repeated(multiplier == 1 ? 0 : count * multiplier);
-  run<S>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, weight, nullptr, {},
-         multiplier == 1 ? grad_x : repeated.get(), wanted_chunks(g));
+  run<S>(backward_input_phases(g), g.batch, g.out_channels, group, true, grad_y, g.weight, weight, nullptr,
+         {}, multiplier == 1 ? grad_x : repeated.get(), wanted_chunks(g));
   if constexpr (std::is_same_v<S, Compute<S>>) {
     if (multiplier != 1) sum_channels(repeated.get(), count, multiplier, grad_x);
   }

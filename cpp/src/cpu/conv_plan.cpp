@@ -83,6 +83,21 @@ struct PixelWalk {
 
 }  // namespace
 
+const ConvDepthwiseKernels<BFloat16>& bf16_depthwise_kernels() {
+  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+#if defined(__x86_64__)
+  if (has_bf16_kernels()) {
+    static const ConvDepthwiseKernels<BFloat16> kernels = [&] {
+      ConvDepthwiseKernels<BFloat16> some = all.depthwise_bf16;
+      some.row = avx512_bf16::conv_depthwise_row;
+      return some;
+    }();
+    return kernels;
+  }
+#endif
+  return all.depthwise_bf16;
+}
+
 Phases forward_phases(const ConvGeometry& g) {
   Phases all = no_phases(g);
   add_phase(all, g, Phase{{forward_axis(g, 0), forward_axis(g, 1), forward_axis(g, 2)}, 0, 0});

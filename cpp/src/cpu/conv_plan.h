@@ -89,12 +89,14 @@ const ConvKernels<S>& kernels() {
 #endif
 }
 
+const ConvDepthwiseKernels<BFloat16>& bf16_depthwise_kernels();
+
 template <class S>
 const ConvDepthwiseKernels<S>& depthwise_kernels() {
-  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+  [[maybe_unused]] const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
   if constexpr (std::is_same_v<S, float>) return all.depthwise_f32;
   if constexpr (std::is_same_v<S, double>) return all.depthwise_f64;
-  if constexpr (std::is_same_v<S, BFloat16>) return all.depthwise_bf16;
+  if constexpr (std::is_same_v<S, BFloat16>) return bf16_depthwise_kernels();
   if constexpr (std::is_same_v<S, Float16>) return all.depthwise_f16;
 }
 
@@ -203,9 +205,9 @@ bool has_depthwise_sums(const ConvGeometry& g) {
 template <class T>
 bool depthwise_applies(const ConvGeometry& g) {
   const auto inside = [&](int axis) { return g.pad_begin[axis] <= 2 && g.pad_end[axis] <= 2; };
-  return sizeof(T) == 4 && g.in_channels == g.out_channels && g.kernel[0] == 1 && g.pad_begin[0] == 0 &&
-         g.pad_end[0] == 0 && g.kernel[1] == 3 && g.dilation[1] == 1 && inside(1) && g.kernel[2] == 3 &&
-         g.dilation[2] == 1 && g.stride[2] <= 2 && g.in_channels >= 16;
+  return sizeof(Compute<T>) == 4 && g.in_channels == g.out_channels && g.kernel[0] == 1 &&
+         g.pad_begin[0] == 0 && g.pad_end[0] == 0 && g.kernel[1] == 3 && g.dilation[1] == 1 && inside(1) &&
+         g.kernel[2] == 3 && g.dilation[2] == 1 && g.stride[2] <= 2 && g.in_channels >= 16;
 }
 
 /// A few channels in and as many out per group, for which there is a kernel. Groups that fill a vector have

@@ -1,6 +1,8 @@
 // Dense convolution of bfloat16 by products of pairs (VDPBF16PS): half the bytes and twice the products of
 // float32. The sums of an output stay in registers from the first product to the last and are rounded once.
+// Depthwise rows have no pairs, but gain from the instruction that rounds.
 #include "bf16_pairs.h"
+#include "conv_depthwise.h"
 #include "conv_table.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
@@ -47,5 +49,7 @@ const ConvKernels<BFloat16>& conv_kernels() {
       gather_pairs,    outer<BFloat16>,     panel_pairs,           sum_rows<BFloat16>};
   return kernels;
 }
+
+void conv_depthwise_row(const ConvDepthwise<BFloat16>& a) { conv_depthwise(a); }
 
 }  // namespace opsin::cpu::OPSIN_ISA_NS

@@ -159,8 +159,10 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
   [[maybe_unused]] const ConvAfterSums<S> after = a.after;
   // Without a ReLU everything is kept: a branch per output would cost more.
   constexpr T infinity = static_cast<T>(__builtin_inf());
-  [[maybe_unused]] const Vector<T> least = broadcast(after.ceiling > 0 ? T{} : -infinity),
-                                   most = broadcast(after.ceiling > 0 ? after.ceiling : infinity);
+  const bool clamps = after.ceiling > 0;
+  [[maybe_unused]] const Vector<T> negative = broadcast(clamps ? -least<S> : -infinity),
+                                   zero = broadcast(clamps ? T{} : -infinity),
+                                   most = broadcast(clamps ? after.ceiling : infinity);
   S* const target = a.target + p * target_step;
   const S* source[R];
   const T* weight[R];
@@ -208,8 +210,8 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
       if (i >= K - 1 && (i - K + 1) % STEP == 0) {
         const int q = (i - K + 1) / STEP;
         if constexpr (AFTER) {
-          sum[q] = fma(sum[q] - mean, scale, shift);
-          sum[q] = sum[q] < least ? least : sum[q];
+          sum[q] = fma(rounded_to<S>(sum[q]) - mean, scale, shift);
+          sum[q] = sum[q] < negative ? zero : sum[q];
           sum[q] = sum[q] > most ? most : sum[q];
         }
         store_some(y + q * target_step, sum[q], lanes);
@@ -260,7 +262,7 @@ template <class S, int G, int... J>
 }
 
 template <class S, int G, int K>
-constexpr bool has_depthwise_blocks = G == 1 && K == 3 && __is_same(S, Compute<S>);
+constexpr bool has_depthwise_blocks = G == 1 && K == 3 && takes_after<S>;
 
 // All rows of taps, three at a time.
 template <class S, int K, int STEP, int P>
@@ -278,10 +280,12 @@ void depthwise_blocks(const ConvDepthwise<S>& a, int64_t p) {
   } else {
     depthwise_block<S, K, STEP, P, 1, false, false>(a, rows, p);
   }
-  int64_t left = a.row_count - 3;
-  for (; left >= 3; left -= 3) depthwise_block<S, K, STEP, P, 3, true, false>(a, rows += 3, p);
-  if (left == 2) depthwise_block<S, K, STEP, P, 2, true, false>(a, rows + 3, p);
-  if (left == 1) depthwise_block<S, K, STEP, P, 1, true, false>(a, rows + 3, p);
+  if constexpr (__is_same(S, Compute<S>)) {
+    int64_t left = a.row_count - 3;
+    for (; left >= 3; left -= 3) depthwise_block<S, K, STEP, P, 3, true, false>(a, rows += 3, p);
+    if (left == 2) depthwise_block<S, K, STEP, P, 2, true, false>(a, rows + 3, p);
+    if (left == 1) depthwise_block<S, K, STEP, P, 1, true, false>(a, rows + 3, p);
+  }
 }
 
 // Whether more than K - 1 pixels of the outputs are outside on a side.
@@ -294,8 +298,9 @@ OPSIN_INLINE bool is_short(const ConvDepthwise<S>& a, int64_t p) {
 template <class S, int G, int K, int STEP, int P>
 void depthwise_outputs_of(const ConvDepthwise<S>& a, int64_t p) {
   if constexpr (has_depthwise_blocks<S, G, K>) {
-    // What is left of the channels at the end is computed twice, but must not be added twice.
-    const bool adds = a.channels % lanes_of<S> == 0;
+    // What is left of the channels at the end is computed twice, but must not be added twice; nor may sums
+    // be rounded on the way.
+    const bool adds = __is_same(S, Compute<S>) && a.channels % lanes_of<Compute<S>> == 0;
     if ((a.row_count <= 3 || adds) && (P == 1 || !is_short<K, STEP, P>(a, p)))
       return depthwise_blocks<S, K, STEP, P>(a, p);
   }

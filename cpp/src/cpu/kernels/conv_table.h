@@ -250,7 +250,9 @@ OPSIN_ISA_TABLE(ConvTable, conv_table)
 #if defined(__x86_64__)
 namespace avx512_bf16 {
 const ConvKernels<BFloat16>& conv_kernels();
-}
+/// ConvDepthwiseKernels::row.
+void conv_depthwise_row(const ConvDepthwise<BFloat16>& a);
+}  // namespace avx512_bf16
 #endif
 
 }  // namespace opsin::cpu

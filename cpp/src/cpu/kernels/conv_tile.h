@@ -16,21 +16,25 @@ namespace {
 // All of the residual is read before the first store: where pixels are a multiple of 4 KiB apart, the
 // processor takes each load for that of the store before it.
 template <class S, int P, int NV, bool RESIDUAL, bool CLAMP>
-OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<S> (&sum)[P][NV], S* const* target) {
-  constexpr int lanes = lanes_of<S>;
+OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P][NV], S* const* target) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>;
   const int64_t offset = a.target_offset, stride = a.after.stride;
-  const S *numbers = a.after.numbers, *residual = a.after.residual, *start = a.after.target;
-  const Vector<S> most = broadcast(a.after.ceiling);
+  const T* numbers = a.after.numbers;
+  const S *residual = a.after.residual, *start = a.after.target;
+  const Vector<T> most = broadcast(a.after.ceiling);
   const bool past_caches = a.stream;
 #pragma GCC unroll 2
   for (int v = 0; v < NV; ++v) {
-    const Vector<S> mean = load(numbers + v * lanes), scale = load(numbers + stride + v * lanes),
+    const Vector<T> mean = load(numbers + v * lanes), scale = load(numbers + stride + v * lanes),
                     shift = load(numbers + 2 * stride + v * lanes);
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
-      sum[p][v] = fma(sum[p][v] - mean, scale, shift);
-      if constexpr (RESIDUAL) sum[p][v] += load(residual + (target[p] - start) + offset + v * lanes);
-      if constexpr (CLAMP) sum[p][v] = kept_below(sum[p][v], most);
+      sum[p][v] = fma(rounded_to<S>(sum[p][v]) - mean, scale, shift);
+      if constexpr (RESIDUAL) {
+        sum[p][v] = rounded_to<S>(sum[p][v]) + load_wide(residual + (target[p] - start) + offset + v * lanes);
+      }
+      if constexpr (CLAMP) sum[p][v] = kept_below<S>(sum[p][v], most);
     }
   }
 #pragma GCC unroll 16
@@ -41,18 +45,18 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<S> (&sum)[P][NV], S*
       if (past_caches) {
         stream(out, sum[p][v]);
       } else {
-        store(out, sum[p][v]);
+        store_some(out, sum[p][v], lanes);
       }
     }
   }
 }
 template <class S, int P, int NV>
-OPSIN_INLINE void finish(const ConvTiles<S>& a, Vector<S> (&sum)[P][NV], S* const* target) {
+OPSIN_INLINE void finish(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P][NV], S* const* target) {
   if (a.bias != nullptr) {
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) sum[p][v] += load(a.bias + v * lanes_of<S>);
+      for (int v = 0; v < NV; ++v) sum[p][v] += load(a.bias + v * lanes_of<Compute<S>>);
     }
   }
   const bool clamps = a.after.ceiling > 0;
@@ -135,7 +139,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
       }
       if constexpr (AFTER) {
         rest[p][v] = after_sum<S>(a.after, rest[p][v], v * lanes, out + v * lanes,
-                                  [&](const T* from) { return load_some<T>(from, columns); });
+                                  [&](const auto* from) { return load_some<T>(from, columns); });
       }
       store_some(out + v * lanes, rest[p][v], columns);
     }
@@ -177,7 +181,7 @@ void tiles_of(const ConvTiles<S>& a) {
 template <class S>
 void tiles(const ConvTiles<S>& a) {
   const bool pair = a.columns > lanes_of<Compute<S>>;
-  if constexpr (__is_same(S, Compute<S>)) {
+  if constexpr (takes_after<S>) {
     if (a.after.numbers != nullptr) {
       pair ? tiles_of<S, true, 2>(a) : tiles_of<S, true, 1>(a);
       if (a.stream) stream_fence();

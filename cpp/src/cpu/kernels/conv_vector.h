@@ -17,10 +17,37 @@ constexpr int tile_rows = 6;
 constexpr int tile_rows = 4;
 #endif
 
-// Within [0, most], which keeps NaN and -0.
-template <class V>
+// Whether the kernels for S take what follows the sums.
+template <class S>
+constexpr bool takes_after = __is_same(S, Compute<S>);
+#if defined(__AVX512BF16__)
+template <>
+constexpr bool takes_after<BFloat16> = true;
+#endif
+
+// What becomes of a value in memory: ops apart would round it there.
+template <class S>
+OPSIN_INLINE Vector<S> rounded_to(Vector<S> value) {
+  return value;
+}
+#if defined(__AVX512BF16__)
+template <class S>
+  requires(__is_same(S, BFloat16))
+OPSIN_INLINE Float rounded_to(Float value) {
+  return widened_from_bfloat16(rounded_to_bfloat16(value));
+}
+#endif
+
+// A value below minus this is negative once it is rounded to S.
+template <class S>
+constexpr Compute<S> least = 0;
+template <>
+constexpr float least<BFloat16> = 0x1p-134f;
+
+// Within [0, most], which keeps NaN and what rounds to -0.
+template <class S, class V>
 OPSIN_INLINE V kept_below(V value, V most) {
-  value = value < V{} ? V{} : value;
+  value = value < -least<S> ? V{} : value;
   return value > most ? most : value;
 }
 
@@ -29,10 +56,10 @@ template <class S, class Some>
 OPSIN_INLINE Vector<Compute<S>> after_sum(const ConvAfterSums<S>& a, Vector<Compute<S>> sum, int64_t column,
                                           [[maybe_unused]] const S* out, Some load_columns) {
   const Compute<S>* numbers = a.numbers + column;
-  Vector<Compute<S>> value = fma(sum - load_columns(numbers), load_columns(numbers + a.stride),
+  Vector<Compute<S>> value = fma(rounded_to<S>(sum) - load_columns(numbers), load_columns(numbers + a.stride),
                                  load_columns(numbers + 2 * a.stride));
-  if (a.residual != nullptr) value += load_columns(a.residual + (out - a.target));
-  return a.ceiling > 0 ? kept_below(value, broadcast(a.ceiling)) : value;
+  if (a.residual != nullptr) value = rounded_to<S>(value) + load_columns(a.residual + (out - a.target));
+  return a.ceiling > 0 ? kept_below<S>(value, broadcast(a.ceiling)) : value;
 }
 
 template <class S>

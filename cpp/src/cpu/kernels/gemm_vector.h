@@ -150,9 +150,11 @@ OPSIN_INLINE void narrow(float x, Float16* out) {
 OPSIN_INLINE Float load_wide(const float* p) { return load(p); }
 OPSIN_INLINE Double load_wide(const double* p) { return load(p); }
 #if defined(__AVX512F__)
-OPSIN_INLINE Float load_wide(const BFloat16* p) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+OPSIN_INLINE Float widened_from_bfloat16(__m256i half) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+OPSIN_INLINE Float load_wide(const BFloat16* p) {
+  return widened_from_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 OPSIN_INLINE Float load_wide(const Float16* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -186,7 +188,7 @@ OPSIN_INLINE Vector<T> load_some(const S* p, int64_t count) {
   } else {
     const __m256i half = _mm256_maskz_loadu_epi16(mask, p);
     if constexpr (__is_same(S, Float16)) return _mm512_cvtph_ps(half);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    return widened_from_bfloat16(half);
   }
 #else
 #if defined(__AVX2__)
@@ -230,6 +232,10 @@ OPSIN_INLINE void store_half(void* p, __m256i half, int64_t count) {
   if (count >= 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), half);
   _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1u), half);
 }
+#if defined(__AVX512BF16__)
+// A third of the time of the steps below. Denormal numbers become zeros, as they are to VDPBF16PS.
+OPSIN_INLINE __m256i rounded_to_bfloat16(Float v) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)); }
+#else
 OPSIN_INLINE __m256i rounded_to_bfloat16(Float v) {
   const __m512i bits = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -239,6 +245,7 @@ OPSIN_INLINE __m256i rounded_to_bfloat16(Float v) {
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
+#endif
 OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
   store_half(p, rounded_to_bfloat16(v), count);
 }
