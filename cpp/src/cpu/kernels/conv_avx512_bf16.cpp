@@ -4,6 +4,7 @@
 #include "conv_table.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
+#include "conv_weight_winograd.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -47,5 +48,7 @@ const ConvKernels<BFloat16>& conv_kernels() {
       gather_pairs,    outer<BFloat16>,     panel_pairs,           sum_rows<BFloat16>};
   return kernels;
 }
+
+const WinogradWeightKernels<BFloat16>& winograd_weight_kernels() { return winograd_weight<BFloat16>; }
 
 }  // namespace opsin::cpu::OPSIN_ISA_NS
