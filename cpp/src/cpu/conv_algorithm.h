@@ -3,6 +3,8 @@
 
 #include "conv.h"
 
+#include "cpu/half.h"
+
 namespace opsin::cpu::conv {
 
 enum class Product { kForward, kBackwardInput, kBackwardWeight };
@@ -11,8 +13,8 @@ enum class Product { kForward, kBackwardInput, kBackwardWeight };
 ConvAlgorithm choose_algorithm(const ConvGeometry& geometry, DType dtype, Product product);
 
 /// grad_bias (+)= sums of grad_y over images and positions.
-template <class T>
-void bias_gradient(const ConvGeometry& geometry, const T* grad_y, T* grad_bias, bool accumulate);
+template <class S>
+void bias_gradient(const ConvGeometry& geometry, const S* grad_y, Compute<S>* grad_bias, bool accumulate);
 
 // Any geometry with elements in all three tensors, float or double.
 

@@ -104,19 +104,20 @@ void copy_windows(const Windows& w, const T* x, int64_t tap, int64_t taps, int64
 
 }  // namespace
 
-template <class T>
-void bias_gradient(const ConvGeometry& g, const T* grad_y, T* grad_bias, bool accumulate) {
+template <class S>
+void bias_gradient(const ConvGeometry& g, const S* grad_y, Compute<S>* grad_bias, bool accumulate) {
+  using T = Compute<S>;
   constexpr int64_t rows = 1024;
   const int64_t pixels = g.batch * volume(g.out), blocks = ceil_div(pixels, rows), k = g.out_channels;
   const Scratch<T> sums(blocks * k);
-  const auto& kernel = kernels<T>();
+  const auto& kernel = kernels<S>();
   parallel_for(blocks, std::max<int64_t>(1, 65536 / (rows * k)), [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       kernel.sum_rows({grad_y + block * rows * k, k, std::min(rows, pixels - block * rows), k,
                        sums.get() + block * k, false});
     }
   });
-  kernel.sum_rows({sums.get(), k, blocks, k, grad_bias, accumulate});
+  kernels<T>().sum_rows({sums.get(), k, blocks, k, grad_bias, accumulate});
 }
 
 template <class T>
@@ -222,5 +223,8 @@ void im2col_backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, 
 OPSIN_INSTANTIATE(float)
 OPSIN_INSTANTIATE(double)
 #undef OPSIN_INSTANTIATE
+#if defined(__x86_64__)
+template void bias_gradient(const ConvGeometry&, const BFloat16*, float*, bool);
+#endif
 
 }  // namespace opsin::cpu::conv

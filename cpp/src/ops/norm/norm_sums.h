@@ -206,7 +206,19 @@ OPSIN_INLINE void sums_of_column(const ChannelParams& p, int64_t at, int64_t c, 
     }
   }
   const T greatest = greatest_of<S>(p);
+  // The rows of the next call on these channels: short pieces, far apart, which the hardware does not
+  // foresee.
+  const auto fetch = [ahead = depth * row](const S* next) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int byte = 0; byte < kVectors * static_cast<int>(lanes * sizeof(S)); byte += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(next + ahead) + byte, 0, 2);
+  };
+  const S* g = kSummed == Summed::kMoments ? x : static_cast<const S*>(p.g) + at;
   for (int64_t r = 0; r < depth; ++r) {
+    if constexpr (lanes > 1) {
+      fetch(x + r * row);
+      if constexpr (kSummed != Summed::kMoments) fetch(g + r * row);
+    }
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const V away = read<V>(x + r * row + v * lanes) - near[v];
