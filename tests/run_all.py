@@ -188,6 +188,28 @@ class Runner:
         options_of_tests = {"TSAN_OPTIONS": "die_after_fork=0"}
         return self._gtest(folder, options_of_tests, "*Thread*:*Pool*:*Allocator*:*Engine*")
 
+    def amx(self) -> Result:
+        """The bfloat16 kernels for AMX, on a model of the tile registers (cpp/tests/amx)."""
+        result = Result()
+        if "avx512_bf16" not in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"):
+            result.notes.append("the AMX kernels did not run: beside the model they need AVX512-BF16")
+            return result
+        folder = self.sibling("amx")
+        options = ["-DOPSIN_AMX_MODEL=ON", "-DOPSIN_BUILD_PYTHON=ON", f"-DPython_EXECUTABLE={sys.executable}"]
+        if not result.check(self.configure_and_build(folder, options, []), "build with the model of AMX"):
+            return result
+        parts = [self._gtest(folder, {}, "*Gemm*:*Conv*:*Isa*:*TileUnit*")]
+        if have_torch():
+            env = {"PYTHONPATH": str(folder / "python")}
+            files = ["tests/ops/test_matmul.py", *map(str, sorted(Path("tests/ops").glob("test_conv*.py")))]
+            parts.append(self.pytest("pytest-amx", ["-n", "auto", "-k", "bfloat16 or autocast", *files], env))
+        for part in parts:
+            result.passed += part.passed
+            result.failed += part.failed
+            result.skipped += part.skipped
+            result.notes += part.notes
+        return result
+
     def consumer(self) -> Result:
         """An outside CMake project against the installed package, shared and static."""
         result = Result()
@@ -258,7 +280,7 @@ class Runner:
         return Result()
 
 
-STEPS = ["lint", "cpp", "sanitize", "python", "symbols", "qemu", "consumer", "wheel", "coverage"]
+STEPS = ["lint", "cpp", "sanitize", "amx", "python", "symbols", "qemu", "consumer", "wheel", "coverage"]
 
 
 def have_torch() -> bool:

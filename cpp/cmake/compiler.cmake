@@ -4,7 +4,7 @@
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(OPSIN_ISAS baseline avx2 avx512)
   # Levels for which only what gains from them is compiled, files named *_<level>.cpp.
-  set(OPSIN_ISA_EXTRAS avx512_bf16)
+  set(OPSIN_ISA_EXTRAS avx512_bf16 amx_bf16)
 else()
   set(OPSIN_ISAS baseline)
   set(OPSIN_ISA_EXTRAS "")
@@ -17,6 +17,7 @@ set(OPSIN_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(OPSIN_ISA_FLAGS_avx512 ${OPSIN_ISA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
     -mprefer-vector-width=512)
 set(OPSIN_ISA_FLAGS_avx512_bf16 ${OPSIN_ISA_FLAGS_avx512} -mavx512bf16)
+set(OPSIN_ISA_FLAGS_amx_bf16 ${OPSIN_ISA_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
 
 function(opsin_compile_settings target)
   target_compile_features(${target} PRIVATE cxx_std_20)

@@ -1,9 +1,12 @@
 // Convolution kernels against loops in double precision. They run with the instruction set of OPSIN_ISA.
+#include "leave_nan.h"
+
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -124,8 +127,14 @@ struct Results {
       std::fill(values->begin(), values->end(), T(std::numeric_limits<float>::quiet_NaN()));
     }
     const auto x = as<T>(c.x), weight = as<T>(c.weight), bias = as<T>(c.bias), grad_y = as<T>(c.grad_y);
+    const auto prepare = [] {
+      if constexpr (std::is_same_v<T, bfloat16>) leave_nan();
+    };
+    prepare();
     conv_forward(c.g, dtype_of<T>, x.data(), weight.data(), bias.data(), y.data());
+    prepare();
     conv_backward_input(c.g, dtype_of<T>, grad_y.data(), weight.data(), grad_x.data());
+    prepare();
     conv_backward_weight(c.g, dtype_of<T>, x.data(), grad_y.data(), grad_weight.data(), grad_bias.data());
   }
   bool operator==(const Results& other) const {
@@ -208,6 +217,54 @@ TEST(Conv, Algorithms) {
     check_with(square(2, 17, 9, 9, 11, 1, 5, 1, 9));
     check_with(square(1, 40, 1, 1, 9, 1, 8));
   }
+}
+
+// What tiles of 16 pixels, 16 outputs and 32 products do not divide, and edges within them.
+TEST(Conv, TilesOfBFloat16) {
+  const auto check_with = [](const ConvGeometry& g) { check<bfloat16>(g, 5e-3); };
+  check_with(square(2, 18, 32, 40, 3, 1, 1));
+  check_with(square(1, 16, 64, 33, 3, 1, 1));
+  check_with(square(2, 19, 96, 16, 3, 2, 1));
+  check_with(square(1, 6, 544, 20, 3, 1, 1));  // more channels than are copied together
+  check_with(square(1, 13, 26, 48, 7, 1, 3));  // products that are copied in several runs
+  check_with(square(3, 33, 64, 64, 1));
+  check_with(square(2, 17, 160, 96, 1, 2));
+  check_with(square(2, 10, 48, 72, 3, 1, 1, 1, 2));
+  check_with(square(1, 12, 32, 3, 3, 1, 1));
+  check_with(square(1, 10, 128, 1, 3, 1, 1));
+  check_with(square(1, 40, 3, 64, 7, 2, 3));
+  for (int64_t batch : {1, 2, 16, 17, 31, 33}) check_with(square(batch, 1, 64, 32, 1));
+}
+
+// An item's outputs and its gradient have the same bits alone and in a batch.
+TEST(Conv, ItemsOfABatch) {
+  const auto check_with = [](ConvGeometry all) {
+    SCOPED_TRACE(describe(all));
+    Case c(all);
+    std::mt19937 random(3);
+    std::uniform_real_distribution<double> uniform(-1, 1);
+    for (Values* values : {&c.x, &c.weight, &c.bias, &c.grad_y}) {
+      for (double& v : *values) v = uniform(random);
+    }
+    const auto x = as<bfloat16>(c.x), weight = as<bfloat16>(c.weight), bias = as<bfloat16>(c.bias),
+               grad_y = as<bfloat16>(c.grad_y);
+    const Results<bfloat16> whole(c);
+    ConvGeometry one = all;
+    one.batch = 1;
+    const size_t in = x.size() / static_cast<size_t>(all.batch),
+                 out = grad_y.size() / static_cast<size_t>(all.batch);
+    for (size_t item = 0; item < static_cast<size_t>(all.batch); ++item) {
+      std::vector<bfloat16> y(out), grad_x(in);
+      conv_forward(one, kBFloat16, &x[item * in], weight.data(), bias.data(), y.data());
+      conv_backward_input(one, kBFloat16, &grad_y[item * out], weight.data(), grad_x.data());
+      EXPECT_EQ(std::memcmp(y.data(), &whole.y[item * out], out * sizeof(bfloat16)), 0) << item;
+      EXPECT_EQ(std::memcmp(grad_x.data(), &whole.grad_x[item * in], in * sizeof(bfloat16)), 0) << item;
+    }
+  };
+  check_with(square(5, 7, 64, 40, 3, 1, 1));
+  check_with(square(5, 9, 24, 40, 3, 2, 1));
+  check_with(square(9, 1, 96, 10, 1));
+  check_with(square(3, 5, 64, 2, 3, 1, 1));
 }
 
 TEST(Conv, OneByOne) {

@@ -2,6 +2,8 @@
 // float64.
 #include "cpu/gemm.h"
 
+#include "leave_nan.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -108,11 +110,16 @@ struct Traits<Half> {
   static void gemm(const GemmParams& p) { opsin::cpu::gemm_f16(p); }
 };
 
-// `paired`: two products are added at a time, the second first, and subnormal operands are zeros.
+// How products are added: one after the other; in pairs, the second first, where subnormal operands are
+// zeros; or, such zeros too, in tiles of 32 steps of k, of which the even and the odd ones are summed apart.
+enum class Sums { single, pairs, tiles };
+
 struct Level {
   const char* name;
   const GemmKernels* kernels;
-  bool fused, paired = false;
+  bool fused;
+  Sums sums = Sums::single;
+  int64_t slice = 0;  // if not that of the type
 };
 
 template <class S>
@@ -125,7 +132,10 @@ std::vector<Level> levels() {
   if (best >= opsin::cpu::Isa::avx512)
     found.push_back({"avx512", of(opsin::cpu::avx512::gemm_table()), true});
   if (best >= opsin::cpu::Isa::avx512_bf16 && std::is_same_v<S, Brain>)
-    found.push_back({"avx512_bf16", &opsin::cpu::avx512_bf16::gemm_kernels(), true, true});
+    found.push_back({"avx512_bf16", &opsin::cpu::avx512_bf16::gemm_kernels(), true, Sums::pairs});
+  // Not by the features alone: the system may refuse the tile registers.
+  if (opsin::cpu::isa() == opsin::cpu::Isa::amx_bf16 && std::is_same_v<S, Brain>)
+    found.push_back({"amx_bf16", &opsin::cpu::amx_bf16::gemm_kernels(), true, Sums::tiles, 512});
 #endif
   return found;
 }
@@ -211,18 +221,26 @@ void expect_promised(const Operands<S>& before, const std::vector<S>& result, co
           if (!before.bias.empty()) sum += static_cast<Sum>(value(before.bias[static_cast<size_t>(j)]));
           if (p.accumulate) sum += static_cast<Sum>(value(out));
         };
-        for (int64_t first = 0; first < p.k; first += Traits<S>::slice) {
-          Sum slice = 0;
-          const int64_t end = std::min(p.k, first + Traits<S>::slice);
+        const int64_t length = level.slice > 0 ? level.slice : Traits<S>::slice;
+        for (int64_t first = 0; first < p.k; first += length) {
+          Sum slice = 0, tile[2] = {0, 0};
+          const int64_t end = std::min(p.k, first + length);
           for (int64_t step = first; step < end; ++step) {
             int64_t q = step;
-            if (level.paired) q = step % 2 == 1 ? step - 1 : std::min(step + 1, end - 1);
+            if (level.sums == Sums::pairs) q = step % 2 == 1 ? step - 1 : std::min(step + 1, end - 1);
             const double x = a[static_cast<size_t>(item * p.a_batch + i * p.a_row + q * p.a_col)];
             const double y = b[static_cast<size_t>(item * p.b_batch + q * p.b_row + j * p.b_col)];
             exact += x * y;
             magnitude += std::fabs(x * y);
             const Sum sx = static_cast<Sum>(x), sy = static_cast<Sum>(y);
-            slice = level.fused ? std::fma(sx, sy, slice) : sx * sy + slice;
+            if (level.sums == Sums::tiles) {
+              tile[step % 2] = std::fma(sx, sy, tile[step % 2]);
+              if (step % 32 != 31 && step + 1 != end) continue;
+              slice += tile[0] + tile[1];
+              tile[0] = tile[1] = 0;
+            } else {
+              slice = level.fused ? std::fma(sx, sy, slice) : sx * sy + slice;
+            }
           }
           sum += slice;
           if (first == 0) finish_first();
@@ -254,6 +272,7 @@ void check(const Case& t) {
       std::vector<S> c = before.c;
       GemmParams p = before.params;
       p.c = c.data();
+      if (level.sums != Sums::single) opsin::cpu::leave_nan();
       opsin::cpu::run_gemm(*level.kernels, p);
       if (threads == 1) {
         expect_promised(before, c, level, describe(t) + " " + level.name);
@@ -422,7 +441,7 @@ void check_every_pattern() {
           ASSERT_TRUE(std::isnan(value(c[i]))) << level.name << " " << i;
         } else {
           // +0 + -0 is +0: the sum starts from zero.
-          const bool zero = i == 0x8000 || (level.paired && (i & 0x7f80) == 0);
+          const bool zero = i == 0x8000 || (level.sums != Sums::single && (i & 0x7f80) == 0);
           const uint16_t want = zero ? 0 : static_cast<uint16_t>(i);
           ASSERT_EQ(c[i].bits, want) << level.name << " rows " << rows;
         }

@@ -21,8 +21,9 @@ FAMILIES = {
     "baseline": ["tests/ops"],
     "avx2": ["tests/ops"],
     "avx512": ["tests/ops/test_conv.py", "tests/ops/test_matmul.py"],
+    "avx512_bf16": ["tests/ops/test_conv.py", "tests/ops/test_matmul.py"],
 }
-LEVELS = [*FAMILIES, "avx512_bf16"]
+LEVELS = [*FAMILIES, "amx_bf16"]
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,12 +57,12 @@ def test_instruction_set_can_be_chosen() -> None:
         (
             "OPSIN_ISA",
             "avx1024",
-            r'expected baseline, avx2, avx512 or avx512_bf16, got "avx1024" \(this machine has up to',
+            r'expected baseline, avx2, avx512, avx512_bf16 or amx_bf16, got "avx1024" \(this machine has',
         ),
         (
             "OPSIN_ISA",
             "AVX2",
-            r'expected baseline, avx2, avx512 or avx512_bf16, got "AVX2" \(this machine has up to',
+            r'expected baseline, avx2, avx512, avx512_bf16 or amx_bf16, got "AVX2" \(this machine has',
         ),
         ("OPSIN_NUM_THREADS", "-3", r'expected a whole number from 1 to 1024, got "-3" \(unset it'),
         ("OPSIN_NUM_THREADS", "0", r'expected a whole number from 1 to 1024, got "0" \(unset it'),

@@ -41,8 +41,11 @@ bool fft_pays(const ConvGeometry& g, DType dtype, Product product) {
     direct *= kDenseTime / static_cast<double>(outputs) * static_cast<double>(ceil_div(outputs, lanes));
   }
   if (product == Product::kBackwardWeight) direct *= few ? kFewChannelsWeightFactor : kWeightFactor;
-  // Pairs of bfloat16 products in one instruction.
-  if (dtype == kBFloat16 && has_bf16_kernels() && !is_depthwise<BFloat16>(g)) direct /= 3;
+  // Pairs of bfloat16 products in one instruction; or tiles of them, by the rates of the two prototypes that
+  // were compared with oneDNN (3,430 and 333 GFLOP/s).
+  if (dtype == kBFloat16 && has_bf16_kernels() && !is_depthwise<BFloat16>(g)) {
+    direct /= isa() == Isa::amx_bf16 ? 10 : 3;
+  }
   if (direct < kLeastTime) return false;
   const T* none = nullptr;
   const FftProblem<T> p =

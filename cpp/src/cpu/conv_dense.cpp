@@ -60,8 +60,8 @@ struct Packing {
   template <class S>
   Packing(const Pass<S>& pass, int64_t lanes) {
     width = 2 * lanes;
-    thin = pass.target_channels <= thin_columns && pass.source_channels >= 8 &&
-           pass.source_channels % (lanes * kernels<S>().step) == 0;
+    thin = kernels<S>().thin != nullptr && pass.target_channels <= thin_columns &&
+           pass.source_channels >= 8 && pass.source_channels % (lanes * kernels<S>().step) == 0;
     units = ceil_div(pass.target_channels, width);
     const int64_t taps = std::max<int64_t>(1, pass.phases.most_taps);
     const int64_t bytes = pass.phases.kernel_taps == 1 ? copied_chunk_bytes : chunk_bytes;

@@ -77,7 +77,7 @@ template <class T>
 void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, int64_t end, T** out);
 
 /// Whether dense convolution of bfloat16 has kernels of its own at `isa()`.
-inline bool has_bf16_kernels() { return isa() == Isa::avx512_bf16; }
+inline bool has_bf16_kernels() { return isa() >= Isa::avx512_bf16; }
 
 /// The dense kernels of `isa()` for float, double or, where it has them, BFloat16.
 template <class S>
@@ -85,7 +85,9 @@ const ConvKernels<S>& kernels() {
   if constexpr (std::is_same_v<S, float>) return OPSIN_ISA_SELECT(conv_table).f32;
   if constexpr (std::is_same_v<S, double>) return OPSIN_ISA_SELECT(conv_table).f64;
 #if defined(__x86_64__)
-  if constexpr (std::is_same_v<S, BFloat16>) return avx512_bf16::conv_kernels();
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    return isa() == Isa::amx_bf16 ? amx_bf16::conv_kernels() : avx512_bf16::conv_kernels();
+  }
 #endif
 }
 

@@ -87,7 +87,7 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
   constexpr int64_t block_pixels = weight_block_pixels<S>;
   const int64_t channels = g.in_channels, outputs = g.out_channels, taps = phase.taps;
   const int64_t pixels = phase.pixels(g.batch), width = 2 * kernel.lanes;
-  const int64_t padded = ceil_div(pixels, kernel.step) * kernel.step;
+  const int64_t padded = ceil_div(pixels, kernel.pixel_step) * kernel.pixel_step;
   const int64_t units = ceil_div(outputs, width), ranges = ceil_div(channels, range_channels<S>());
   const int64_t range_tasks = std::min(ranges, wanted_tasks(g));
   const int64_t unit_tasks = std::clamp<int64_t>(ceil_div(wanted_tasks(g), range_tasks), 1, units);
@@ -281,7 +281,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
                                  a.source_stride, gathered.get(), a.source_stride});
             for (int64_t u = unit; u < group_end; ++u) {
               ahead.next(ceil_div(a.channels, kernel.rows), kernel.step, a);
-              a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.step;
+              a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.pixel_step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
               a.grad = grads.get() + (u - unit_begin) * panel;
               a.out = partial.get() + (split * units + u) * unit_size + (t * run + channel) * a.width;

@@ -8,8 +8,8 @@
 //   flags;
 //                   defines `const FooTable& foo_table()` in `namespace opsin::cpu::OPSIN_ISA_NS`.
 //   foo.cpp         compiled once; calls OPSIN_ISA_SELECT(cpu::foo_table).run(&params).
-// Few kernels gain from a level beyond avx512: a file named foo_avx512_bf16.cpp is compiled for that level
-// alone, and foo.cpp asks isa() for it.
+// Few kernels gain from a level beyond avx512: files named foo_avx512_bf16.cpp and foo_amx_bf16.cpp are
+// compiled for that level alone, and foo.cpp asks isa() for it.
 // A template or inline function that both kinds of file instantiate would be merged by the linker, and the
 // whole program could get the version compiled for AVX-512. So foo_isa.cpp never uses OPSIN_ISA_SELECT,
 // containers, strings or throws.

@@ -449,6 +449,7 @@ void gemm_f32(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).
 void gemm_f64(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f64, params); }
 void gemm_bf16(const GemmParams& params) {
 #if defined(__x86_64__)
+  if (isa() == Isa::amx_bf16) return run_gemm(amx_bf16::gemm_kernels(), params);
   if (isa() == Isa::avx512_bf16) return run_gemm(avx512_bf16::gemm_kernels(), params);
 #endif
   run_gemm(OPSIN_ISA_SELECT(gemm_table).bf16, params);

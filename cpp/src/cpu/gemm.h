@@ -30,8 +30,9 @@ struct GemmParams {
 
 /// What every element is, on every path and for any number of threads:
 ///
-///     p_s = the products of slice s of k (256 steps; 128 in float64), added one after the other from zero,
-///           each with one rounding where the CPU has FMA;
+///     p_s = the products of slice s of k (256 steps; 128 in float64, 512 with AMX), added one after the
+///     other
+///           from zero, each with one rounding where the CPU has FMA;
 ///     c   = (((p_0 + bias) + c) + p_1) + p_2 + ...        (bias and the old c only where asked for)
 ///
 /// It depends on k, the dtype and the instruction set alone. So results are bit-identical for 1 to N threads,
@@ -39,8 +40,9 @@ struct GemmParams {
 /// or columns were computed with it. k = 0 gives the bias or zeros. float16 and bfloat16 are summed in
 /// float32 (bias and old c included) and rounded once, to nearest even. With AVX512-BF16, pairs of bfloat16
 /// products are added, the second before the first, and subnormal operands count as zeros, as the
-/// instruction VDPBF16PS does it. Raises OutOfMemoryError when no
-/// scratch memory is left.
+/// instruction VDPBF16PS does it. With AMX, whose operands have no subnormals either, the even and the odd
+/// steps of every 32 are added apart, from zero, then both sums to each other and to the rest, as TDPBF16PS
+/// does it. Raises OutOfMemoryError when no scratch memory is left.
 void gemm_f32(const GemmParams& params);
 void gemm_f64(const GemmParams& params);
 void gemm_bf16(const GemmParams& params);

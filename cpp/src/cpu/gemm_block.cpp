@@ -9,8 +9,10 @@ constexpr int64_t cache_way = 4096;
 // Columns of a block up to which the rows of A are read where they are; more repay panels of A.
 constexpr int64_t rows_in_place = 768;
 
-// The least height of panels that gives no more of them than mr would: evenly filled tiles.
-int64_t even_rows(int64_t rows, int64_t mr) { return ceil_div(rows, ceil_div(rows, mr)); }
+// The least height of panels that gives no more of them than `most` would: evenly filled tiles.
+int64_t even_rows(int64_t rows, int64_t most, int64_t height) {
+  return round_up(ceil_div(rows, ceil_div(rows, most)), height);
+}
 
 // Where the rows of A lie side by side, panels share lines of the cache, and one panel after the other would
 // fetch them again: so many panels are packed together, for so many steps of k at a time.
@@ -28,9 +30,9 @@ void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64
     for (int64_t p = 0; p < depth.size; p += most_depth) {
       for (int64_t row = first; row < end; row += panel_rows) {
         const char* in = g.a + ((rows.begin + row) * g.a_row + (depth.begin + p) * g.a_col) * kernels.storage;
-        kernels.pack({in, g.a_row, g.a_col, std::min(panel_rows, end - row),
-                      std::min(most_depth, depth.size - p),
-                      out + row / panel_rows * panel + p * step * kernels.packed, step});
+        kernels.pack_a({in, g.a_row, g.a_col, std::min(panel_rows, end - row),
+                        std::min(most_depth, depth.size - p),
+                        out + row / panel_rows * panel + p * step * kernels.packed, step});
       }
     }
   }
@@ -77,7 +79,8 @@ void pack_b(const Problem& g, Range cols, Range depth, char* out) {
   const GemmKernels& kernels = *g.kernels;
   for (int64_t col = 0; col < cols.size; col += kernels.nr) {
     const char* in = g.b + (depth.begin * g.b_row + (cols.begin + col) * g.b_col) * kernels.storage;
-    kernels.pack({in, g.b_col, g.b_row, std::min(kernels.nr, cols.size - col), depth.size, out, kernels.nr});
+    kernels.pack_b(
+        {in, g.b_col, g.b_row, std::min(kernels.nr, cols.size - col), depth.size, out, kernels.nr});
     out += kernels.nr * panel_depth(kernels, depth.size) * kernels.packed;
   }
 }
@@ -120,7 +123,7 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
   GemmBlock block{};
   block.m = rows.size;
   const int64_t step = panel_step(g, plan, rows.size);
-  block.panel_rows = even_rows(rows.size, step);
+  block.panel_rows = even_rows(rows.size, step, kernels.height);
   block.bias_by_row = g.bias_by_row;
   const int64_t c_offset = rows.begin * g.c_row + cols.begin * g.c_col;
   if (g.wide) {

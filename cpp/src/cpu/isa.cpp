@@ -79,14 +79,22 @@ CpuFeatures detect() {
   f.amx_tile = tiles && bit(d, 24);
   f.amx_int8 = tiles && bit(d, 25);
   if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avx512_bf16 = zmm && bit(a, 5);
+#if defined(OPSIN_AMX_MODEL)
+  f.amx_tile = f.amx_bf16 = true;
+#endif
   return f;
 }
 
-/// Linux lends the tile registers only to processes that ask for them.
+/// Linux lends the tile registers only to processes that ask for them. All threads have the permission then,
+/// those that run already too; it is refused where the signal stack of one could not hold the registers.
 bool ask_for_tiles() {
+#if defined(OPSIN_AMX_MODEL)
+  return true;
+#else
   constexpr long kRequestPermission = 0x1023;
   constexpr long kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#endif
 }
 
 #else
@@ -120,13 +128,14 @@ const CpuFeatures& cpu_features() {
 Isa best_isa(const CpuFeatures& f) {
   if (!(f.avx2 && f.fma && f.f16c && f.bmi2)) return Isa::baseline;
   if (!(f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl)) return Isa::avx2;
-  return f.avx512_bf16 ? Isa::avx512_bf16 : Isa::avx512;
+  if (!f.avx512_bf16) return Isa::avx512;
+  return f.amx_tile && f.amx_bf16 ? Isa::amx_bf16 : Isa::avx512_bf16;
 }
 
 Isa choose_isa(const CpuFeatures& features, const char* requested) {
   const Isa best = best_isa(features);
   if (requested == nullptr || *requested == '\0') return best;
-  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
+  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx_bf16}) {
     if (std::strcmp(requested, isa_name(level)) != 0) continue;
     const std::string has = join(names_of(features));
     OPSIN_CHECK(ValueError, level <= best, "OPSIN_ISA: expected at most ", isa_name(best),
@@ -134,19 +143,23 @@ Isa choose_isa(const CpuFeatures& features, const char* requested) {
                 "; unset OPSIN_ISA to use the best level)");
     return level;
   }
-  detail::raise<ValueError>("OPSIN_ISA: expected baseline, avx2, avx512 or avx512_bf16, got \"", requested,
-                            "\" (this machine has up to ", isa_name(best), ")");
+  detail::raise<ValueError>("OPSIN_ISA: expected baseline, avx2, avx512, avx512_bf16 or amx_bf16, got \"",
+                            requested, "\" (this machine has up to ", isa_name(best), ")");
 }
 
 Isa isa() {
-  static const Isa chosen = choose_isa(cpu_features(), std::getenv("OPSIN_ISA"));
+  static const Isa chosen = [] {
+    const char* requested = std::getenv("OPSIN_ISA");
+    const Isa level = choose_isa(cpu_features(), requested);
+    if (level < Isa::amx_bf16 || ask_for_tiles()) return level;
+    OPSIN_CHECK(
+        ValueError, requested == nullptr || *requested == '\0',
+        "OPSIN_ISA: expected at most avx512_bf16 where the operating system refuses the tile registers "
+        "of AMX, got ",
+        requested, " (unset OPSIN_ISA to use the best level)");
+    return Isa::avx512_bf16;
+  }();
   return chosen;
-}
-
-bool amx_bf16_enabled() {
-  static const bool enabled =
-      isa() == Isa::avx512_bf16 && cpu_features().amx_bf16 && cpu_features().amx_tile && ask_for_tiles();
-  return enabled;
 }
 
 const char* isa_name(Isa isa) {
@@ -159,6 +172,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx_bf16:
+      return "amx_bf16";
   }
   return "unknown";
 }

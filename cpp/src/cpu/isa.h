@@ -9,8 +9,9 @@
 namespace opsin::cpu {
 
 /// The levels that kernels are compiled for, each a superset of the one before. `avx2` is AVX2, FMA, F16C
-/// and BMI2; `avx512` adds AVX-512 F, BW, DQ and VL; `avx512_bf16` adds products of pairs of bfloat16.
-enum class Isa { baseline, avx2, avx512, avx512_bf16 };
+/// and BMI2; `avx512` adds AVX-512 F, BW, DQ and VL; `avx512_bf16` adds products of pairs of bfloat16 and
+/// `amx_bf16` those of tiles of them.
+enum class Isa { baseline, avx2, avx512, avx512_bf16, amx_bf16 };
 
 /// What the processor has and the operating system lets programs use.
 struct CpuFeatures {
@@ -41,15 +42,12 @@ OPSIN_API Isa best_isa(const CpuFeatures& features);
 OPSIN_API Isa choose_isa(const CpuFeatures& features, const char* requested);
 
 /// The level that kernels use: the best of this machine unless the environment variable OPSIN_ISA
-/// ("baseline", "avx2", "avx512" or "avx512_bf16") names another. Raises ValueError when that is unknown or
-/// more than the machine has.
+/// ("baseline", "avx2", "avx512", "avx512_bf16" or "amx_bf16") names another. Raises ValueError when that is
+/// unknown or more than the machine has. The first call asks the operating system for the tile registers if
+/// the level has them, and without the permission the level is `avx512_bf16`.
 OPSIN_API Isa isa();
 
-/// True when AMX tiles can be used at `isa()`; asks the operating system for the permission on the first
-/// call.
-OPSIN_API bool amx_bf16_enabled();
-
-/// "baseline", "avx2", "avx512" or "avx512_bf16".
+/// "baseline", "avx2", "avx512", "avx512_bf16" or "amx_bf16".
 OPSIN_API const char* isa_name(Isa isa);
 
 /// Names of the features that this machine has, as in `avx512_bf16`.

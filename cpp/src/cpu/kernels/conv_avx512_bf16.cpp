@@ -1,9 +1,8 @@
 // Dense convolution of bfloat16 by products of pairs (VDPBF16PS): half the bytes and twice the products of
 // float32. The sums of an output stay in registers from the first product to the last and are rounded once.
 // Depthwise rows have no pairs, but gain from the instruction that rounds.
-#include "bf16_pairs.h"
 #include "conv_depthwise.h"
-#include "conv_table.h"
+#include "conv_pairs.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
 #include "conv_weight_winograd.h"
@@ -18,36 +17,13 @@ void gather_pairs(const ConvGather<BFloat16>& a) {
   }
 }
 
-void panel_pairs(const ConvPanels<BFloat16>& a) {
-  constexpr int lanes = lanes_of<float>;
-  for (int64_t r = 0; r < a.rows; r += 2) {
-    const BFloat16* in = a.in + r * a.stride;
-    const BFloat16* second = r + 1 < a.rows ? in + a.stride : nullptr;
-    for (int64_t first = 0; first < a.columns; first += a.width) {
-      const int64_t columns = a.columns - first, width = columns > lanes ? a.width : lanes;
-      interleave(in + first, second == nullptr ? nullptr : second + first, columns, width,
-                 a.out + first / a.width * a.panel + r * width);
-    }
-  }
-}
-
-void gather_rows(const ConvGather<BFloat16>& a) {
-  BFloat16* out = a.out;
-  for (int64_t p = 0; p < a.pixels; ++p, out += a.out_stride) {
-    const BFloat16* in = a.source[p] + a.source_offset;
-    for (int64_t c = 0; c < a.channels; c += 32) {
-      store_elements(out + c, load_elements(in + c, a.channels - c), a.channels - c);
-    }
-  }
-}
-
 }  // namespace
 
 const ConvKernels<BFloat16>& conv_kernels() {
   static constexpr ConvKernels<BFloat16> kernels = {
-      lanes_of<float>, tile_rows,           Dot<BFloat16>::step,   tiles<BFloat16>,
-      thin<BFloat16>,  conv_pack<BFloat16>, conv_unpack<BFloat16>, gather_rows,
-      gather_pairs,    outer<BFloat16>,     panel_pairs,           sum_rows<BFloat16>};
+      lanes_of<float>, tile_rows,           Dot<BFloat16>::step,   Dot<BFloat16>::step, tiles<BFloat16>,
+      thin<BFloat16>,  conv_pack<BFloat16>, conv_unpack<BFloat16>, gather_rows,         gather_pairs,
+      outer<BFloat16>, panel_pairs,         sum_rows<BFloat16>};
   return kernels;
 }
 

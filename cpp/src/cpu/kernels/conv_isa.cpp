@@ -11,8 +11,9 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
 template <class T>
-constexpr ConvKernels<T> dense = {lanes_of<T>,    tile_rows, Dot<T>::step, tiles<T>, thin<T>,   conv_pack<T>,
-                                  conv_unpack<T>, gather<T>, gather<T>,    outer<T>, panels<T>, sum_rows<T>};
+constexpr ConvKernels<T> dense = {lanes_of<T>, tile_rows,    Dot<T>::step,   Dot<T>::step, tiles<T>,
+                                  thin<T>,     conv_pack<T>, conv_unpack<T>, gather<T>,    gather<T>,
+                                  outer<T>,    panels<T>,    sum_rows<T>};
 
 template <class S>
 constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>, conv_depthwise<S>,

@@ -1,10 +1,11 @@
 // The contract between the blocking of convolution (cpu/conv*.cpp, compiled once) and its kernels
-// (conv_isa.cpp, compiled once per instruction set, and conv_avx512_bf16.cpp). Plain data and function
-// pointers only. S is the storage type, sums are Compute<S>. Sizes and strides count elements.
+// (conv_isa.cpp, compiled once per instruction set, conv_avx512_bf16.cpp and conv_amx_bf16.cpp). Plain data
+// and function pointers only. S is the storage type, sums are Compute<S>. Sizes and strides count elements.
 //
 // A kernel for S multiplies `step` channels (or pixels, for a gradient of weights) at a time, adjacent in
-// memory: 1, or 2 for bfloat16. A packed weight chunk is [taps][channels / step][width][step] with width =
-// one or two vectors of output channels.
+// memory: 1, or 2 for bfloat16. Tiles of bfloat16 multiply `pixel_step` = 32 pixels at a time, which lie side
+// by side in the source. A packed weight chunk is [taps][channels / step][width][step] with width = one or
+// two vectors of output channels.
 #pragma once
 
 #include <cstdint>
@@ -75,11 +76,11 @@ struct ConvUnpack {
   bool stream;  ///< past the caches, where lines are whole
 };
 
-/// out[c][j] (+)= sum over p of source[p][c] * grad[p][j], j < width. Pixels that do not fill a step are
-/// zeros.
+/// out[c][j] (+)= sum over p of source[p][c] * grad[p][j], j < width. Pixels that do not fill a pixel_step
+/// are zeros, in both.
 template <class S>
 struct ConvOuter {
-  const S* source;  ///< [ceil(pixels / step)][source_stride][step]
+  const S* source;  ///< [ceil(pixels / pixel_step)][source_stride][pixel_step]
   int64_t source_stride;
   const S* grad;    ///< [ceil(pixels / step)][width][step]
   Compute<S>* out;  ///< [channels][out_stride]
@@ -105,7 +106,8 @@ struct ConvGather {
 };
 
 /// Rows cut into panels of `width` columns, or of half of it for a last one that fills no more: panel i, at
-/// i * panel, has out[r / step][j][r % step] = in[r * stride + i * width + j], zeros beyond the columns.
+/// i * panel, has out[r / step][j][r % step] = in[r * stride + i * width + j], zeros beyond the columns and
+/// up to a whole pixel_step of rows.
 template <class S>
 struct ConvPanels {
   const S* in;
@@ -167,15 +169,16 @@ struct ConvKernels {
   int64_t lanes;  ///< elements of a vector of sums
   int64_t rows;   ///< pixels of a register tile
   int64_t step;   ///< elements of a product
+  int64_t pixel_step;
   void (*tiles)(const ConvTiles<S>&);
   /// The same of 1 to 4 columns, with weights [taps][columns][channels], channels that fill vectors of `step`
-  /// times the lanes, not accumulating.
+  /// times the lanes, not accumulating. Null where tiles() is as fast.
   void (*thin)(const ConvTiles<S>&);
   void (*pack)(const ConvPack<S>&);
   void (*unpack)(const ConvUnpack<S>&);
   /// out[p][c] = source[p][source_offset + c], c < channels.
   void (*gather)(const ConvGather<S>&);
-  /// out[p / step][c][p % step] = the same, with out_stride = channels.
+  /// out[p / pixel_step][c][p % pixel_step] = the same, with out_stride = channels.
   void (*gather_steps)(const ConvGather<S>&);
   void (*outer)(const ConvOuter<S>&);
   void (*panels)(const ConvPanels<S>&);
@@ -253,6 +256,9 @@ const ConvKernels<BFloat16>& conv_kernels();
 /// ConvDepthwiseKernels::row.
 void conv_depthwise_row(const ConvDepthwise<BFloat16>& a);
 }  // namespace avx512_bf16
+namespace amx_bf16 {
+const ConvKernels<BFloat16>& conv_kernels();
+}
 #endif
 
 }  // namespace opsin::cpu

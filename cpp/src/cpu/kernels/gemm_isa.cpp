@@ -300,12 +300,25 @@ constexpr auto outer_of() -> void (*)(const GemmBlock&) {
 
 template <class S, class T>
 constexpr GemmKernels kernels_for() {
-  return {tile_rows,           tile_cols<T>,     slice_depth<T>,
-          thin_rows,           thin_transposed,  sizeof(S),
-          sizeof(T),           sizeof(T),        1,
-          reads_rows<S>,       pack<S, T>,       multiply_block<T>,
-          multiply_thin<S, T>, outer_of<S, T>(), multiply_direct<S, T>,
-          widen_all<S, T>,     narrow_all<S, T>};
+  return {tile_rows,
+          1,
+          tile_cols<T>,
+          slice_depth<T>,
+          thin_rows,
+          thin_transposed,
+          sizeof(S),
+          sizeof(T),
+          sizeof(T),
+          1,
+          reads_rows<S>,
+          pack<S, T>,
+          pack<S, T>,
+          multiply_block<T>,
+          multiply_thin<S, T>,
+          outer_of<S, T>(),
+          multiply_direct<S, T>,
+          widen_all<S, T>,
+          narrow_all<S, T>};
 }
 
 constexpr GemmTable table = {kernels_for<float, float>(), kernels_for<double, double>(),

@@ -12,8 +12,8 @@ namespace opsin::cpu {
 
 /// One panel to be laid out for the kernel: out[p * step + i] = in[i * lane_stride + p * depth_stride], in
 /// the type of the panels, for i < lanes, p < depth; lanes up to `step` are zero. Kernels that multiply
-/// several steps of k at a time keep them adjacent, out[(p / pair * step + i) * pair + p % pair], and fill up
-/// the last with zeros. `out` needs room for 16 more elements.
+/// several steps of k at a time keep some of them adjacent, out[(p / pair * step + i) * pair + p % pair], and
+/// fill up the last with zeros. `out` needs room for 16 more elements.
 struct GemmPack {
   const void* in;
   int64_t lane_stride, depth_stride;
@@ -42,14 +42,16 @@ struct GemmBlock {
 };
 
 /// The kernels for one storage dtype. `storage`, `compute` and `packed`, the type of the panels, are sizes in
-/// bytes; `pair` steps of k are multiplied at a time, which divides `slice`.
+/// bytes; `pair` steps of k are multiplied at a time, which divides `slice`. A tile of `height` rows takes no
+/// longer than one of fewer.
 struct GemmKernels {
-  int64_t mr, nr, slice;
+  int64_t mr, height, nr, slice;
   /// Most rows of a thin product, if the columns of B are adjacent and if its rows are.
   int64_t thin_rows, thin_transposed;
   int64_t storage, compute, packed, pair;
   bool reads_rows;
-  void (*pack)(const GemmPack&);
+  void (*pack_a)(const GemmPack&);
+  void (*pack_b)(const GemmPack&);
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element
   /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel of 1, 2,
@@ -83,6 +85,10 @@ namespace avx512_bf16 {
 /// bfloat16 without widening.
 const GemmKernels& gemm_kernels();
 }  // namespace avx512_bf16
+namespace amx_bf16 {
+/// The same by tiles.
+const GemmKernels& gemm_kernels();
+}  // namespace amx_bf16
 #endif
 
 }  // namespace opsin::cpu

@@ -59,11 +59,12 @@ struct Gemm {
 };
 
 /// Lays out `lanes` lanes of `depth` steps in panels of `height` lanes, `step` apart.
-inline void pack(const cpu::GemmKernels& kernels, const char* in, int64_t lane_stride, int64_t depth_stride,
-                 int64_t lanes, int64_t depth, int64_t height, int64_t step, char* out) {
+inline void pack(const cpu::GemmKernels& kernels, decltype(cpu::GemmKernels::pack_a) lay_out, const char* in,
+                 int64_t lane_stride, int64_t depth_stride, int64_t lanes, int64_t depth, int64_t height,
+                 int64_t step, char* out) {
   for (int64_t i = 0; i < lanes; i += height) {
-    kernels.pack({in + i * lane_stride * kernels.storage, lane_stride, depth_stride,
-                  std::min(height, lanes - i), depth, out, step});
+    lay_out({in + i * lane_stride * kernels.storage, lane_stride, depth_stride, std::min(height, lanes - i),
+             depth, out, step});
     out += step * depth * kernels.packed;
   }
 }
@@ -108,12 +109,13 @@ class Panels {
     held_.get()[slot] = i;
     const char* in = data_ + blocks_.begin(i) * row_ * gemm_.stored.storage;
     const int64_t rows = blocks_.length(i), nr = gemm_.computed.nr, mr = gemm_.computed.mr;
+    const cpu::GemmKernels& stored = gemm_.stored;
     if (role_ == kDeep) {
-      pack(gemm_.stored, in, col_, row_, columns_, rows, nr, nr, out);
+      pack(stored, stored.pack_b, in, col_, row_, columns_, rows, nr, nr, out);
     } else if (role_ == kRight) {
-      pack(gemm_.stored, in, row_, col_, rows, columns_, nr, nr, out);
+      pack(stored, stored.pack_b, in, row_, col_, rows, columns_, nr, nr, out);
     } else {
-      pack(gemm_.stored, in, row_, col_, rows, columns_, gemm_.panel_rows(rows), mr, out);
+      pack(stored, stored.pack_a, in, row_, col_, rows, columns_, gemm_.panel_rows(rows), mr, out);
     }
     finish(out, bytes_ / gemm_.computed.compute);
     return out;
