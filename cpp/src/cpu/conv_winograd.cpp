@@ -319,9 +319,14 @@ void transform_units(const Layout& l, const Task<S>& task, int64_t group, int64_
 template <class S>
 void run_units(const Pass<S>& pass, const Layout& l, const Task<S>& task, int64_t group, int64_t groups,
                int64_t unit, int64_t units, int64_t wanted, const float* packed) {
-  const int64_t splits =
-      std::clamp<int64_t>(ceil_div(wanted, l.blocks * groups), 1, ceil_div(units, l.units_together));
-  const int64_t units_each = ceil_div(ceil_div(units, splits), l.units_together) * l.units_together;
+  // Tasks for the same tiles transform the same source: fewer units than go together only where a thread
+  // would have none.
+  const int64_t shared = l.blocks * groups;
+  const int64_t most =
+      std::max(ceil_div(units, l.units_together), std::min<int64_t>(units, ceil_div(num_threads(), shared)));
+  const int64_t splits = std::clamp<int64_t>(ceil_div(wanted, shared), 1, most);
+  int64_t units_each = ceil_div(units, splits);
+  if (units_each > l.units_together) units_each = ceil_div(units_each, l.units_together) * l.units_together;
   const int64_t tasks = ceil_div(units, units_each);
   parallel_for(l.blocks * groups * tasks, 1, [&](int64_t begin, int64_t end) {
     Buffers buffers(pass.depth_taps, l, packed == nullptr);
