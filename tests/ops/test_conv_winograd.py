@@ -13,7 +13,8 @@ from tests.opcases import torch
 pytestmark = pytest.mark.feature("CV31")
 
 UNIT = 2.0**-24
-KAPPA = {2: 16.0, 4: 175.5}  # conv_winograd.cpp derives them
+KAPPA = {2: 16.0, 4: 175.5, 6: 1565.0}  # conv_winograd.cpp derives them
+HALF_UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 # name: input, outputs, groups, padding, edge of the tiles of the outputs and of the gradient of the input
 CASES: dict[str, tuple[tuple[int, ...], int, int, Any, int, int]] = {
     "plain": ((2, 24, 12, 12), 40, 1, 1, 4, 4),
@@ -126,8 +127,71 @@ def test_errors_beside_those_of_the_direct_kernel(size: int, most: float, kind: 
         assert rms["winograd"] <= most * rms["direct"], (channels, rms)
 
 
+def half(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Rounded to a 16-bit float, in float64."""
+    return opsin.tensor(x).to(getattr(opsin, dtype)).to(opsin.float64).numpy()
+
+
+@pytest.mark.parametrize("dtype", HALF_UNITS)
+@pytest.mark.parametrize("kind", ["random", "mean", "signs"])
 @pytest.mark.parametrize("case", CASES)
-def test_same_bits_for_one_and_two_threads(case: str) -> None:
+def test_errors_of_16_bit_floats(case: str, kind: str, dtype: str) -> None:
+    """The bound of float32 for tiles of any edge, and one rounding of the result."""
+    shape, outputs, groups, padding, _, _ = CASES[case]
+    n = len(shape) - 2
+    pads = (padding,) * n if isinstance(padding, int) else padding
+    rng = np.random.default_rng(3)
+    weight_shape = (outputs, shape[1] // groups, *(3,) * n)
+    scale = 1 if dtype == "bfloat16" else 2.0**-5  # within the range
+    x = half(scale * values(kind, shape, rng), dtype)
+    w, b = half(scale * values(kind, weight_shape, rng), dtype), half(rng.standard_normal(outputs), dtype)
+    xs, ws, bs = (torch.tensor(v) for v in (x, w, b))
+    exact = getattr(torch.nn.functional, f"conv{n}d")(xs, ws, bs, padding=pads, groups=groups)
+    arguments = [opsin.tensor(v).to(getattr(opsin, dtype)) for v in (x, w, b)]
+    y = conv(f"conv{n}d", *arguments, padding=pads, groups=groups, algorithm="winograd")
+    error = (torch.tensor(y.to(opsin.float64).numpy()) - exact).abs()
+    inner = torch.stack([bound(xs, ws, tuple(exact.shape), pads, groups, m) for m in KAPPA]).amax(0)
+    rest = HALF_UNITS[dtype] * (exact.abs() + inner) + 2.0**-25  # half a subnormal of float16
+    assert (error <= inner + UNIT * exact.abs() + rest).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "mean"])
+@pytest.mark.parametrize("size", [5, 14, 28, 48])
+def test_rounding_hides_the_errors_of_bfloat16(size: int, kind: str) -> None:
+    """Root mean squares: 1 % above that of the exact result rounded, for the gradient of the input too."""
+    rng = np.random.default_rng(5)
+    for channels in (16, 64, 200):
+        x = half(values(kind, (2, channels, size, size), rng), "bfloat16")
+        w = half(rng.standard_normal((32, channels, 3, 3)), "bfloat16")
+        xs, ws = (torch.tensor(v) for v in (x, w))
+        arguments = [opsin.tensor(v).to(opsin.bfloat16) for v in (x, w)]
+        for name, exact in [
+            ("conv2d", torch.nn.functional.conv2d(xs, ws, padding=1)),
+            ("conv_transpose2d", torch.nn.functional.conv_transpose2d(xs, ws.transpose(0, 1), padding=1)),
+        ]:
+            weight = arguments[1] if name == "conv2d" else arguments[1].transpose(0, 1)
+            y = conv(name, arguments[0], weight, None, padding=1, algorithm="winograd")
+            error = torch.tensor(y.to(opsin.float64).numpy()) - exact
+            rounding = torch.tensor(half(exact.numpy(), "bfloat16")) - exact
+            assert error.square().mean().sqrt() <= 1.01 * rounding.square().mean().sqrt(), (channels, name)
+
+
+@pytest.mark.parametrize("size", [7, 8, 12, 14, 30])
+@pytest.mark.parametrize("dtype", HALF_UNITS)
+def test_an_image_has_the_same_bits_in_any_batch(dtype: str, size: int) -> None:
+    rng = np.random.default_rng(17)
+    x, w = rng.standard_normal((9, 64, size, size)), rng.standard_normal((64, 64, 3, 3))
+    kind = getattr(opsin, dtype)
+    images, weight = opsin.tensor(x).to(kind), opsin.tensor(w).to(kind)
+    for name in ("conv2d", "conv_transpose2d"):
+        together = conv(name, images, weight, None, padding=1, algorithm="winograd").to(opsin.float32)
+        alone = conv(name, images[4:5], weight, None, padding=1, algorithm="winograd").to(opsin.float32)
+        assert together[4:5].numpy().tobytes() == alone.numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_for_one_and_two_threads(case: str, dtype: str) -> None:
     shape, outputs, groups, padding, _, _ = CASES[case]
     n = len(shape) - 2
     rng = np.random.default_rng(3)
@@ -136,11 +200,12 @@ def test_same_bits_for_one_and_two_threads(case: str) -> None:
     try:
         for count in (1, 2):
             opsin.set_num_threads(count)
-            leaf = tensor(x, grad=True)
-            y = conv(f"conv{n}d", leaf, tensor(w), None, padding=padding, groups=groups, algorithm="winograd")
+            leaf, weight = (opsin.tensor(v).to(getattr(opsin, dtype)) for v in (x, w))
+            leaf.requires_grad_()
+            y = conv(f"conv{n}d", leaf, weight, None, padding=padding, groups=groups, algorithm="winograd")
             (y * y).sum().backward()
             assert leaf.grad is not None
-            results.append((y.detach().numpy(), leaf.grad.numpy()))
+            results.append([v.detach().to(opsin.float32).numpy() for v in (y, leaf.grad)])
     finally:
         opsin.set_num_threads(threads)
     for one, two in zip(*results, strict=True):
@@ -202,7 +267,9 @@ def same_bits(
     rng = np.random.default_rng(13)
     x, w = (opsin.tensor(rng.standard_normal(s)).to(dtype) for s in (shape, weight))
     name = f"conv{len(shape) - 2}d"
-    results = [conv(name, x, w, None, algorithm=a, **settings).numpy() for a in ("auto", algorithm)]
+    results = [
+        conv(name, x, w, None, algorithm=a, **settings).to(opsin.float64).numpy() for a in ("auto", algorithm)
+    ]
     return results[0].tobytes() == results[1].tobytes()
 
 
@@ -222,6 +289,8 @@ def test_auto_takes_it_where_it_pays() -> None:
     ]:
         assert same_bits(shape, weight, "direct", f32, **settings), (shape, weight, settings)
     assert same_bits((1, 64, 28, 28), (64, 64, 3, 3), "direct", opsin.float64)
+    for size in (14, 28, 56):
+        assert same_bits((1, 128, size, size), (128, 128, 3, 3), "winograd", opsin.bfloat16, padding=1), size
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,6 @@ bool converts_depthwise(const ConvGeometry& g) {
 }
 
 template <class T>
-constexpr DType dtype_of = std::is_same_v<T, float> ? kFloat32 : kFloat64;
-
-template <class T>
 void forward(const ConvGeometry& g, const T* x, const T* weight, const T* bias, T* y) {
   const ConvAlgorithm algorithm = choose_algorithm(g, dtype_of<T>, Product::kForward);
   if constexpr (std::is_same_v<T, float>) {
@@ -158,7 +155,9 @@ template <class S>
 void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weight, const S* bias, S* y) {
   const HalfCopies half(g, dtype);
   const Widened wide_bias(half, bias, g.out_channels);
-  const bool direct = choose_algorithm(g, dtype, Product::kForward) == ConvAlgorithm::kDirect;
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype, Product::kForward);
+  if (algorithm == ConvAlgorithm::kWinograd) return winograd_forward(g, x, weight, wide_bias.get(), y);
+  const bool direct = algorithm == ConvAlgorithm::kDirect;
   const bool depthwise = direct && (converts_depthwise<S>(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
     if (direct && !depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {
@@ -190,8 +189,10 @@ void backward_input(const ConvGeometry& g, const T* grad_y, const T* weight, T* 
 
 template <class S>
 void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, const S* weight, S* grad_x) {
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype, Product::kBackwardInput);
+  if (algorithm == ConvAlgorithm::kWinograd) return winograd_backward_input(g, grad_y, weight, grad_x);
   const HalfCopies half(g, dtype);
-  const bool direct = choose_algorithm(g, dtype, Product::kBackwardInput) == ConvAlgorithm::kDirect;
+  const bool direct = algorithm == ConvAlgorithm::kDirect;
   const bool depthwise = direct && (converts_depthwise<S>(g) || is_narrow<S>(g));
   if constexpr (has_dense_kernels<S>) {
     if (direct && !depthwise && !is_depthwise<S>(g) && has_bf16_kernels()) {

@@ -23,8 +23,8 @@ struct ConvAfter {
 ///     direct     loops over taps around packed weights; every geometry, all three products
 ///     im2col     copies of the windows, times the weights; every geometry, all three products
 ///     fft        products of spectra; every geometry, all three products
-///     winograd   minimal filtering for 3x3 in float32; forward and gradient of the input; the gradient of
-///                the weight is direct
+///     winograd   minimal filtering for 3x3, not in float64; forward and gradient of the input; the gradient
+///                of the weight is direct
 enum class ConvAlgorithm : int32_t { kAuto, kDirect, kIm2col, kFft, kWinograd };
 
 /// Sizes of a convolution. The kernels always see three axes (depth, height, width): with fewer, the leading

@@ -17,6 +17,11 @@ namespace {
 constexpr double kDenseTime = 0.18, kDepthwiseTime = 0.4, kFewChannelsTime = 0.9, kWeightFactor = 1.5;
 constexpr double kFewChannelsWeightFactor = 5;
 constexpr double kTransformTime = 0.26;
+// Of a product of pairs of bfloat16, beside one of float32: measured with AVX-512 BF16.
+constexpr double kPairTime = 0.54;
+// Bytes of transformed weights up to which tiles of 6 x 6 pay: beyond, what they save in products is lost in
+// memory.
+constexpr double kMostWeights6 = 9e6;
 /// Smaller kernels stay direct, whose sums are more accurate and in which a NaN stays where it is.
 constexpr int64_t kLeastTaps = 31;
 constexpr double kLeastGain = 1.15;
@@ -57,7 +62,57 @@ bool fft_pays(const ConvGeometry& g, DType dtype, Product product) {
   return direct > kLeastGain * kTransformTime * cost;
 }
 
+// What a product takes, in units of C * K multiplications of a group at the speed of the direct kernel.
+struct Work {
+  double images, source_channels, target_channels, depth_taps;
+  int64_t height, width;
+  DType dtype;
+  bool pairs;  // the direct kernel multiplies pairs of bfloat16
+
+  Work(const ConvGeometry& g, DType type, Product product)
+      : dtype(type), pairs(type == kBFloat16 && has_bf16_kernels()) {
+    const bool forward = product == Product::kForward;
+    const auto& size = forward ? g.out : g.in;
+    // One image of a 16-bit type at a time, so that it has the same bits in any batch.
+    images = static_cast<double>((dtype == kFloat32 ? g.batch : 1) * std::max<int64_t>(size[0], 0));
+    height = std::max<int64_t>(size[1], 0);
+    width = std::max<int64_t>(size[2], 0);
+    source_channels = static_cast<double>((forward ? g.in_channels : g.out_channels) / g.groups);
+    target_channels = static_cast<double>((forward ? g.out_channels : g.in_channels) / g.groups);
+    depth_taps = static_cast<double>(g.kernel[0]);
+  }
+
+  double direct() const {
+    const double products = 9 * depth_taps * images * static_cast<double>(height * width);
+    return pairs ? kPairTime * products : products;
+  }
+  // Measured, per element of a tile: products run at 4/5 of the speed (nearly all of it with AVX-512, where
+  // alone there are pairs); then the transforms of the source and of the sums, and that of the weights or
+  // what it takes to read it, which does not depend on the number of tiles.
+  double winograd(int64_t m) const {
+    const double tiles = images * static_cast<double>(ceil_div(height, m) * ceil_div(width, m));
+    const double tile = (pairs ? 1.05 : 1.25) * depth_taps + 10 / target_channels + 15 / source_channels;
+    return static_cast<double>((m + 2) * (m + 2)) * (tile * tiles + (pairs ? 5 : 9) * depth_taps);
+  }
+  int64_t choose_m() const {
+    const int64_t m = winograd(4) < winograd(2) ? 4 : 2;
+    if (dtype == kFloat32 || 64 * 4 * depth_taps * source_channels * target_channels > kMostWeights6)
+      return m;
+    return winograd(6) < winograd(m) ? 6 : m;
+  }
+  bool winograd_pays() const { return winograd(choose_m()) <= (pairs ? 0.95 : 5.0 / 6) * direct(); }
+};
+
 }  // namespace
+
+bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
+  return product != Product::kBackwardWeight && winograd_fits(g, dtype) &&
+         Work(g, dtype, product).winograd_pays();
+}
+
+int64_t winograd_tile(const ConvGeometry& g, DType dtype, Product product) {
+  return Work(g, dtype, product).choose_m();
+}
 
 ConvAlgorithm choose_algorithm(const ConvGeometry& g, DType dtype, Product product) {
   // Nothing to multiply.

@@ -45,9 +45,12 @@ bool winograd_fits(const ConvGeometry& geometry, DType dtype);
 const char* winograd_needs();
 /// Whether "auto" takes it for a product, which implies winograd_fits().
 bool winograd_pays(const ConvGeometry& geometry, DType dtype, Product product);
-void winograd_forward(const ConvGeometry& geometry, const float* x, const float* weight, const float* bias,
-                      float* y);
-void winograd_backward_input(const ConvGeometry& geometry, const float* grad_y, const float* weight,
-                             float* grad_x);
+/// The outputs along an edge of its tiles for a product.
+int64_t winograd_tile(const ConvGeometry& geometry, DType dtype, Product product);
+/// float, BFloat16 or Float16.
+template <class S>
+void winograd_forward(const ConvGeometry&, const S* x, const S* weight, const float* bias, S* y);
+template <class S>
+void winograd_backward_input(const ConvGeometry&, const S* grad_y, const S* weight, S* grad_x);
 
 }  // namespace opsin::cpu::conv

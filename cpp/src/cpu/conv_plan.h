@@ -102,6 +102,12 @@ const ConvDepthwiseKernels<S>& depthwise_kernels() {
   if constexpr (std::is_same_v<S, Float16>) return all.depthwise_f16;
 }
 
+template <class S>
+inline constexpr DType dtype_of = std::is_same_v<S, float>      ? kFloat32
+                                  : std::is_same_v<S, double>   ? kFloat64
+                                  : std::is_same_v<S, BFloat16> ? kBFloat16
+                                                                : kFloat16;
+
 /// Pixels of an axis-wise size; 0 if an axis is empty.
 inline int64_t volume(const int64_t (&size)[3]) {
   return std::max<int64_t>(size[0], 0) * std::max<int64_t>(size[1], 0) * std::max<int64_t>(size[2], 0);

@@ -1,11 +1,11 @@
-// Winograd's minimal filtering: F(2x2, 3x3) and F(4x4, 3x3) over the last two axes, summed over the taps of
-// the depth (S. Winograd, "Arithmetic Complexity of Computations", 1980; A. Lavin, S. Gray, "Fast Algorithms
-// for Convolutional Neural Networks", CVPR 2016). A tile of m x m outputs is
+// Winograd's minimal filtering: F(2x2, 3x3), F(4x4, 3x3) and F(6x6, 3x3) over the last two axes, summed over
+// the taps of the depth (S. Winograd, "Arithmetic Complexity of Computations", 1980; A. Lavin, S. Gray, "Fast
+// Algorithms for Convolutional Neural Networks", CVPR 2016). A tile of m x m outputs is
 //
 //     y = A^T [ sum over channels c of (G w_c G^T) * (B^T x_c B) ] A              * element by element
 //
-// which takes (m + 2)^2 products instead of 9 m^2: 2.25 or 4 times fewer. The source pixels of a block of
-// tiles are transformed (B), each of the (m + 2)^2 elements is a matrix product [tiles, C] x [C, K] by the
+// which takes (m + 2)^2 products instead of 9 m^2: 2.25, 4 or 5.06 times fewer. The source pixels of a block
+// of tiles are transformed (B), each of the (m + 2)^2 elements is a matrix product [tiles, C] x [C, K] by the
 // kernel of the direct convolution, and the sums are transformed back (A) while they are in the cache:
 //
 //     for each block of tiles and range of target channels, in parallel
@@ -30,12 +30,16 @@
 //     |y - exact| <= (C * kD + 32) u kappa sum over c of max |x_c| * (sum over taps of |w_c|),
 //
 //     kappa = (max over outputs o and taps t of sum over i, j of |A^T_oi| |G_it| |B^T_ij|)^2 = 16 for m = 2,
-//                                                                                          175.5 for m = 4.
+//                                                                             175.5 for m = 4, 1565 for m
+//                                                                             = 6.
 //
 // This is the worst case. On random operands without a mean, the root mean square of the error is 0.6 to 0.8
 // times that of the direct kernel for m = 2, since sums are nine times shorter, and 1.7 to 2.6 times for m =
-// 4; on operands with a mean both are more accurate than the direct kernel. A value that is infinite or NaN
-// reaches its whole tile.
+// 4; on operands with a mean both are more accurate than the direct kernel. m = 6 is for 16-bit floats alone.
+// These are widened as they are read, all else is float32, and the result with its bias is rounded once: the
+// error above, for m = 6 on random operands 9 times that of the direct kernel, adds less than a hundredth to
+// the root mean square of the rounding to bfloat16. The points 0, +-1/2, +-1, +-2 have the smallest kappa of
+// all triples of pairs of eighths up to 3. A value that is infinite or NaN reaches its whole tile.
 #include "conv_algorithm.h"
 #include "conv_plan.h"
 
@@ -51,14 +55,15 @@ namespace {
 
 // A forward convolution, or the gradient of an input seen as one:
 //     target(o) = sum over t of source(o - pad + t) * weight(t)
+template <class S>
 struct Pass {
   int64_t batch, groups, depth_taps;
-  const float* source;
+  const S* source;
   int64_t source_size[3], source_channels;  // of a group
-  float* target;
+  S* target;
   int64_t target_size[3], target_channels;  // of a group
   int64_t pad[3];
-  const float* weight;
+  const S* weight;
   int64_t lane_stride, channel_stride;  // of the weights, by target and by source channel
   const int64_t* slot;                  // of each tap
   const KeptWeight* kept;
@@ -67,11 +72,14 @@ struct Pass {
 
 // Elements that set the transforms of a tile apart, so that they fall on different lines of the cache.
 constexpr int64_t gap = 16;
-// Transformed source pixels and sums of a block: so many bytes, unless that is less than eight or more than
-// sixteen register tiles of image tiles, for which the transformed weights would be read too often.
+// Of a tile of the source.
+constexpr int64_t most_elements = 64;
+// Transformed source pixels and sums of a block: so many bytes, unless that is less than eight (three of 6 x
+// 6 outputs) or more than sixteen register tiles of image tiles, for which the transformed weights would be
+// read too often.
 constexpr int64_t block_bytes = int64_t{2} << 20;
 constexpr int64_t most_block_bytes = int64_t{8} << 20;
-constexpr int64_t least_tiles = 8, most_tiles = 16;
+constexpr int64_t least_tiles = 8, least_large_tiles = 3, most_tiles = 16;
 // Transformed weights that are kept at once.
 constexpr int64_t weight_bytes = int64_t{32} << 20;
 
@@ -89,10 +97,11 @@ struct Layout {
   int64_t chunk() const { return weight_taps * chunk_channels * width; }
 };
 
-Layout lay_out(const Pass& pass, const WinogradKernels& transforms) {
+template <class S>
+Layout lay_out(const Pass<S>& pass, int64_t m) {
   const auto& kernel = kernels<float>();
   Layout l{};
-  l.m = transforms.m;
+  l.m = m;
   l.elements = (l.m + 2) * (l.m + 2);
   l.lanes = kernel.lanes;
   l.width = 2 * kernel.lanes;
@@ -112,7 +121,8 @@ Layout lay_out(const Pass& pass, const WinogradKernels& transforms) {
   l.product_row = l.units_together * l.width;
   const int64_t tiles_bytes = kernel.rows * l.elements * (pass.depth_taps * l.source_row + l.product_row) *
                               static_cast<int64_t>(sizeof(float));
-  const int64_t tiles = std::min(std::clamp(block_bytes / tiles_bytes, least_tiles, most_tiles),
+  const int64_t least = l.m == 6 ? least_large_tiles : least_tiles;
+  const int64_t tiles = std::min(std::clamp(block_bytes / tiles_bytes, least, most_tiles),
                                  std::max<int64_t>(1, most_block_bytes / tiles_bytes));
   l.blocks = ceil_div(l.tiles, tiles * kernel.rows);
   l.block = l.blocks == 0 ? 0 : ceil_div(ceil_div(l.tiles, l.blocks), kernel.rows) * kernel.rows;
@@ -130,20 +140,20 @@ struct Buffers {
   Scratch<float*> products_list;
   std::vector<int64_t> held;  // the plane of the source that each of `planes` is the transform of
 
-  Buffers(const Pass& pass, const Layout& l, bool transforms_weights)
-      : planes(pass.depth_taps * l.plane),
+  Buffers(int64_t depth_taps, const Layout& l, bool transforms_weights)
+      : planes(depth_taps * l.plane),
         products(l.elements * l.product_stride),
         weights(transforms_weights ? l.units_together * l.unit_weights : 0),
         chunk(transforms_weights ? l.chunk() : 0),
-        sources(l.block * pass.depth_taps),
+        sources(l.block * depth_taps),
         products_list(l.block),
-        held(static_cast<size_t>(pass.depth_taps)) {}
+        held(static_cast<size_t>(depth_taps)) {}
 };
 
+template <class S>
 class Task {
  public:
-  Task(const Pass& pass, const Layout& l, const WinogradKernels& transforms, const float* zeros,
-       float* unused)
+  Task(const Pass<S>& pass, const Layout& l, const WinogradKernels<S>& transforms, const S* zeros, S* unused)
       : pass_(pass), l_(l), transforms_(transforms), zeros_(zeros), unused_(unused) {}
 
   // Units [unit_begin, unit_end) of one group; `weights` are of the first of them, or null: transformed here.
@@ -214,10 +224,9 @@ class Task {
   // apart.
   void transform_weights(int64_t group, int64_t unit, float* chunk, float* out) const {
     const int64_t column = unit * l_.width;
-    const float* weight = pass_.weight +
-                          group * pass_.source_channels * pass_.target_channels * l_.weight_taps +
-                          column * pass_.lane_stride;
-    ConvPack<float> a{};
+    const S* weight = pass_.weight + group * pass_.source_channels * pass_.target_channels * l_.weight_taps +
+                      column * pass_.lane_stride;
+    ConvPack<float, S> a{};
     a.lane_stride = pass_.lane_stride;
     a.channel_stride = pass_.channel_stride;
     a.lanes = std::min(l_.width, pass_.target_channels - column);
@@ -228,7 +237,7 @@ class Task {
     for (int64_t c = 0; c < pass_.source_channels; c += l_.chunk_channels) {
       a.in = weight + c * pass_.channel_stride;
       a.channels = std::min(l_.chunk_channels, pass_.source_channels - c);
-      kernels<float>().pack(a);
+      transforms_.pack(a);
       const int64_t rows = a.channels * a.width;
       for (int64_t d = 0; d < pass_.depth_taps; ++d) {
         transforms_.weight(
@@ -250,12 +259,11 @@ class Task {
   void transform_plane(int64_t begin, int64_t end, int64_t group, int64_t depth, float* out) const {
     const int64_t channels = pass_.groups * pass_.source_channels, n = l_.m + 2;
     const int64_t height = pass_.source_size[1], width = pass_.source_size[2];
-    const float* source[36];
+    const S* source[most_elements];
     for (int64_t tile = begin; tile < end; ++tile, out += l_.source_row) {
       const Place p = place(tile);
-      const float* plane = pass_.source +
-                           (p.image * pass_.source_size[0] + depth) * height * width * channels +
-                           group * pass_.source_channels;
+      const S* plane = pass_.source + (p.image * pass_.source_size[0] + depth) * height * width * channels +
+                       group * pass_.source_channels;
       const int64_t y = p.y - pass_.pad[1], x = p.x - pass_.pad[2];
       for (int64_t i = 0; i < n; ++i) {
         const bool row = y + i >= 0 && y + i < height;
@@ -273,10 +281,10 @@ class Task {
                           const float* products) const {
     const int64_t all = pass_.groups * pass_.target_channels, m = l_.m;
     const int64_t height = pass_.target_size[1], width = pass_.target_size[2];
-    float* target[16];
+    S* target[most_elements];
     for (int64_t tile = begin; tile < end; ++tile, products += l_.product_row) {
       const Place p = place(tile);
-      float* plane = pass_.target + (p.image * pass_.target_size[0] + depth) * height * width * all;
+      S* plane = pass_.target + (p.image * pass_.target_size[0] + depth) * height * width * all;
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t j = 0; j < m; ++j) {
           const bool inside = p.y + i < height && p.x + j < width;
@@ -288,15 +296,16 @@ class Task {
     }
   }
 
-  const Pass& pass_;
+  const Pass<S>& pass_;
   const Layout& l_;
-  const WinogradKernels& transforms_;
-  const float* zeros_;
-  float* unused_;
+  const WinogradKernels<S>& transforms_;
+  const S* zeros_;
+  S* unused_;
 };
 
 // The weights of groups [group, group + groups) and units [unit, unit + units) of each.
-void transform_units(const Layout& l, const Task& task, int64_t group, int64_t groups, int64_t unit,
+template <class S>
+void transform_units(const Layout& l, const Task<S>& task, int64_t group, int64_t groups, int64_t unit,
                      int64_t units, float* out) {
   parallel_for(groups * units, 1, [&](int64_t begin, int64_t end) {
     const Scratch<float> chunk(l.chunk());
@@ -307,14 +316,20 @@ void transform_units(const Layout& l, const Task& task, int64_t group, int64_t g
 }
 
 // All tasks for the same; null `packed`: each transforms its weights.
-void run_units(const Pass& pass, const Layout& l, const Task& task, int64_t group, int64_t groups,
+template <class S>
+void run_units(const Pass<S>& pass, const Layout& l, const Task<S>& task, int64_t group, int64_t groups,
                int64_t unit, int64_t units, int64_t wanted, const float* packed) {
-  const int64_t splits =
-      std::clamp<int64_t>(ceil_div(wanted, l.blocks * groups), 1, ceil_div(units, l.units_together));
-  const int64_t units_each = ceil_div(ceil_div(units, splits), l.units_together) * l.units_together;
+  // Tasks for the same tiles transform the same source: fewer units than go together only where a thread
+  // would have none.
+  const int64_t shared = l.blocks * groups;
+  const int64_t most =
+      std::max(ceil_div(units, l.units_together), std::min<int64_t>(units, ceil_div(num_threads(), shared)));
+  const int64_t splits = std::clamp<int64_t>(ceil_div(wanted, shared), 1, most);
+  int64_t units_each = ceil_div(units, splits);
+  if (units_each > l.units_together) units_each = ceil_div(units_each, l.units_together) * l.units_together;
   const int64_t tasks = ceil_div(units, units_each);
   parallel_for(l.blocks * groups * tasks, 1, [&](int64_t begin, int64_t end) {
-    Buffers buffers(pass, l, packed == nullptr);
+    Buffers buffers(pass.depth_taps, l, packed == nullptr);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i / tasks / groups * l.block, g = i / tasks % groups, u = i % tasks * units_each;
       task.run(first, std::min(first + l.block, l.tiles), group + g, unit + u,
@@ -324,15 +339,26 @@ void run_units(const Pass& pass, const Layout& l, const Task& task, int64_t grou
   });
 }
 
-void run(const Pass& pass, int64_t m, int64_t wanted) {
-  const auto& table = OPSIN_ISA_SELECT(conv_table);
-  const WinogradKernels& transforms = m == 2 ? table.winograd2 : table.winograd4;
-  const Layout l = lay_out(pass, transforms);
+template <class S>
+const WinogradKernels<S>& transforms_of(int64_t m) {
+  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+  const auto pick = [&](const auto& table) -> const auto& {
+    return m == 2 ? table.two : m == 4 ? table.four : table.six;
+  };
+  if constexpr (std::is_same_v<S, float>) return pick(all.winograd_f32);
+  if constexpr (std::is_same_v<S, BFloat16>) return pick(all.winograd_bf16);
+  if constexpr (std::is_same_v<S, Float16>) return pick(all.winograd_f16);
+}
+
+template <class S>
+void run(const Pass<S>& pass, int64_t m, int64_t wanted) {
+  const WinogradKernels<S>& transforms = transforms_of<S>(m);
+  const Layout l = lay_out(pass, m);
   if (l.tiles == 0 || l.units == 0 || pass.target_size[0] <= 0) return;
   const int64_t channels = pass.groups * pass.source_channels, all = pass.groups * pass.target_channels;
-  const Scratch<float> zeros(channels), unused(all);
-  std::fill(zeros.get(), zeros.get() + channels, 0.0f);
-  const Task task(pass, l, transforms, zeros.get(), unused.get());
+  const Scratch<S> zeros(channels), unused(all);
+  std::fill(zeros.get(), zeros.get() + channels, S{});
+  const Task<S> task(pass, l, transforms, zeros.get(), unused.get());
   wanted = std::min<int64_t>(wanted, 4 * num_threads());
 
   if (pass.kept != nullptr) {
@@ -369,42 +395,17 @@ void run(const Pass& pass, int64_t m, int64_t wanted) {
   }
 }
 
-// What a product takes, in units of C * K multiplications of a group at the speed of the direct kernel.
-struct Work {
-  double images, source_channels, target_channels, depth_taps;
-  int64_t height, width;
-
-  Work(const ConvGeometry& g, Product product) {
-    const bool forward = product == Product::kForward;
-    const auto& size = forward ? g.out : g.in;
-    images = static_cast<double>(g.batch * std::max<int64_t>(size[0], 0));
-    height = std::max<int64_t>(size[1], 0);
-    width = std::max<int64_t>(size[2], 0);
-    source_channels = static_cast<double>((forward ? g.in_channels : g.out_channels) / g.groups);
-    target_channels = static_cast<double>((forward ? g.out_channels : g.in_channels) / g.groups);
-    depth_taps = static_cast<double>(g.kernel[0]);
-  }
-  double direct() const { return 9 * depth_taps * images * static_cast<double>(height * width); }
-  // Measured, per element of a tile: products run at 4/5 of the speed; then the transforms of the source and
-  // of the sums, and that of the weights, which does not depend on the number of tiles.
-  double winograd(int64_t m) const {
-    const double tiles = images * static_cast<double>(ceil_div(height, m) * ceil_div(width, m));
-    const double tile = 1.25 * depth_taps + 10 / target_channels + 15 / source_channels;
-    return static_cast<double>((m + 2) * (m + 2)) * (tile * tiles + 9 * depth_taps);
-  }
-  int64_t choose_m() const { return winograd(4) < winograd(2) ? 4 : 2; }
-};
-
 // The forward product, or the gradient of the input: the convolution of grad_y with the weights transposed
 // and their taps reversed.
-void run_product(const ConvGeometry& g, Product product, const float* source, const float* weight,
-                 const float* bias, float* target) {
+template <class S>
+void run_product(const ConvGeometry& g, Product product, const S* source, const S* weight, const float* bias,
+                 S* target) {
   const bool forward = product == Product::kForward;
   const int64_t inputs = g.in_channels / g.groups, outputs = g.out_channels / g.groups;
   const int64_t taps = volume(g.kernel);
   std::vector<int64_t> slot(static_cast<size_t>(taps));
   for (int64_t t = 0; t < taps; ++t) slot[static_cast<size_t>(t)] = forward ? t : taps - 1 - t;
-  Pass pass{};
+  Pass<S> pass{};
   pass.batch = g.batch;
   pass.groups = g.groups;
   pass.depth_taps = g.kernel[0];
@@ -424,7 +425,7 @@ void run_product(const ConvGeometry& g, Product product, const float* source, co
   pass.slot = slot.data();
   pass.kept = g.weight;
   pass.bias = bias;
-  run(pass, Work(g, product).choose_m(), wanted_tasks(g));
+  run(pass, winograd_tile(g, dtype_of<S>, product), wanted_tasks(g));
 }
 
 }  // namespace
@@ -441,19 +442,22 @@ const char* winograd_needs() {
   return "needs a kernel that ends in 3x3, stride 1, dilation 1 and float32, float16 or bfloat16";
 }
 
-bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
-  if (dtype != kFloat32 || product == Product::kBackwardWeight || !winograd_fits(g, dtype)) return false;
-  const Work work(g, product);
-  return 6 * work.winograd(work.choose_m()) <= 5 * work.direct();
-}
-
-void winograd_forward(const ConvGeometry& g, const float* x, const float* weight, const float* bias,
-                      float* y) {
+template <class S>
+void winograd_forward(const ConvGeometry& g, const S* x, const S* weight, const float* bias, S* y) {
   run_product(g, Product::kForward, x, weight, bias, y);
 }
 
-void winograd_backward_input(const ConvGeometry& g, const float* grad_y, const float* weight, float* grad_x) {
-  run_product(g, Product::kBackwardInput, grad_y, weight, nullptr, grad_x);
+template <class S>
+void winograd_backward_input(const ConvGeometry& g, const S* grad_y, const S* weight, S* grad_x) {
+  run_product<S>(g, Product::kBackwardInput, grad_y, weight, nullptr, grad_x);
 }
+
+#define OPSIN_INSTANTIATE(S)                                                                 \
+  template void winograd_forward(const ConvGeometry&, const S*, const S*, const float*, S*); \
+  template void winograd_backward_input(const ConvGeometry&, const S*, const S*, S*);
+OPSIN_INSTANTIATE(float)
+OPSIN_INSTANTIATE(BFloat16)
+OPSIN_INSTANTIATE(Float16)
+#undef OPSIN_INSTANTIATE
 
 }  // namespace opsin::cpu::conv

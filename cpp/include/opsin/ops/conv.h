@@ -26,16 +26,17 @@ namespace opsin {
 ///               tile, which exceeds that for kernels of tens of thousands of taps. A stride is paid for as
 ///               if it were 1. Errors are relative to the largest outputs of a tile, and a NaN or an infinity
 ///               spreads over it. "auto" takes it from 31 taps on where it is faster
-///   "winograd"  minimal filtering in tiles of 2x2 or 4x4 outputs, for kernels that end in 3x3 with stride
-///               and dilation 1, not in float64; the gradient of the weight is direct, but in bfloat16 with
-///               instructions for it and without groups ("auto" takes it there too, where it is at least a
-///               tenth faster): its error is then about 2.6 times that of rounding it. With u = 2^-24 an
-///               output is off by at most (C / groups * kD + 32) u kappa sum over c of (greatest |input_c| in
-///               its tile and a border of one) * (sum of |weight_c|), kappa = 16 or 175.5; on random data the
-///               error is 0.4 to 2.6 times that of "direct". An infinity or NaN reaches its whole tile.
-/// "auto" takes "winograd" in float32 where it is at least a tenth faster; for images below about 14x14 that
-/// depends on the batch.
-/// CUDA makes its own choice, for "auto" and "direct". ValueError for what a device does not have.
+///   "winograd"  minimal filtering in tiles of 2x2, 4x4 or, in 16 bits, 6x6 outputs, for kernels that end in
+///               3x3 with stride and dilation 1, not in float64; the gradient of the weight is direct, but in
+///               bfloat16 with instructions for it and without groups ("auto" takes it there too, where it is
+///               at least a tenth faster): its error is then about 2.6 times that of rounding it. Outputs are
+///               off by at most (C / groups * kD + 32) 2^-24 kappa sum over c of (greatest |input_c| in the
+///               tile and a border of one) * (sum of |weight_c|), kappa = 16, 175.5 or 1565, then rounded; on
+///               random data 0.4 to 2.6 (6x6: 9) times as far as "direct". Infinities and NaNs reach a whole
+///               tile.
+/// "auto" takes it where it is a twentieth faster (float32: a tenth; for images below about 14x14 that
+/// depends on the batch). CUDA makes its own choice, for "auto" and "direct". ValueError for what a device
+/// does not have.
 OPSIN_API Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
                         IntSpan stride = {}, IntSpan padding = {}, IntSpan dilation = {}, int64_t groups = 1,
                         bool strict = false, IntSpan input_dilation = {},

@@ -30,8 +30,9 @@ const ConvTable& conv_table() {
                                       depthwise<Float16>,
                                       {widen_all<Float16, float>, narrow_all<Float16, float>},
                                       {widen_all<BFloat16, float>, narrow_all<BFloat16, float>},
-                                      winograd<Winograd2>,
-                                      winograd<Winograd4>};
+                                      {winograd<Winograd2, float>, winograd<Winograd4, float>, {}},
+                                      winograd_half<BFloat16>,
+                                      winograd_half<Float16>};
   return table;
 }
 

@@ -53,9 +53,9 @@ struct ConvTiles {
 
 /// One packed chunk: out[slot[t]][c / step][lane][c % step] = in[lane * lane_stride + c * channel_stride +
 /// t], zeros in the other lanes.
-template <class S>
+template <class S, class From = S>
 struct ConvPack {
-  const S* in;
+  const From* in;
   int64_t lane_stride, channel_stride;
   int64_t lanes, channels, taps;
   const int64_t* slot;  ///< [taps]
@@ -203,8 +203,9 @@ struct ConvConvert {
 
 /// The input transform of one tile of (m + 2)^2 pixels, element e = row * (m + 2) + column of which goes to
 /// out[e * stride], with `channels` adjacent values, filled up with zeros to whole vectors.
+template <class S>
 struct WinogradInput {
-  const float* const* source;  ///< [(m + 2)^2], each of `channels` values
+  const S* const* source;  ///< [(m + 2)^2], each of `channels` values
   int64_t channels;
   float* out;
   int64_t stride;
@@ -221,20 +222,29 @@ struct WinogradWeight {
 
 /// target[p][target_offset + c] = bias[c] + the output transform, p = row * m + column, of values `stride`
 /// apart. Those are there for whole vectors.
+template <class S>
 struct WinogradOutput {
   const float* in;
   int64_t stride, channels;
-  const float* bias;     ///< [channels] or null
-  float* const* target;  ///< [m^2]
+  const float* bias;  ///< [channels] or null
+  S* const* target;   ///< [m^2]
   int64_t target_offset;
 };
 
-/// Winograd convolution of 3 x 3 taps in tiles of m x m outputs.
+/// Winograd convolution of 3 x 3 taps in tiles of m x m outputs, in float32 between tensors of S.
+template <class S>
 struct WinogradKernels {
   int64_t m;
-  void (*input)(const WinogradInput&);
+  void (*input)(const WinogradInput<S>&);
+  void (*pack)(const ConvPack<float, S>&);
   void (*weight)(const WinogradWeight&);
-  void (*output)(const WinogradOutput&);
+  void (*output)(const WinogradOutput<S>&);
+};
+
+/// By m; larger tiles are for 16-bit floats alone, whose rounding hides their errors.
+template <class S>
+struct WinogradTable {
+  WinogradKernels<S> two, four, six;
 };
 
 struct ConvTable {
@@ -245,7 +255,9 @@ struct ConvTable {
   ConvDepthwiseKernels<BFloat16> depthwise_bf16;
   ConvDepthwiseKernels<Float16> depthwise_f16;
   ConvConvert f16, bf16;
-  WinogradKernels winograd2, winograd4;
+  WinogradTable<float> winograd_f32;
+  WinogradTable<BFloat16> winograd_bf16;
+  WinogradTable<Float16> winograd_f16;
 };
 
 OPSIN_ISA_TABLE(ConvTable, conv_table)

@@ -279,8 +279,8 @@ OPSIN_INLINE void put_weights(BFloat16* out, int64_t c, Float v) {
 }
 #endif
 
-template <class S>
-void conv_pack(const ConvPack<S>& a) {
+template <class S, class From = S>
+void conv_pack(const ConvPack<S, From>& a) {
   using T = Compute<S>;
   constexpr int lanes = lanes_of<T>, step = Dot<S>::step;
   const int64_t steps = (a.channels + step - 1) / step;
@@ -292,7 +292,7 @@ void conv_pack(const ConvPack<S>& a) {
       for (int64_t t = 0; t < a.taps; ++t) {
         S* out = place(t, c);
         for (int64_t j = 0; j < a.width; j += lanes) {
-          const S* in = a.in + c * a.channel_stride + t + j;
+          const From* in = a.in + c * a.channel_stride + t + j;
           put_weights(out + j * step, c, a.lanes > j ? load_some<T>(in, a.lanes - j) : Vector<T>{});
         }
       }
@@ -304,7 +304,7 @@ void conv_pack(const ConvPack<S>& a) {
   const int64_t outer = joined ? 1 : a.channels, columns = joined ? a.channels * a.taps : a.taps;
   for (int64_t o = 0; o < outer; ++o) {
     for (int64_t lane = 0; lane < a.width; lane += lanes) {
-      const S* in = a.in + o * a.channel_stride + lane * a.lane_stride;
+      const From* in = a.in + o * a.channel_stride + lane * a.lane_stride;
       const int64_t rows = a.lanes - lane;
       int64_t c = o, t = 0;
       for (int64_t j = 0; j < columns; j += lanes) {

@@ -1,8 +1,8 @@
-// The transforms of Winograd convolution F(m x m, 3 x 3), m = 2 or 4: vectors run over the channels. Source
-// of the constants and error bound: cpu/conv_winograd.cpp.
+// The transforms of Winograd convolution F(m x m, 3 x 3), m = 2, 4 or 6: vectors run over the channels.
+// Source of the constants and error bound: cpu/conv_winograd.cpp.
 #pragma once
 
-#include "conv_vector.h"
+#include "conv_tile.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -64,24 +64,71 @@ struct Winograd4 {
   }
 };
 
+// Points 0, 1/2, -1/2, 1, -1, 2, -2, infinity.
+struct Winograd6 {
+  static constexpr int m = 6, n = 8;
+  OPSIN_INLINE static void input(const Float (&d)[n], Float (&out)[n]) {
+    const Float sum = broadcast(5.25f);
+    out[0] = fma(sum, d[2] - d[4], d[6] - d[0]);
+    out[7] = fma(sum, d[3] - d[5], d[7] - d[1]);
+    // x (x + p) (x^2 - q^2) (x^2 - r^2) for the pairs of points p.
+    const auto pair = [&](float p, float s, float t, Float& plus, Float& minus) {
+      const Float even = fma(broadcast(t), d[2], fma(broadcast(-s), d[4], d[6]));
+      const Float odd = fma(broadcast(t), d[1], fma(broadcast(-s), d[3], d[5]));
+      plus = fma(broadcast(p), odd, even);
+      minus = fma(broadcast(-p), odd, even);
+    };
+    pair(0.5f, 5, 4, out[1], out[2]);
+    pair(1, 4.25f, 1, out[3], out[4]);
+    pair(2, 1.25f, 0.25f, out[5], out[6]);
+  }
+  OPSIN_INLINE static void weight(const Float (&g)[3], Float (&out)[n]) {
+    const auto pair = [&](float p, Float& plus, Float& minus) {
+      const float p2 = p * p, a2 = p == 0.5f ? 1 : 0.25f, b2 = p == 2 ? 1 : 4;
+      const Float scale = broadcast(1 / (2 * p2 * (p2 - a2) * (p2 - b2))),
+                  even = fma(broadcast(p2), g[2], g[0]);
+      plus = scale * fma(broadcast(p), g[1], even);
+      minus = scale * fma(broadcast(-p), g[1], even);
+    };
+    out[0] = -g[0];
+    pair(0.5f, out[1], out[2]);
+    pair(1, out[3], out[4]);
+    pair(2, out[5], out[6]);
+    out[7] = g[2];
+  }
+  OPSIN_INLINE static void output(const Float (&s)[n], Float (&out)[m]) {
+    const Float even_a = s[1] + s[2], odd_a = s[1] - s[2], even_b = s[3] + s[4], odd_b = s[3] - s[4],
+                even_c = s[5] + s[6], odd_c = s[5] - s[6];
+    const auto sum = [&](float a, Float at_a, Float at_b, float c, Float at_c) {
+      return fma(broadcast(c), at_c, fma(broadcast(a), at_a, at_b));
+    };
+    out[0] = s[0] + even_a + even_b + even_c;
+    out[1] = sum(0.5f, odd_a, odd_b, 2, odd_c);
+    out[2] = sum(0.25f, even_a, even_b, 4, even_c);
+    out[3] = sum(0.125f, odd_a, odd_b, 8, odd_c);
+    out[4] = sum(0.0625f, even_a, even_b, 16, even_c);
+    out[5] = sum(0.03125f, odd_a, odd_b + s[7], 32, odd_c);
+  }
+};
+
 // Transforms the columns, then the rows, of a square [From][From] to [To][To].
 template <int From, int To, class Read, class Axis, class Write>
 OPSIN_INLINE void transform(Read&& read, Axis&& axis, Write&& write) {
   Float middle[To][From];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int j = 0; j < From; ++j) {
     Float column[From], out[To];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < From; ++i) column[i] = read(i, j);
     axis(column, out);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < To; ++i) middle[i][j] = out[i];
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int i = 0; i < To; ++i) {
     Float out[To];
     axis(middle[i], out);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < To; ++j) write(i, j, out[j]);
   }
 }
@@ -97,8 +144,8 @@ OPSIN_INLINE void for_vectors(int64_t channels, F&& some) {
   if (c < channels) some(channels - lanes, lanes);
 }
 
-template <class W>
-void winograd_input(const WinogradInput& a) {
+template <class W, class S>
+void winograd_input(const WinogradInput<S>& a) {
   constexpr int n = W::n;
   const auto some = [&](int64_t c, int64_t count) {
     transform<n, n>([&](int i, int j) { return load_some<float>(a.source[i * n + j] + c, count); },
@@ -118,8 +165,8 @@ void winograd_weight(const WinogradWeight& a) {
   }
 }
 
-template <class W>
-void winograd_output(const WinogradOutput& a) {
+template <class W, class S>
+void winograd_output(const WinogradOutput<S>& a) {
   constexpr int m = W::m, n = W::n;
   for_vectors(a.channels, [&](int64_t c, int64_t count) {
     const Float bias = a.bias == nullptr ? Float{} : load_some<float>(a.bias + c, count);
@@ -131,8 +178,12 @@ void winograd_output(const WinogradOutput& a) {
   });
 }
 
-template <class W>
-constexpr WinogradKernels winograd = {W::m, winograd_input<W>, winograd_weight<W>, winograd_output<W>};
+template <class W, class S>
+constexpr WinogradKernels<S> winograd = {W::m, winograd_input<W, S>, conv_pack<float, S>, winograd_weight<W>,
+                                         winograd_output<W, S>};
+template <class S>
+constexpr WinogradTable<S> winograd_half = {winograd<Winograd2, S>, winograd<Winograd4, S>,
+                                            winograd<Winograd6, S>};
 
 }  // namespace
 }  // namespace opsin::cpu::OPSIN_ISA_NS
