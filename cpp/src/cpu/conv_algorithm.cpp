@@ -49,7 +49,7 @@ bool fft_pays(const ConvGeometry& g, DType dtype, Product product) {
   // Pairs of bfloat16 products in one instruction; or tiles of them, by the rates of the two prototypes that
   // were compared with oneDNN (3,430 and 333 GFLOP/s).
   if (dtype == kBFloat16 && has_bf16_kernels() && !is_depthwise<BFloat16>(g)) {
-    direct /= isa() == Isa::amx_bf16 ? 10 : 3;
+    direct /= has_bf16_tiles() ? 10 : 3;
   }
   if (direct < kLeastTime) return false;
   const T* none = nullptr;
@@ -106,8 +106,8 @@ struct Work {
 }  // namespace
 
 bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
-  return product != Product::kBackwardWeight && winograd_fits(g, dtype) &&
-         Work(g, dtype, product).winograd_pays();
+  return product != Product::kBackwardWeight && !(dtype == kBFloat16 && has_bf16_tiles()) &&
+         winograd_fits(g, dtype) && Work(g, dtype, product).winograd_pays();
 }
 
 int64_t winograd_tile(const ConvGeometry& g, DType dtype, Product product) {

@@ -78,6 +78,8 @@ void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, 
 
 /// Whether dense convolution of bfloat16 has kernels of its own at `isa()`.
 inline bool has_bf16_kernels() { return isa() >= Isa::avx512_bf16; }
+/// Whether these multiply tiles, so fast that no other algorithm saves time.
+inline bool has_bf16_tiles() { return isa() == Isa::amx_bf16; }
 
 /// The dense kernels of `isa()` for float, double or, where it has them, BFloat16.
 template <class S>
@@ -86,7 +88,7 @@ const ConvKernels<S>& kernels() {
   if constexpr (std::is_same_v<S, double>) return OPSIN_ISA_SELECT(conv_table).f64;
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<S, BFloat16>) {
-    return isa() == Isa::amx_bf16 ? amx_bf16::conv_kernels() : avx512_bf16::conv_kernels();
+    return has_bf16_tiles() ? amx_bf16::conv_kernels() : avx512_bf16::conv_kernels();
   }
 #endif
 }

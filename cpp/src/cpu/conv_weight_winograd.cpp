@@ -254,7 +254,7 @@ class WinogradWeight {
 
 template <class S>
 bool winograd_weight_pays(const ConvGeometry& g) {
-  if (g.algorithm == ConvAlgorithm::kDirect || g.groups != 1) return false;
+  if (has_bf16_tiles() || g.algorithm == ConvAlgorithm::kDirect || g.groups != 1) return false;
   for (int a = 0; a < 3; ++a) {
     if (g.stride[a] != 1 || g.dilation[a] != 1 || (a > 0 && g.kernel[a] != 3)) return false;
   }
