@@ -74,6 +74,14 @@ def _result(value: Any) -> np.ndarray:
     return to_array(value, torch if isinstance(value, torch.Tensor) else opsin)
 
 
+def _is_broken(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether only the peer's are NaN.
+
+    So is the second loss of C3D in PyTorch 2.13, bfloat16, channels_last, whenever old memory holds some.
+    """
+    return bool(np.isnan(theirs).any() and not np.isnan(ours).any())
+
+
 def sides(
     net: Net, size: int, train: bool, dtype: str, plan: Plan, remote: worker.Worker | None
 ) -> dict[str, Timer]:
@@ -87,13 +95,19 @@ def sides(
     if not train:
         calls |= runtimes.calls(net, size, dtype, plan.threads)
     results = {name: np.stack([_result(call()) for _ in range(1 + train)]) for name, call in calls.items()}
+    timers = {OPSIN: Timer(calls[OPSIN])}
     for name in list(calls)[1:]:
+        if _is_broken(results[OPSIN], results[name]):
+            print(f"{net.name}: {name} is left out: its results are NaN", file=sys.stderr)
+            continue
         assert_same(results[OPSIN][0], results[name][0], _TOLERANCE[dtype], name)
         assert_same(results[OPSIN], results[name], _TRAINED, name)
-    timers = {name: Timer(call) for name, call in calls.items()}
+        timers[name] = Timer(calls[name])
     if remote:
         remote.ask(clear=True)
         for name, last in _LAYOUTS.items():
+            if name not in timers:
+                continue
             key = f"{name} tcmalloc"
             found = remote.ask(key=key, net=net.name, size=size, train=train, dtype=dtype, last=last)
             expected = results[OPSIN][0].flatten()[: len(found)]

@@ -201,7 +201,8 @@ class Runner:
         parts = [self._gtest(folder, {}, "*Gemm*:*Conv*:*Isa*:*TileUnit*")]
         if have_torch():
             env = {"PYTHONPATH": str(folder / "python")}
-            files = ["tests/ops/test_matmul.py", *map(str, sorted(Path("tests/ops").glob("test_conv*.py")))]
+            files = ["tests/ops/test_matmul.py", "tests/nn/test_waiting_conv.py"]
+            files += map(str, sorted(Path("tests/ops").glob("test_conv*.py")))
             parts.append(self.pytest("pytest-amx", ["-n", "auto", "-k", "bfloat16 or autocast", *files], env))
         for part in parts:
             result.passed += part.passed
