@@ -72,7 +72,7 @@ def suffix() -> str:
     from opsin import _C
 
     isa = _C._info()["isa"]
-    return "" if isa.startswith("avx512") else f"-{isa}"
+    return "" if isa.startswith(("avx512", "amx")) else f"-{isa}"
 
 
 def facts(threads: int, load_before: float) -> dict[str, str]:
