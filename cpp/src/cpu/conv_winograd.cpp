@@ -46,6 +46,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/kernels/conv_winograd_table.h"
 #include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
@@ -341,13 +342,13 @@ void run_units(const Pass<S>& pass, const Layout& l, const Task<S>& task, int64_
 
 template <class S>
 const WinogradKernels<S>& transforms_of(int64_t m) {
-  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+  const WinogradTables& all = OPSIN_ISA_SELECT(winograd_tables);
   const auto pick = [&](const auto& table) -> const auto& {
     return m == 2 ? table.two : m == 4 ? table.four : table.six;
   };
-  if constexpr (std::is_same_v<S, float>) return pick(all.winograd_f32);
-  if constexpr (std::is_same_v<S, BFloat16>) return pick(all.winograd_bf16);
-  if constexpr (std::is_same_v<S, Float16>) return pick(all.winograd_f16);
+  if constexpr (std::is_same_v<S, float>) return pick(all.f32);
+  if constexpr (std::is_same_v<S, BFloat16>) return pick(all.bf16);
+  if constexpr (std::is_same_v<S, Float16>) return pick(all.f16);
 }
 
 template <class S>

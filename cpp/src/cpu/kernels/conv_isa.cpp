@@ -4,7 +4,6 @@
 #include "conv_table.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
-#include "conv_winograd.h"
 #include "gemm_convert.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
@@ -29,10 +28,7 @@ const ConvTable& conv_table() {
                                       depthwise<BFloat16>,
                                       depthwise<Float16>,
                                       {widen_all<Float16, float>, narrow_all<Float16, float>},
-                                      {widen_all<BFloat16, float>, narrow_all<BFloat16, float>},
-                                      {winograd<Winograd2, float>, winograd<Winograd4, float>, {}},
-                                      winograd_half<BFloat16>,
-                                      winograd_half<Float16>};
+                                      {widen_all<BFloat16, float>, narrow_all<BFloat16, float>}};
   return table;
 }
 

@@ -201,52 +201,6 @@ struct ConvConvert {
   void (*narrow)(const void* in, void* out, int64_t count);
 };
 
-/// The input transform of one tile of (m + 2)^2 pixels, element e = row * (m + 2) + column of which goes to
-/// out[e * stride], with `channels` adjacent values, filled up with zeros to whole vectors.
-template <class S>
-struct WinogradInput {
-  const S* const* source;  ///< [(m + 2)^2], each of `channels` values
-  int64_t channels;
-  float* out;
-  int64_t stride;
-};
-
-/// The weight transform of [9][rows] to [(m + 2)^2] runs of `rows` values, `stride` apart; rows are whole
-/// vectors.
-struct WinogradWeight {
-  const float* in;
-  int64_t rows;
-  float* out;
-  int64_t stride;
-};
-
-/// target[p][target_offset + c] = bias[c] + the output transform, p = row * m + column, of values `stride`
-/// apart. Those are there for whole vectors.
-template <class S>
-struct WinogradOutput {
-  const float* in;
-  int64_t stride, channels;
-  const float* bias;  ///< [channels] or null
-  S* const* target;   ///< [m^2]
-  int64_t target_offset;
-};
-
-/// Winograd convolution of 3 x 3 taps in tiles of m x m outputs, in float32 between tensors of S.
-template <class S>
-struct WinogradKernels {
-  int64_t m;
-  void (*input)(const WinogradInput<S>&);
-  void (*pack)(const ConvPack<float, S>&);
-  void (*weight)(const WinogradWeight&);
-  void (*output)(const WinogradOutput<S>&);
-};
-
-/// By m; larger tiles are for 16-bit floats alone, whose rounding hides their errors.
-template <class S>
-struct WinogradTable {
-  WinogradKernels<S> two, four, six;
-};
-
 struct ConvTable {
   ConvKernels<float> f32;
   ConvKernels<double> f64;
@@ -255,9 +209,6 @@ struct ConvTable {
   ConvDepthwiseKernels<BFloat16> depthwise_bf16;
   ConvDepthwiseKernels<Float16> depthwise_f16;
   ConvConvert f16, bf16;
-  WinogradTable<float> winograd_f32;
-  WinogradTable<BFloat16> winograd_bf16;
-  WinogradTable<Float16> winograd_f16;
 };
 
 OPSIN_ISA_TABLE(ConvTable, conv_table)

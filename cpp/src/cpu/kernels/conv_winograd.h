@@ -3,6 +3,7 @@
 #pragma once
 
 #include "conv_tile.h"
+#include "conv_winograd_table.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
