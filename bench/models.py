@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from timeit import Timer
 from typing import Any
 
@@ -116,6 +117,7 @@ def sides(
     return timers
 
 
+@cache
 def _flops(net: Net, size: int, train: bool) -> int:
     """Additions and multiplications of the convolutions and matrix products in a call."""
     from opsin import profiler

@@ -24,7 +24,7 @@ struct ConvAfter {
 ///     im2col     copies of the windows, times the weights; every geometry, all three products
 ///     fft        products of spectra; every geometry, all three products
 ///     winograd   minimal filtering for 3x3, not in float64; forward and gradient of the input; the gradient
-///                of the weight is direct
+///                of the weight is direct, but in bfloat16 by AVX512-BF16
 enum class ConvAlgorithm : int32_t { kAuto, kDirect, kIm2col, kFft, kWinograd };
 
 /// Sizes of a convolution. The kernels always see three axes (depth, height, width): with fewer, the leading

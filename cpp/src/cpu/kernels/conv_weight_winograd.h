@@ -8,12 +8,7 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
-// A vector of channels of each tile of a step, rounded to S.
-template <class T>
-OPSIN_INLINE void put_steps(T* out, const Vector<T> (&v)[1]) {
-  store(out, v[0]);
-}
-#if defined(__AVX512BF16__)
+// A vector of channels of each tile of a step, rounded.
 OPSIN_INLINE void put_steps(BFloat16* out, const Float (&v)[2]) {
   alignas(64) static constexpr auto index = [] {
     struct {
@@ -25,7 +20,6 @@ OPSIN_INLINE void put_steps(BFloat16* out, const Float (&v)[2]) {
   const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(v[1], v[0]));
   _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_load_si512(index.lane), both));
 }
-#endif
 
 template <class S, int From, class Axis>
 OPSIN_INLINE void transform_steps(const WinogradSteps<S>& a, int64_t c, int64_t count, Axis&& axis) {
