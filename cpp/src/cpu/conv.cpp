@@ -214,6 +214,11 @@ template <class T>
 void backward_weight_of(const ConvGeometry& g, const T* x, const T* grad_y, T* grad_weight, T* grad_bias,
                         bool accumulate) {
   const ConvAlgorithm algorithm = choose_algorithm(g, dtype_of<T>, Product::kBackwardWeight);
+  if constexpr (std::is_same_v<T, float>) {
+    if (algorithm == ConvAlgorithm::kWinograd) {
+      return winograd_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
+    }
+  }
   if (algorithm == ConvAlgorithm::kIm2col) {
     return im2col_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
@@ -231,7 +236,12 @@ void backward_weight_half(const ConvGeometry& g, DType dtype, const S* x, const 
                           S* grad_bias) {
   const HalfCopies half(g, dtype);
   const Sums bias(half, grad_bias, g.out_channels);
-  const bool direct = choose_algorithm(g, dtype, Product::kBackwardWeight) == ConvAlgorithm::kDirect;
+  const ConvAlgorithm algorithm = choose_algorithm(g, dtype, Product::kBackwardWeight);
+  if (algorithm == ConvAlgorithm::kWinograd) {
+    winograd_backward_weight(g, x, grad_y, grad_weight, bias.get(), false);
+    return bias.round();
+  }
+  const bool direct = algorithm == ConvAlgorithm::kDirect;
   if constexpr (has_dense_kernels<S>) {
     if (direct && !has_depthwise_sums<S>(g) && !sums_narrow<S>(g) && has_bf16_kernels()) {
       backward_weight(g, x, grad_y, grad_weight, bias.get(), false);

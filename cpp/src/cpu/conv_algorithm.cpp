@@ -71,10 +71,11 @@ struct Work {
 
   Work(const ConvGeometry& g, DType type, Product product)
       : dtype(type), pairs(type == kBFloat16 && has_bf16_kernels()) {
-    const bool forward = product == Product::kForward;
+    const bool forward = product != Product::kBackwardInput;
     const auto& size = forward ? g.out : g.in;
     // One image of a 16-bit type at a time, so that it has the same bits in any batch.
-    images = static_cast<double>((dtype == kFloat32 ? g.batch : 1) * std::max<int64_t>(size[0], 0));
+    const bool together = dtype == kFloat32 || product == Product::kBackwardWeight;
+    images = static_cast<double>((together ? g.batch : 1) * std::max<int64_t>(size[0], 0));
     height = std::max<int64_t>(size[1], 0);
     width = std::max<int64_t>(size[2], 0);
     source_channels = static_cast<double>((forward ? g.in_channels : g.out_channels) / g.groups);
@@ -100,14 +101,26 @@ struct Work {
       return m;
     return winograd(6) < winograd(m) ? 6 : m;
   }
+  // Of the gradient of the weights, measured: the products, the transforms of the source for each tap of the
+  // depth and of the gradients of the outputs; then that of the sums.
+  double winograd_weight() const {
+    const double tiles = images * static_cast<double>(ceil_div(height, 4) * ceil_div(width, 4));
+    const double tile = (1.1 + 8 / target_channels) * depth_taps + 8 / source_channels;
+    return 36 * (tile * tiles + 8 * depth_taps);
+  }
+  bool winograd_weight_pays() const {
+    return std::min(source_channels, target_channels) >= 8 && winograd_weight() <= 0.9 * direct();
+  }
   bool winograd_pays() const { return winograd(choose_m()) <= (pairs ? 0.95 : 5.0 / 6) * direct(); }
 };
 
 }  // namespace
 
 bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
-  return product != Product::kBackwardWeight && !(dtype == kBFloat16 && has_bf16_tiles()) &&
-         winograd_fits(g, dtype) && Work(g, dtype, product).winograd_pays();
+  if (!winograd_fits(g, dtype) || (dtype == kBFloat16 && has_bf16_tiles())) return false;
+  const Work work(g, dtype, product);
+  return product == Product::kBackwardWeight ? g.groups == 1 && work.winograd_weight_pays()
+                                             : work.winograd_pays();
 }
 
 int64_t winograd_tile(const ConvGeometry& g, DType dtype, Product product) {
@@ -119,7 +132,7 @@ ConvAlgorithm choose_algorithm(const ConvGeometry& g, DType dtype, Product produ
   if (g.batch * volume(g.in) * volume(g.out) * g.in_channels * g.out_channels == 0) {
     return ConvAlgorithm::kDirect;
   }
-  if (g.algorithm == ConvAlgorithm::kWinograd && product == Product::kBackwardWeight) {
+  if (g.algorithm == ConvAlgorithm::kWinograd && product == Product::kBackwardWeight && g.groups > 1) {
     return ConvAlgorithm::kDirect;
   }
   if (g.algorithm != ConvAlgorithm::kAuto) return g.algorithm;

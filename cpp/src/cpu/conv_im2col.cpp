@@ -110,7 +110,7 @@ void bias_gradient(const ConvGeometry& g, const S* grad_y, Compute<S>* grad_bias
   constexpr int64_t rows = 1024;
   const int64_t pixels = g.batch * volume(g.out), blocks = ceil_div(pixels, rows), k = g.out_channels;
   const Scratch<T> sums(blocks * k);
-  const auto& kernel = kernels<S>();
+  const auto& kernel = depthwise_kernels<S>();
   parallel_for(blocks, std::max<int64_t>(1, 65536 / (rows * k)), [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       kernel.sum_rows({grad_y + block * rows * k, k, std::min(rows, pixels - block * rows), k,
@@ -223,8 +223,7 @@ void im2col_backward_weight(const ConvGeometry& g, const T* x, const T* grad_y, 
 OPSIN_INSTANTIATE(float)
 OPSIN_INSTANTIATE(double)
 #undef OPSIN_INSTANTIATE
-#if defined(__x86_64__)
 template void bias_gradient(const ConvGeometry&, const BFloat16*, float*, bool);
-#endif
+template void bias_gradient(const ConvGeometry&, const Float16*, float*, bool);
 
 }  // namespace opsin::cpu::conv

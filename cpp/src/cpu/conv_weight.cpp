@@ -11,7 +11,6 @@
 #include "conv_algorithm.h"
 #include "conv_fetch_ahead.h"
 #include "conv_plan.h"
-#include "conv_weight_winograd.h"
 
 #include <algorithm>
 
@@ -197,8 +196,6 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
   if constexpr (std::is_same_v<S, T>) {
     if (is_pointwise(g)) return pointwise_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
     if (is_product(g)) return product_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
-  } else if (winograd_weight_pays<S>(g)) {
-    return winograd_backward_weight(g, x, grad_y, grad_weight, grad_bias, accumulate);
   }
   const auto& kernel = kernels<S>();
   const int64_t channels = g.in_channels / g.groups, outputs = g.out_channels / g.groups;

@@ -1,13 +1,11 @@
-// The gradient of the weights of 3x3 taps by Winograd's minimal filtering, F(3x3, 2x2): the transpose of the
-// F(2x2, 3x3) of conv_winograd.cpp, where the literature is named. Per axis, a tile of two outputs with
-// gradients d reads four source pixels x, and adds to the gradient of the three taps
+// The gradient of the weights of 3x3 taps by Winograd's minimal filtering, F(3x3, 4x4): the transpose of the
+// F(4x4, 3x3) of conv_winograd.cpp, with its matrices A, B and G, where the literature is named. Of a tile of
+// 4 x 4 outputs with gradients d, which reads 6 x 6 source pixels x, the gradient of the taps is
 //
-//     G^T [ (B^T x) * (A d) ]      B^T x = (x0 - x2, x1 + x2, x2 - x1, x3 - x1)
-//                                  A d   = (d0, d0 + d1, d0 - d1, d1)
-//                                  G^T s = (s0 + (s1 + s2) / 2, (s1 - s2) / 2, (s1 + s2) / 2 + s3)
+//     G^T [ (B^T x B) * (A d A^T) ] G                                             * element by element
 //
-// and the two axes nest: 16 products instead of 36. G^T waits for the sums over all tiles, each of whose 16
-// elements is a matrix product [C, tiles] x [tiles, K] by the kernel of the direct gradient:
+// which takes 36 products instead of 144. G waits for the sums over all tiles, each of whose 36 elements is a
+// matrix product [C, tiles] x [tiles, K] by the kernel of the direct gradient:
 //
 //     for each block of tiles
 //       transform the gradients of the outputs (A) and,
@@ -18,12 +16,12 @@
 //
 // Every sum is added up in an order that depends on the shape alone.
 //
-// Accuracy. Transformed tiles are rounded to S, products are summed in float32. With u the relative error of
-// S, 2^-9 for bfloat16, the error is to first order at most 2 u kappa times the sum over tiles of max |x| max
-// |d|, where kappa = (max over taps t of the sum over i, j, k of |G_it| |B_ji| |A_ik|)^2 = 36. On random
-// operands its root mean square is 2.4 times that of the rounding of the result to bfloat16.
-#include "conv_weight_winograd.h"
-
+// Accuracy. All is float32; 16-bit floats are widened as they are read, and the result is rounded once. With
+// u = 2^-24, N tiles and 32 roundings of the transforms, the error is to first order at most (N + 32) u kappa
+// times the sum over tiles of max |x| max |d|, where kappa = (max over taps t of the sum over i, j, k of
+// |G_it| |B_ji| |A_ik|)^2 = 802.4. On random operands its root mean square is 2.4 (8 tiles) to 4.8 times (784
+// tiles) that of the direct kernel, or 8 to 20 u of that of the gradient; on operands with a mean 0.8 to 2.2
+// times, or 2 u.
 #include "conv_algorithm.h"
 #include "conv_fetch_ahead.h"
 #include "conv_plan.h"
@@ -31,74 +29,77 @@
 #include <algorithm>
 #include <array>
 
-#include "cpu/kernels/conv_weight_winograd_table.h"
+#include "cpu/kernels/conv_winograd_table.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin::cpu::conv {
 namespace {
 
-constexpr int64_t elements = 16;
+constexpr int64_t m = 4, n = m + 2, elements = n * n;
 // Transformed tiles of a block, unless these are less than `least_tiles`.
-constexpr int64_t block_bytes = int64_t{2} << 20, least_tiles = 256;
-// Source channels whose products are summed together: whole vectors.
-constexpr int64_t most_channels = 128;
-
-#if defined(__x86_64__)
-const WinogradWeightKernels<BFloat16>& transforms(BFloat16) { return avx512_bf16::winograd_weight_kernels(); }
-#endif
+constexpr int64_t block_bytes = int64_t{2} << 20, least_tiles = 128;
+// Sums of a piece: a part of the second-level cache.
+constexpr int64_t piece_bytes = 640 * 1024;
 
 template <class S>
-class WinogradWeight {
-  using T = Compute<S>;
+const WinogradGradKernels<S>& grad_kernels() {
+  const WinogradTables& all = OPSIN_ISA_SELECT(winograd_tables);
+  if constexpr (std::is_same_v<S, float>) return all.f32.grad;
+  if constexpr (std::is_same_v<S, BFloat16>) return all.bf16.grad;
+  if constexpr (std::is_same_v<S, Float16>) return all.f16.grad;
+}
 
+template <class S>
+class WinogradWeightGrad {
  public:
-  WinogradWeight(const ConvGeometry& g, const S* x, const S* grad_y)
+  WinogradWeightGrad(const ConvGeometry& g, const S* x, const S* grad_y)
       : g_(g),
-        kernel_(kernels<S>()),
-        transforms_(transforms(S{})),
+        kernel_(kernels<float>()),
+        transforms_(grad_kernels<S>()),
         x_(x),
         grad_y_(grad_y),
         width_(2 * kernel_.lanes),
         units_(ceil_div(g.out_channels, width_)),
-        ranges_(ceil_div(g.in_channels, most_channels)),
-        range_(ceil_div(ceil_div(g.in_channels, ranges_), kernel_.lanes) * kernel_.lanes),
-        rows_(ceil_div(g.out[1], 2)),
-        columns_(ceil_div(g.out[2], 2)),
+        rows_(ceil_div(g.out[1], m)),
+        columns_(ceil_div(g.out[2], m)),
         tiles_(g.batch * g.out[0] * rows_ * columns_) {
+    const int64_t bytes_each = g.kernel[0] * elements * width_ * static_cast<int64_t>(sizeof(float));
+    const int64_t most = std::max(kernel_.lanes, piece_bytes / bytes_each);
+    range_ = std::max(kernel_.lanes, ceil_div(g.in_channels, ceil_div(g.in_channels, most)));
     ranges_ = ceil_div(g.in_channels, range_);
     const int64_t tile_bytes =
-        elements * (g.kernel[0] * ranges_ * range_ + units_ * width_) * static_cast<int64_t>(sizeof(S));
+        elements * (g.kernel[0] * ranges_ * range_ + units_ * width_) * static_cast<int64_t>(sizeof(float));
     blocks_ = ceil_div(tiles_, std::max(least_tiles, block_bytes / tile_bytes));
-    block_ = ceil_div(ceil_div(tiles_, blocks_), kernel_.step) * kernel_.step;
+    block_ = ceil_div(tiles_, blocks_);
     blocks_ = ceil_div(tiles_, block_);
     // A line of the cache more than they fill, so that they are no power of two apart.
-    grad_panel_ = block_ * width_ + line<S>;
-    source_panel_ = block_ * range_ + line<S>;
+    grad_panel_ = block_ * width_ + line<float>;
+    source_panel_ = block_ * range_ + line<float>;
   }
 
   void run(S* grad_weight, bool accumulate) const {
     const Scratch<S> zeros(std::max(g_.in_channels, g_.out_channels));
     std::fill(zeros.get(), zeros.get() + std::max(g_.in_channels, g_.out_channels), S{});
-    const Scratch<S> source(g_.kernel[0] * elements * ranges_ * source_panel_),
+    const Scratch<float> source(g_.kernel[0] * elements * ranges_ * source_panel_),
         grads(elements * units_ * grad_panel_);
     const int64_t pieces = ranges_ * units_;
     // Parts of the elements, where the pieces are too few for the threads.
     const int64_t threads = num_threads();
     const int64_t parts = threads == 1 ? 1 : std::clamp<int64_t>(4 * threads / pieces, 1, elements);
     const bool keeps = blocks_ * parts > 1;
-    const Scratch<T> sums(keeps ? pieces * piece() : 0);
+    const Scratch<float> sums(keeps ? pieces * piece() : 0);
     for (int64_t block = 0; block < blocks_; ++block) {
       const int64_t begin = block * block_, count = std::min(block_, tiles_ - begin);
-      parallel_for(ceil_div(count, kernel_.step), 8, [&](int64_t first, int64_t last) {
+      parallel_for(count, 4, [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) transform(begin, i, zeros.get(), source.get(), grads.get());
       });
       parallel_for(pieces * parts, 1, [&](int64_t first, int64_t last) {
-        const Scratch<T> own(keeps ? 0 : piece());
+        const Scratch<float> own(keeps ? 0 : piece());
         for (int64_t i = first; i < last; ++i) {
           const int64_t index = i / parts, part = i % parts;
           const Range some{elements * part / parts, elements * (part + 1) / parts};
-          T* const to = keeps ? sums.get() + index * piece() : own.get();
+          float* const to = keeps ? sums.get() + index * piece() : own.get();
           multiply(index, some, count, source.get(), grads.get(), to, block > 0);
           if (!keeps) finish(index, to, grad_weight, accumulate);
         }
@@ -116,70 +117,50 @@ class WinogradWeight {
   struct Range {
     int64_t begin, end;
   };
-  struct Place {
-    int64_t image, depth, y, x;
-  };
-  Place place(int64_t tile) const {
-    const int64_t plane = tile / (rows_ * columns_);
-    return {plane / g_.out[0], plane % g_.out[0], tile / columns_ % rows_ * 2, tile % columns_ * 2};
-  }
   int64_t piece() const { return g_.kernel[0] * elements * range_ * width_; }
 
   // The addresses of size x size pixels from (y, x) on of an image [height, width, channels].
-  template <int size>
+  template <int64_t size>
   static void list(const S* image, int64_t y, int64_t x, int64_t height, int64_t width, int64_t channels,
                    const S* zeros, const S** out) {
     if (y >= 0 && x >= 0 && y + size <= height && x + size <= width) {
       const S* row = image + (y * width + x) * channels;
-      for (int i = 0; i < size; ++i, row += width * channels) {
-        for (int j = 0; j < size; ++j) out[i * size + j] = row + j * channels;
+      for (int64_t i = 0; i < size; ++i, row += width * channels) {
+        for (int64_t j = 0; j < size; ++j) *out++ = row + j * channels;
       }
       return;
     }
-    for (int i = 0; i < size; ++i) {
-      for (int j = 0; j < size; ++j) {
+    for (int64_t i = 0; i < size; ++i) {
+      for (int64_t j = 0; j < size; ++j) {
         const bool inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
-        out[i * size + j] = inside ? image + ((y + i) * width + x + j) * channels : zeros;
+        *out++ = inside ? image + ((y + i) * width + x + j) * channels : zeros;
       }
     }
   }
 
-  // Tiles begin + [index, index + 1) * step: of the source that each tap of the depth reads, and of the
-  // gradients of the outputs.
-  void transform(int64_t begin, int64_t index, const S* zeros, S* source, S* grads) const {
-    std::array<const S*, 2 * 16> pixels;
-    std::array<const S*, 2 * 4> outputs;
-    std::array<Place, 2> places{};
-    const int64_t first = begin + index * kernel_.step, end = std::min(begin + block_, tiles_);
-    const int64_t count = std::min(kernel_.step, end - first);
-    std::fill(pixels.begin(), pixels.end(), zeros);
-    std::fill(outputs.begin(), outputs.end(), zeros);
-    for (int64_t s = 0; s < count; ++s) {
-      const Place& p = places[static_cast<size_t>(s)] = place(first + s);
-      list<2>(grad_y_ + (p.image * g_.out[0] + p.depth) * g_.out[1] * g_.out[2] * g_.out_channels, p.y, p.x,
-              g_.out[1], g_.out[2], g_.out_channels, zeros, outputs.data() + s * 4);
-    }
+  // Tile begin + index: of the source that each tap of the depth reads, and of the gradients of the outputs.
+  void transform(int64_t begin, int64_t index, const S* zeros, float* source, float* grads) const {
+    const int64_t tile = begin + index, y = tile / columns_ % rows_ * m, x = tile % columns_ * m;
+    const int64_t plane = tile / (rows_ * columns_), image = plane / g_.out[0], out_depth = plane % g_.out[0];
+    std::array<const S*, m * m> outputs;
+    list<m>(grad_y_ + plane * g_.out[1] * g_.out[2] * g_.out_channels, y, x, g_.out[1], g_.out[2],
+            g_.out_channels, zeros, outputs.data());
     for (int64_t unit = 0; unit < units_; ++unit) {
       transforms_.grad({outputs.data(), unit * width_, outputs_of(unit),
-                        grads + unit * grad_panel_ + index * unit_width(unit) * kernel_.step,
-                        units_ * grad_panel_});
+                        grads + unit * grad_panel_ + index * unit_width(unit), units_ * grad_panel_});
     }
-    for (int64_t depth = 0; depth < g_.kernel[0]; ++depth, source += elements * ranges_ * source_panel_) {
-      for (int64_t s = 0; s < count; ++s) {
-        const Place& p = places[static_cast<size_t>(s)];
-        const int64_t plane = p.depth + depth - g_.pad_begin[0];
-        const S** const to = pixels.data() + s * 16;
-        if (plane < 0 || plane >= g_.in[0]) {
-          std::fill_n(to, 16, zeros);
-          continue;
-        }
-        list<4>(x_ + (p.image * g_.in[0] + plane) * g_.in[1] * g_.in[2] * g_.in_channels,
-                p.y - g_.pad_begin[1], p.x - g_.pad_begin[2], g_.in[1], g_.in[2], g_.in_channels, zeros, to);
+    std::array<const S*, elements> pixels;
+    for (int64_t t = 0; t < g_.kernel[0]; ++t, source += elements * ranges_ * source_panel_) {
+      const int64_t depth = out_depth + t - g_.pad_begin[0];
+      if (depth < 0 || depth >= g_.in[0]) {
+        pixels.fill(zeros);
+      } else {
+        list<n>(x_ + (image * g_.in[0] + depth) * g_.in[1] * g_.in[2] * g_.in_channels, y - g_.pad_begin[1],
+                x - g_.pad_begin[2], g_.in[1], g_.in[2], g_.in_channels, zeros, pixels.data());
       }
       for (int64_t range = 0; range < ranges_; ++range) {
-        transforms_.source({pixels.data(), range * range_, channels(range),
-                            source + range * source_panel_ + index * range_ * kernel_.step,
-                            ranges_ * source_panel_});
+        transforms_.input({pixels.data(), range * range_, channels(range),
+                           source + range * source_panel_ + index * range_, ranges_ * source_panel_});
       }
     }
   }
@@ -194,24 +175,24 @@ class WinogradWeight {
 
   // sums[tap of the depth][element][channel of the range][column of the unit] (+)= the products of `count`
   // tiles.
-  void multiply(int64_t index, Range some, int64_t count, const S* source, const S* grads, T* sums,
-                bool accumulate) const {
+  void multiply(int64_t index, Range some, int64_t count, const float* source, const float* grads,
+                float* sums, bool accumulate) const {
     const int64_t range = range_of(index), unit = unit_of(index);
-    ConvOuter<S> a{};
+    ConvOuter<float> a{};
     a.source_stride = range_;
     a.channels = channels(range);
     a.width = a.out_stride = unit_width(unit);
     a.ahead = grads;
     for (int64_t e = some.begin; e < some.end; ++e) {
-      const S* const grad = grads + (e * units_ + unit) * grad_panel_;
+      const float* const grad = grads + (e * units_ + unit) * grad_panel_;
       for (int64_t depth = 0; depth < g_.kernel[0]; ++depth) {
         const int64_t slot = depth * elements + e;
-        const S* const from = source + (slot * ranges_ + range) * source_panel_;
+        const float* const from = source + (slot * ranges_ + range) * source_panel_;
         a.out = sums + slot * each(index);
-        for (int64_t first = 0; first < count; first += weight_block_pixels<S>) {
+        for (int64_t first = 0; first < count; first += weight_block_pixels<float>) {
           a.source = from + first * range_;
           a.grad = grad + first * a.width;
-          a.pixels = std::min(weight_block_pixels<S>, count - first);
+          a.pixels = std::min(weight_block_pixels<float>, count - first);
           a.accumulate = accumulate || first > 0;
           kernel_.outer(a);
         }
@@ -219,8 +200,12 @@ class WinogradWeight {
     }
   }
 
-  void finish(int64_t index, T* sums, S* grad_weight, bool accumulate) const {
+  void finish(int64_t index, float* sums, S* grad_weight, bool accumulate) const {
     const int64_t range = range_of(index), unit = unit_of(index), depths = g_.kernel[0];
+    const int64_t size = each(index);
+    for (int64_t depth = 0; depth < depths; ++depth) {
+      transforms_.weight({sums + depth * elements * size, size, sums + depth * 9 * size, size});
+    }
     ConvUnpack<S> u{};
     u.in = sums;
     u.splits = 1;
@@ -231,16 +216,13 @@ class WinogradWeight {
     u.lane_stride = g_.in_channels * u.taps;
     u.out = grad_weight + unit * width_ * u.lane_stride + range * range_ * u.taps;
     u.accumulate = accumulate;
-    const int64_t size = each(index);
-    for (int64_t depth = 0; depth < depths; ++depth) {
-      transforms_.taps({sums + depth * elements * size, sums + depth * 9 * size, size});
-    }
-    kernel_.unpack(u);
+    u.stream = g_.in_channels * g_.out_channels * u.taps * static_cast<int64_t>(sizeof(S)) >= stream_bytes;
+    transforms_.unpack(u);
   }
 
   const ConvGeometry& g_;
-  const ConvKernels<S>& kernel_;
-  const WinogradWeightKernels<S>& transforms_;
+  const ConvKernels<float>& kernel_;
+  const WinogradGradKernels<S>& transforms_;
   const S* x_;
   const S* grad_y_;
   int64_t width_, units_;   ///< of target channels
@@ -253,34 +235,17 @@ class WinogradWeight {
 }  // namespace
 
 template <class S>
-bool winograd_weight_pays(const ConvGeometry& g) {
-  if (has_bf16_tiles() || g.algorithm == ConvAlgorithm::kDirect || g.groups != 1) return false;
-  for (int a = 0; a < 3; ++a) {
-    if (g.stride[a] != 1 || g.dilation[a] != 1 || (a > 0 && g.kernel[a] != 3)) return false;
-  }
-  const double outputs = static_cast<double>(g.batch * volume(g.out));
-  if (outputs == 0) return false;
-  if (g.algorithm == ConvAlgorithm::kWinograd) return true;
-  if (std::min(g.in_channels, g.out_channels) < 8) return false;
-  // In units of C * K multiplications at the speed of the direct kernel, measured: the products and the
-  // transforms of each tile, then those of the sums.
-  const double tiles =
-      static_cast<double>(g.batch * g.out[0] * ceil_div(g.out[1], 2) * ceil_div(g.out[2], 2));
-  const double tile = 1.1 + 5 / static_cast<double>(g.in_channels) + 5 / static_cast<double>(g.out_channels);
-  return elements * (tile * tiles + 10) <= 0.9 * 9 * outputs;
-}
-
-template <class S>
 void winograd_backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad_weight,
-                              Compute<S>* grad_bias, bool accumulate) {
-  WinogradWeight<S>(g, x, grad_y).run(grad_weight, accumulate);
+                              float* grad_bias, bool accumulate) {
+  WinogradWeightGrad<S>(g, x, grad_y).run(grad_weight, accumulate);
   if (grad_bias != nullptr) bias_gradient(g, grad_y, grad_bias, accumulate);
 }
 
-#if defined(__x86_64__)
-template bool winograd_weight_pays<BFloat16>(const ConvGeometry&);
-template void winograd_backward_weight(const ConvGeometry&, const BFloat16*, const BFloat16*, BFloat16*,
-                                       float*, bool);
-#endif
+#define OPSIN_INSTANTIATE(S) \
+  template void winograd_backward_weight(const ConvGeometry&, const S*, const S*, S*, float*, bool);
+OPSIN_INSTANTIATE(float)
+OPSIN_INSTANTIATE(BFloat16)
+OPSIN_INSTANTIATE(Float16)
+#undef OPSIN_INSTANTIATE
 
 }  // namespace opsin::cpu::conv

@@ -273,7 +273,7 @@ class Task {
           source[i * n + j] = inside ? plane + ((y + i) * width + x + j) * channels : zeros_;
         }
       }
-      transforms_.input({source, pass_.source_channels, out, l_.source_stride});
+      transforms_.input({source, 0, pass_.source_channels, out, l_.source_stride});
     }
   }
 

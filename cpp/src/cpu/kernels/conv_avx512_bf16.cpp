@@ -5,7 +5,6 @@
 #include "conv_pairs.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
-#include "conv_weight_winograd.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
@@ -28,7 +27,5 @@ const ConvKernels<BFloat16>& conv_kernels() {
 }
 
 void conv_depthwise_row(const ConvDepthwise<BFloat16>& a) { conv_depthwise(a); }
-
-const WinogradWeightKernels<BFloat16>& winograd_weight_kernels() { return winograd_weight<BFloat16>; }
 
 }  // namespace opsin::cpu::OPSIN_ISA_NS

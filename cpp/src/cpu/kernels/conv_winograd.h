@@ -34,6 +34,7 @@ struct Winograd2 {
 struct Winograd4 {
   static constexpr int m = 4, n = 6;
   static constexpr float a = 0.625f, b = 1.5f, a2 = a * a, b2 = b * b;
+  static constexpr float at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2));
   OPSIN_INLINE static void input(const Float (&d)[n], Float (&out)[n]) {
     const Float product = broadcast(a2 * b2), sum = broadcast(a2 + b2);
     const Float near = broadcast(a), far = broadcast(b), near2 = broadcast(a2), far2 = broadcast(b2);
@@ -47,7 +48,6 @@ struct Winograd4 {
     out[5] = fma(product, d[1], fma(-sum, d[3], d[5]));
   }
   OPSIN_INLINE static void weight(const Float (&g)[3], Float (&out)[n]) {
-    constexpr float at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2));
     out[0] = broadcast(1 / (a2 * b2)) * g[0];
     const Float even_a = fma(broadcast(a2), g[2], g[0]), even_b = fma(broadcast(b2), g[2], g[0]);
     out[1] = broadcast(at_a) * fma(broadcast(a), g[1], even_a);
@@ -62,6 +62,25 @@ struct Winograd4 {
     out[1] = fma(broadcast(b), odd_b, broadcast(a) * odd_a);
     out[2] = fma(broadcast(b2), even_b, broadcast(a2) * even_a);
     out[3] = fma(broadcast(b2 * b), odd_b, fma(broadcast(a2 * a), odd_a, s[5]));
+  }
+  // The transposes of output() and weight().
+  OPSIN_INLINE static void output_grad(const Float (&d)[m], Float (&out)[n]) {
+    const Float even_a = fma(broadcast(a2), d[2], d[0]), even_b = fma(broadcast(b2), d[2], d[0]);
+    const Float odd_a = fma(broadcast(a2 * a), d[3], broadcast(a) * d[1]),
+                odd_b = fma(broadcast(b2 * b), d[3], broadcast(b) * d[1]);
+    out[0] = d[0];
+    out[1] = even_a + odd_a;
+    out[2] = even_a - odd_a;
+    out[3] = even_b + odd_b;
+    out[4] = even_b - odd_b;
+    out[5] = d[3];
+  }
+  OPSIN_INLINE static void weight_grad(const Float (&s)[n], Float (&out)[3]) {
+    const Float even_a = broadcast(at_a) * (s[1] + s[2]), odd_a = broadcast(at_a) * (s[1] - s[2]),
+                even_b = broadcast(at_b) * (s[3] + s[4]), odd_b = broadcast(at_b) * (s[3] - s[4]);
+    out[0] = fma(broadcast(1 / (a2 * b2)), s[0], even_a + even_b);
+    out[1] = fma(broadcast(a), odd_a, broadcast(b) * odd_b);
+    out[2] = fma(broadcast(a2), even_a, fma(broadcast(b2), even_b, s[5]));
   }
 };
 
@@ -146,14 +165,27 @@ OPSIN_INLINE void for_vectors(int64_t channels, F&& some) {
 }
 
 template <class W, class S>
-void winograd_input(const WinogradInput<S>& a) {
+void winograd_input(const WinogradPixels<S>& a) {
   constexpr int n = W::n;
   const auto some = [&](int64_t c, int64_t count) {
-    transform<n, n>([&](int i, int j) { return load_some<float>(a.source[i * n + j] + c, count); },
-                    [](const Float(&d)[n], Float(&out)[n]) { W::input(d, out); },
-                    [&](int i, int j, Float v) { store(a.out + (i * n + j) * a.stride + c, v); });
+    transform<n, n>(
+        [&](int i, int j) { return load_some<float>(a.source[i * n + j] + a.source_offset + c, count); },
+        [](const Float(&d)[n], Float(&out)[n]) { W::input(d, out); },
+        [&](int i, int j, Float v) { store(a.out + (i * n + j) * a.stride + c, v); });
   };
   for_vectors(a.channels, some);
+}
+
+template <class W, class S>
+void winograd_output_grad(const WinogradPixels<S>& a) {
+  constexpr int m = W::m, n = W::n, lanes = lanes_of<float>;
+  for (int64_t c = 0; c < a.channels; c += lanes) {
+    const int64_t count = a.channels - c;
+    transform<m, n>(
+        [&](int i, int j) { return load_some<float>(a.source[i * m + j] + a.source_offset + c, count); },
+        [](const Float(&d)[m], Float(&out)[n]) { W::output_grad(d, out); },
+        [&](int i, int j, Float v) { store(a.out + (i * n + j) * a.stride + c, v); });
+  }
 }
 
 template <class W>
@@ -163,6 +195,16 @@ void winograd_weight(const WinogradWeight& a) {
     transform<3, n>([&](int r, int s) { return load(a.in + (r * 3 + s) * a.rows + i); },
                     [](const Float(&g)[3], Float(&out)[n]) { W::weight(g, out); },
                     [&](int r, int s, Float v) { store(a.out + (r * n + s) * a.stride + i, v); });
+  }
+}
+
+template <class W>
+void winograd_weight_grad(const WinogradWeight& a) {
+  constexpr int n = W::n, lanes = lanes_of<float>;
+  for (int64_t i = 0; i < a.rows; i += lanes) {
+    transform<n, 3>([&](int r, int s) { return load(a.in + (r * n + s) * a.stride + i); },
+                    [](const Float(&s)[n], Float(&out)[3]) { W::weight_grad(s, out); },
+                    [&](int r, int s, Float v) { store(a.out + (r * 3 + s) * a.rows + i, v); });
   }
 }
 
@@ -183,8 +225,12 @@ template <class W, class S>
 constexpr WinogradKernels<S> winograd = {W::m, winograd_input<W, S>, conv_pack<float, S>, winograd_weight<W>,
                                          winograd_output<W, S>};
 template <class S>
+constexpr WinogradGradKernels<S> winograd_grad = {winograd_input<Winograd4, S>,
+                                                  winograd_output_grad<Winograd4, S>,
+                                                  winograd_weight_grad<Winograd4>, conv_unpack<S>};
+template <class S>
 constexpr WinogradTable<S> winograd_half = {winograd<Winograd2, S>, winograd<Winograd4, S>,
-                                            winograd<Winograd6, S>};
+                                            winograd<Winograd6, S>, winograd_grad<S>};
 
 }  // namespace
 }  // namespace opsin::cpu::OPSIN_ISA_NS

@@ -5,18 +5,20 @@
 
 namespace opsin::cpu {
 
-/// The input transform of one tile of (m + 2)^2 pixels, element e = row * (m + 2) + column of which goes to
-/// out[e * stride], with `channels` adjacent values, filled up with zeros to whole vectors.
+/// A transform of one tile of pixels to (m + 2)^2 elements, each to out[e * stride] with e = row * (m + 2) +
+/// column: that of the input, of (m + 2)^2 pixels, whose `channels` adjacent values are filled up with zeros
+/// where they are less than a vector; or that of the gradient of the output, of m^2 pixels, filled up with
+/// zeros to whole vectors.
 template <class S>
-struct WinogradInput {
-  const S* const* source;  ///< [(m + 2)^2], each of `channels` values
-  int64_t channels;
+struct WinogradPixels {
+  const S* const* source;
+  int64_t source_offset, channels;
   float* out;
   int64_t stride;
 };
 
 /// The weight transform of [9][rows] to [(m + 2)^2] runs of `rows` values, `stride` apart; rows are whole
-/// vectors.
+/// vectors. Or, for gradients, the way back, where `out` may be `in`.
 struct WinogradWeight {
   const float* in;
   int64_t rows;
@@ -39,16 +41,27 @@ struct WinogradOutput {
 template <class S>
 struct WinogradKernels {
   int64_t m;
-  void (*input)(const WinogradInput<S>&);
+  void (*input)(const WinogradPixels<S>&);
   void (*pack)(const ConvPack<float, S>&);
   void (*weight)(const WinogradWeight&);
   void (*output)(const WinogradOutput<S>&);
+};
+
+/// Gradients of weights, in tiles of 4 x 4 outputs.
+template <class S>
+struct WinogradGradKernels {
+  void (*input)(const WinogradPixels<S>&);
+  void (*grad)(const WinogradPixels<S>&);
+  /// From (m + 2)^2 runs to [9][rows].
+  void (*weight)(const WinogradWeight&);
+  void (*unpack)(const ConvUnpack<S>&);
 };
 
 /// By m; larger tiles are for 16-bit floats alone, whose rounding hides their errors.
 template <class S>
 struct WinogradTable {
   WinogradKernels<S> two, four, six;
+  WinogradGradKernels<S> grad;
 };
 
 struct WinogradTables {

@@ -295,6 +295,11 @@ OPSIN_INLINE void stream(T* p, Vector<T> v) {
   store(p, v);
 }
 #endif
+template <class S>
+  requires(!__is_same(S, Compute<S>))
+OPSIN_INLINE void stream(S* p, Float v) {
+  store_some(p, v, lanes_of<float>);
+}
 #if defined(__SSE2__)
 OPSIN_INLINE void stream_fence() { _mm_sfence(); }
 #else
