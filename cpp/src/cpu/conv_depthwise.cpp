@@ -44,6 +44,9 @@ constexpr int64_t joined_outputs = 4096;
 constexpr int64_t joined_pixels = 16;
 constexpr int64_t few_channels = 8;
 
+// Of gradients of weights: pixels of a split for each tap, channels of a block.
+constexpr int64_t split_pixels = 16, least_block = 64;
+
 template <class S>
 bool joins_pixels(int64_t channels, int64_t group) {
   return group == 1 && channels < std::max(few_channels, depthwise_kernels<S>().lanes);
@@ -284,7 +287,7 @@ void sum_joined(const ConvDepthwiseOuter<S>& a) {
     part.out = sums.data();
     const auto add = [&](int64_t channels) {
       std::fill(sums.begin(), sums.end(), Compute<S>{});
-      part.channels = channels;
+      part.channels = part.pixel_step = channels;
       kernel.outer(part);
       for (int64_t r = 0; r < a.kernel_rows; ++r) {
         Compute<S>* out = a.out + (r * a.row_taps + t) * a.channels;
@@ -306,6 +309,25 @@ void sum_joined(const ConvDepthwiseOuter<S>& a) {
     part.end = part.size = count;
     add(wide);
   }
+}
+
+// How the sums are divided among tasks: pixels into splits, by the shape alone, and channels into blocks.
+struct SumTasks {
+  int64_t splits;
+  Blocks blocks;
+};
+
+template <class S>
+SumTasks sum_tasks(const ConvGeometry& g, int64_t pixels, int64_t group, int64_t taps) {
+  const int64_t channels = g.out_channels, part = (taps * group + 1) * channels;
+  if (group > 1) return {choose_splits<S>(pixels, part, wanted_tasks(g)), Blocks(channels)};
+  // Partial sums cost little beside the pixels of a split.
+  const int64_t wanted = wanted_chunks(g), most = std::max<int64_t>(1, pixels / (split_pixels * taps));
+  SumTasks tasks{choose_splits<S>(pixels, part, std::min(wanted, most)), Blocks(channels)};
+  const int64_t threads = num_threads(), parts = threads == 1 ? 1 : std::min(wanted, 4 * threads);
+  const int64_t width = ceil_div(channels, ceil_div(parts, tasks.splits));
+  tasks.blocks = Blocks::of_width(channels, std::max(least_block, width));
+  return tasks;
 }
 
 // A single long row of taps in parts for which the kernels have enough sums.
@@ -371,27 +393,30 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
   const int64_t at_once = std::max<int64_t>(1, 64 / std::max<int64_t>(1, rows.length));
   // The last row of each part is the gradient of the bias.
   const int64_t sums = taps * group, part = (sums + 1) * channels;
-  const int64_t splits = choose_splits<S>(pixels, part, group == 1 ? wanted_chunks(g) : wanted_tasks(g));
-  const int64_t rows_each = ceil_div(count, splits);
-  const Scratch<T> partial(splits * part);
+  const SumTasks tasks = sum_tasks<S>(g, pixels, group, taps);
+  const int64_t rows_each = ceil_div(count, tasks.splits);
+  const Scratch<T> partial(tasks.splits * part);
 
-  parallel_for(splits, 1, [&](int64_t split_begin, int64_t split_end) {
+  parallel_for(tasks.splits * tasks.blocks.count, 1, [&](int64_t task_begin, int64_t task_end) {
     const int64_t kernel_rows = g.kernel[0] * g.kernel[1];
     const Scratch<const S*> sources(at_once * kernel_rows), grads(at_once);
-    for (int64_t split = split_begin; split < split_end; ++split) {
+    for (int64_t task = task_begin; task < task_end; ++task) {
+      const int64_t split = task / tasks.blocks.count, block = task % tasks.blocks.count;
+      const int64_t channel = tasks.blocks.begin(block);
       ConvDepthwiseOuter<S> a{};
       a.source = sources.get();
       a.grad = grads.get();
+      a.pixel_step = channels;
       a.kernel_rows = kernel_rows;
       a.row_taps = g.kernel[2];
       a.size = g.in[2];
       a.step = g.stride[2];
       a.first = -g.pad_begin[2];
       a.spacing = g.dilation[2];
-      a.out = partial.get() + split * part;
-      a.channels = channels;
+      a.out = partial.get() + split * part + (sums + 1) * channel;
+      a.channels = tasks.blocks.size(block);
       a.group = group;
-      std::fill(a.out, a.out + part, T{});
+      std::fill(a.out, a.out + (sums + 1) * a.channels, T{});
       const int64_t last = std::min((split + 1) * rows_each, count);
       for (int64_t i = split * rows_each; i < last;) {
         // Rows of one segment.
@@ -404,14 +429,16 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
           const Row row(rows, i);
           if (row.begin != first.begin) break;
           for (int64_t shift0 : axis[0].shifts) {
-            for (int64_t shift1 : axis[1].shifts)
-              *list++ = source_row(phase, source, channels, row, shift0, shift1);
+            for (int64_t shift1 : axis[1].shifts) {
+              const S* from = source_row(phase, source, channels, row, shift0, shift1);
+              *list++ = from == nullptr ? nullptr : from + channel;
+            }
           }
           const int64_t line = (row.image * g.out[0] + row.depth) * g.out[1] + row.height;
-          grads.get()[a.output_rows] = grad_y + line * g.out[2] * channels;
+          const S* grad = grads.get()[a.output_rows] = grad_y + line * g.out[2] * channels + channel;
           if (grad_bias != nullptr) {
-            kernel.sum_rows({grads.get()[a.output_rows] + a.begin * channels, channels, a.end - a.begin,
-                             channels, a.out + sums * channels, true});
+            kernel.sum_rows({grad + a.begin * channels, channels, a.end - a.begin, a.channels,
+                             a.out + sums * a.channels, true});
           }
         }
         sum_taps(a);
@@ -419,21 +446,22 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
     }
   });
 
-  parallel_for(part, std::max<int64_t>(1, 32768 / splits), [&](int64_t begin, int64_t end) {
+  parallel_for(part, std::max<int64_t>(1, 32768 / tasks.splits), [&](int64_t begin, int64_t end) {
     T* out = partial.get() + begin;
-    depthwise_kernels<T>().sum_rows({out, part, splits, end - begin, out, false});
+    depthwise_kernels<T>().sum_rows({out, part, tasks.splits, end - begin, out, false});
   });
-  const auto put = [&](int64_t row, int64_t c, T* out) {
-    const T sum = partial.get()[row * channels + c];
-    *out = accumulate ? *out + sum : sum;
-  };
-  parallel_for(channels, std::max<int64_t>(1, 32768 / sums), [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      T* out = grad_weight + c * sums;
-      for (int64_t j = 0; j < group; ++j) {
-        for (int64_t t = 0; t < taps; ++t) put(t * group + j, c, out++);
+  const auto put = [](T sum, bool adds, T* out) { *out = adds ? *out + sum : sum; };
+  parallel_for(tasks.blocks.count, std::max<int64_t>(1, 32768 / part), [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = tasks.blocks.begin(block), some = tasks.blocks.size(block);
+      const T* const from = partial.get() + (sums + 1) * first;
+      for (int64_t c = 0; c < some; ++c) {
+        T* out = grad_weight + (first + c) * sums;
+        for (int64_t j = 0; j < group; ++j) {
+          for (int64_t t = 0; t < taps; ++t) put(from[(t * group + j) * some + c], accumulate, out++);
+        }
+        if (grad_bias != nullptr) put(from[sums * some + c], accumulate, grad_bias + first + c);
       }
-      if (grad_bias != nullptr) put(sums, c, grad_bias + c);
     }
   });
 }

@@ -77,6 +77,15 @@ struct Blocks {
     width = count == 1 ? all : all / count / block_channels * block_channels;
   }
 
+  static Blocks of_width(int64_t all, int64_t width) {
+    Blocks some(all);
+    some.width = ceil_div(width, block_channels) * block_channels;
+    // A last block is no less than a vector.
+    some.count = std::max<int64_t>(1, (all + some.width - block_channels) / some.width);
+    if (some.count == 1) some.width = all;
+    return some;
+  }
+
   int64_t begin(int64_t block) const { return block * width; }
   int64_t size(int64_t block) const { return block + 1 < count ? width : channels - begin(block); }
 };

@@ -21,20 +21,20 @@ struct DepthwiseSums {
     Vector<T> g[P];
     const int64_t step = K == 1 ? a.step : STEP, pixel = p * step + a.first;
 #pragma GCC unroll 8
-    for (int i = 0; i < P; ++i) g[i] = load_wide(grad + (p + i) * a.channels + c);
+    for (int i = 0; i < P; ++i) g[i] = load_wide(grad + (p + i) * a.pixel_step + c);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       if (source[r] == nullptr) continue;
-      const S* x = source[r] + pixel * a.channels + c;
+      const S* x = source[r] + pixel * a.pixel_step + c;
       if constexpr (K == 1) {
 #pragma GCC unroll 8
-        for (int i = 0; i < P; ++i, x += step * a.channels) {
+        for (int i = 0; i < P; ++i, x += step * a.pixel_step) {
           if (EDGE && (pixel + i * step < 0 || pixel + i * step >= a.size)) continue;
           sum[r][0] = fma(load_wide(x), g[i], sum[r][0]);
         }
       } else {
 #pragma GCC unroll 32
-        for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.channels) {
+        for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.pixel_step) {
           if (EDGE && (pixel + i < 0 || pixel + i >= a.size)) continue;
           const Vector<T> v = load_wide(x);
 #pragma GCC unroll 8
@@ -108,8 +108,8 @@ void depthwise_few(const ConvDepthwiseOuter<S>& a, int64_t row) {
     for (int64_t p = a.begin; source != nullptr && p < a.end; ++p) {
       const int64_t pixel = p * a.step + a.first;
       if (pixel < 0 || pixel >= a.size) continue;
-      const Vector<T> x = load_some<T>(source + pixel * a.channels, a.channels);
-      sum = fma(x, load_some<T>(a.grad[y] + p * a.channels, a.channels), sum);
+      const Vector<T> x = load_some<T>(source + pixel * a.pixel_step, a.channels);
+      sum = fma(x, load_some<T>(a.grad[y] + p * a.pixel_step, a.channels), sum);
     }
   }
   T* out = a.out + row * a.row_taps * a.channels;

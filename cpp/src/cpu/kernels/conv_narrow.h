@@ -58,12 +58,12 @@ struct NarrowSums {
   OPSIN_INLINE void add(const S* source, const S* grad, int64_t p, std::integer_sequence<int, J...>) {
     constexpr int pixels = K == 1 ? P : (P - 1) * STEP + K;
     const int64_t first = p * (K == 1 ? a.step : STEP) + a.first, distance = K == 1 ? a.step : 1;
-    const S* x = source + first * a.channels;
-    grad += p * a.channels;
+    const S* x = source + first * a.pixel_step;
+    grad += p * a.pixel_step;
     Vector<T> g[P];
 #pragma GCC unroll 32
-    for (int i = 0; i < pixels; ++i, x += distance * a.channels) {
-      if (i % STEP == 0 && i / STEP < P) g[i / STEP] = load_wide(grad + i / STEP * a.channels);
+    for (int i = 0; i < pixels; ++i, x += distance * a.pixel_step) {
+      if (i % STEP == 0 && i / STEP < P) g[i / STEP] = load_wide(grad + i / STEP * a.pixel_step);
       if (EDGE && (first + i * distance < 0 || first + i * distance >= a.size)) continue;
       (multiply<P, J>(i, x, g), ...);
     }

@@ -157,6 +157,7 @@ template <class S>
 struct ConvDepthwiseOuter {
   const S* const* source;  ///< [output_rows][kernel_rows], each [size][channels] or null
   const S* const* grad;    ///< [output_rows], each [end][channels]
+  int64_t pixel_step;      ///< from pixel to pixel of both
   int64_t output_rows, kernel_rows, row_taps, size;
   int64_t step, first, spacing;
   int64_t begin, end;
