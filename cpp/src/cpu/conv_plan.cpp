@@ -84,18 +84,18 @@ struct PixelWalk {
 }  // namespace
 
 const ConvDepthwiseKernels<BFloat16>& bf16_depthwise_kernels() {
-  const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
+  const ConvDepthwiseTable& all = OPSIN_ISA_SELECT(conv_depthwise_table);
 #if defined(__x86_64__)
   if (has_bf16_kernels()) {
     static const ConvDepthwiseKernels<BFloat16> kernels = [&] {
-      ConvDepthwiseKernels<BFloat16> some = all.depthwise_bf16;
+      ConvDepthwiseKernels<BFloat16> some = all.bf16;
       some.row = avx512_bf16::conv_depthwise_row;
       return some;
     }();
     return kernels;
   }
 #endif
-  return all.depthwise_bf16;
+  return all.bf16;
 }
 
 Phases forward_phases(const ConvGeometry& g) {

@@ -97,11 +97,11 @@ const ConvDepthwiseKernels<BFloat16>& bf16_depthwise_kernels();
 
 template <class S>
 const ConvDepthwiseKernels<S>& depthwise_kernels() {
-  [[maybe_unused]] const ConvTable& all = OPSIN_ISA_SELECT(conv_table);
-  if constexpr (std::is_same_v<S, float>) return all.depthwise_f32;
-  if constexpr (std::is_same_v<S, double>) return all.depthwise_f64;
+  [[maybe_unused]] const ConvDepthwiseTable& all = OPSIN_ISA_SELECT(conv_depthwise_table);
+  if constexpr (std::is_same_v<S, float>) return all.f32;
+  if constexpr (std::is_same_v<S, double>) return all.f64;
   if constexpr (std::is_same_v<S, BFloat16>) return bf16_depthwise_kernels();
-  if constexpr (std::is_same_v<S, Float16>) return all.depthwise_f16;
+  if constexpr (std::is_same_v<S, Float16>) return all.f16;
 }
 
 template <class S>

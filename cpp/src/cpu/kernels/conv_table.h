@@ -1,5 +1,5 @@
 // The contract between the blocking of convolution (cpu/conv*.cpp, compiled once) and its kernels
-// (conv_isa.cpp, compiled once per instruction set, conv_avx512_bf16.cpp and conv_amx_bf16.cpp). Plain data
+// (conv*_isa.cpp, compiled once per instruction set, conv_avx512_bf16.cpp and conv_amx_bf16.cpp). Plain data
 // and function pointers only. S is the storage type, sums are Compute<S>. Sizes and strides count elements.
 //
 // A kernel for S multiplies `step` channels (or pixels, for a gradient of weights) at a time, adjacent in
@@ -205,14 +205,18 @@ struct ConvConvert {
 struct ConvTable {
   ConvKernels<float> f32;
   ConvKernels<double> f64;
-  ConvDepthwiseKernels<float> depthwise_f32;
-  ConvDepthwiseKernels<double> depthwise_f64;
-  ConvDepthwiseKernels<BFloat16> depthwise_bf16;
-  ConvDepthwiseKernels<Float16> depthwise_f16;
   ConvConvert f16, bf16;
 };
 
+struct ConvDepthwiseTable {
+  ConvDepthwiseKernels<float> f32;
+  ConvDepthwiseKernels<double> f64;
+  ConvDepthwiseKernels<BFloat16> bf16;
+  ConvDepthwiseKernels<Float16> f16;
+};
+
 OPSIN_ISA_TABLE(ConvTable, conv_table)
+OPSIN_ISA_TABLE(ConvDepthwiseTable, conv_depthwise_table)
 
 #if defined(__x86_64__)
 namespace avx512_bf16 {
