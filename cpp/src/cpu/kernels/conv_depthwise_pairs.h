@@ -53,7 +53,7 @@ struct DepthwisePairs {
   int64_t source_step, target_step, size, first;
   PairsByEights weight[pairs][taps];
   ByEights start, mean, scale, shift;
-  Float zero, most;
+  Float least, most;
 
   OPSIN_INLINE void load(const ConvDepthwise<BFloat16>& a, int64_t c) {
     const ByEights none{Float{}, Float{}};
@@ -82,8 +82,7 @@ struct DepthwisePairs {
     __m512i value = rounded(sum);
     if constexpr (AFTER) {
       const auto follow = [&](__m512i bits, Float m, Float s, Float b) {
-        const Float y = fma(_mm512_castsi512_ps(bits) - m, s, b);
-        return static_cast<Float>(_mm512_min_ps(most, _mm512_max_ps(zero, y)));
+        return kept_within(least, fma(_mm512_castsi512_ps(bits) - m, s, b), most);
       };
       const __m512i none = _mm512_setzero_si512();
       sum.low = follow(_mm512_unpacklo_epi16(none, value), mean.low, scale.low, shift.low);
@@ -136,8 +135,9 @@ template <int R, int STEP, bool AFTER>
 [[gnu::noinline]] void depthwise_pairs_of(const ConvDepthwise<BFloat16>& a) {
   using Row = DepthwisePairs<R, STEP, AFTER>;
   constexpr int P = depthwise_outputs;
-  // Outputs at a time for all channels: along whole rows, memory would be read far out of its order.
-  constexpr int64_t together = 2 * P;
+  // Outputs at a time for all channels: further along the row, memory would be read far out of its order, and
+  // lines that two blocks of channels share would come twice.
+  const int64_t together = a.channels % 32 == 0 ? 2 * P : P;
   constexpr float infinity = __builtin_inff();
   const ConvAfterSums<BFloat16> after = a.after;
   const bool clamps = after.ceiling > 0;
@@ -147,7 +147,7 @@ template <int R, int STEP, bool AFTER>
   row.target_step = a.target_step;
   row.size = a.size;
   row.first = a.first;
-  row.zero = broadcast(clamps ? 0 : -infinity);
+  row.least = broadcast(clamps ? 0 : -infinity);
   row.most = broadcast(clamps ? after.ceiling : infinity);
   for (int64_t from = begin; from < end; from += together) {
     const int64_t to = from + together < end ? from + together : end;
