@@ -116,6 +116,8 @@ def cases() -> list[tuple[str, str, str, bool]]:
         all_cases += [("pointwise", pattern, "bfloat16", True), ("columns", pattern, "bfloat16", False)]
         all_cases += [("depthwise_strided", pattern, "bfloat16", True)]
         all_cases += [("images", pattern, "bfloat16", False)]
+    edges = ("depthwise_small", "depthwise_many")  # one or two rows of taps inside
+    all_cases += [(name, "relu6_", "bfloat16", True) for name in edges]
     return list(dict.fromkeys(all_cases))
 
 

@@ -1,6 +1,7 @@
 #include "core/relayout.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -79,6 +80,25 @@ void transpose_block(const T* from, int64_t from_stride, T* to, int64_t to_strid
   }
 }
 
+/// to[col][row] = from[row][col] for the three rows that images have, whose columns fill no vectors.
+template <class T>
+void interleave_three(const T* from, int64_t from_stride, T* to, int64_t cols) {
+  const T *first = from, *second = from + from_stride, *third = second + from_stride;
+  int64_t col = 0;
+  // Written in one piece, with what the next column replaces.
+  if constexpr (sizeof(T) == 2 && std::endian::native == std::endian::little) {
+    for (; col + 1 < cols; ++col) {
+      const uint64_t column = first[col] | uint64_t{second[col]} << 16 | uint64_t{third[col]} << 32;
+      std::memcpy(to + 3 * col, &column, sizeof column);
+    }
+  }
+  for (; col < cols; ++col) {
+    to[3 * col] = first[col];
+    to[3 * col + 1] = second[col];
+    to[3 * col + 2] = third[col];
+  }
+}
+
 /// to[n][j][i] = from[n][i][j].
 template <class T>
 void transpose_batches(const T* from, T* to, int64_t batch, int64_t rows, int64_t cols) {
@@ -90,6 +110,10 @@ void transpose_batches(const T* from, T* to, int64_t batch, int64_t rows, int64_
     for (int64_t block = begin; block < end; ++block) {
       const int64_t row = block % row_blocks * kRows, col = block / row_blocks % col_blocks * kCols;
       const int64_t base = block / row_blocks / col_blocks * rows * cols;
+      if (rows == 3) {
+        interleave_three(from + base + col, cols, to + base + col * rows, std::min(cols - col, kCols));
+        continue;
+      }
       transpose_block(from + base + row * cols + col, cols, to + base + col * rows + row, rows,
                       std::min(rows - row, kRows), std::min(cols - col, kCols));
     }

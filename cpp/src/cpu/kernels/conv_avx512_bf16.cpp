@@ -2,6 +2,7 @@
 // float32. The sums of an output stay in registers from the first product to the last and are rounded once.
 // Depthwise rows have no pairs, but gain from the instruction that rounds.
 #include "conv_depthwise.h"
+#include "conv_depthwise_pairs.h"
 #include "conv_pairs.h"
 #include "conv_thin.h"
 #include "conv_tile.h"
@@ -26,6 +27,8 @@ const ConvKernels<BFloat16>& conv_kernels() {
   return kernels;
 }
 
-void conv_depthwise_row(const ConvDepthwise<BFloat16>& a) { conv_depthwise(a); }
+void conv_depthwise_row(const ConvDepthwise<BFloat16>& a) {
+  has_depthwise_pairs(a) ? depthwise_pairs(a) : conv_depthwise(a);
+}
 
 }  // namespace opsin::cpu::OPSIN_ISA_NS

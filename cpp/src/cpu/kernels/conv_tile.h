@@ -34,7 +34,7 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P
       if constexpr (RESIDUAL) {
         sum[p][v] = rounded_to<S>(sum[p][v]) + load_wide(residual + (target[p] - start) + offset + v * lanes);
       }
-      if constexpr (CLAMP) sum[p][v] = kept_below<S>(sum[p][v], most);
+      if constexpr (CLAMP) sum[p][v] = kept_within(Vector<T>{}, sum[p][v], most);
     }
   }
 #pragma GCC unroll 16
@@ -79,6 +79,12 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
   const S* weight = a.weight;
   const S* ahead = a.ahead + pixel * a.ahead_pixel;
   int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
+  // More addresses than registers: beside a single vector per pixel the compiler would keep the rest of them
+  // in vectors, from where they come slower than from memory.
+  const auto address = [&](int p) {
+    if constexpr (P > 8 && NV == 1) return *static_cast<const S* const volatile*>(source + p);
+    return source[p];
+  };
   for (int64_t t = 0; t < a.taps; ++t, source += tile_rows) {
     for (int64_t c = a.source_offset; c < a.source_offset + a.channels;
          c += D::step, weight += NV * lanes * D::step) {
@@ -89,7 +95,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
       for (int v = 0; v < NV; ++v) w[v] = D::load(weight + v * lanes * D::step);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-        const typename D::Steps x = D::broadcast(source[p] + c);
+        const typename D::Steps x = D::broadcast(address(p) + c);
 #pragma GCC unroll 2
         for (int v = 0; v < NV; ++v) sum[p][v] = D::fma(x, w[v], sum[p][v]);
       }

@@ -60,13 +60,13 @@ template <class T, class C>
 void fixed_statistics(const BatchNormParams& p) {
   const int64_t channels = p.shape.channels;
   auto* const numbers = static_cast<C*>(p.numbers);
+  for (int64_t c = 0; c < channels; ++c) p.inverse[c] = number<T>(p.running_var, c, 1);
+  OPSIN_ISA_SELECT(cpu::norm_table).inverse_roots(p.inverse, channels, p.eps);
   for (int64_t c = 0; c < channels; ++c) {
     const double mean = number<T>(p.running_mean, c, 0);
-    const double inverse = 1 / std::sqrt(number<T>(p.running_var, c, 1) + p.eps);
-    const double scale = number<T>(p.weight, c, 1) * inverse;
+    const double scale = number<T>(p.weight, c, 1) * p.inverse[c];
     const C rounded = static_cast<C>(mean);
     p.mean[c] = mean;
-    p.inverse[c] = inverse;
     numbers[c] = rounded;
     numbers[channels + c] = static_cast<C>(scale);
     numbers[2 * channels + c] =

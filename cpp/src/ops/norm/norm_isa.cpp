@@ -355,8 +355,13 @@ void layer_backward(const LayerNormPart& p) {
   }
 }
 
+void inverse_roots(double* values, int64_t count, double eps) {
+  for (int64_t i = 0; i < count; ++i) values[i] = 1 / __builtin_sqrt(values[i] + eps);
+}
+
 constexpr NormTable make_table() {
   NormTable table{};
+  table.inverse_roots = inverse_roots;
   const auto set = [&]<class S>(DType dtype) {
     const int d = static_cast<int>(dtype);
     table.sums[d] = sums<S>;

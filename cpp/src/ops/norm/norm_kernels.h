@@ -220,6 +220,8 @@ struct NormTable {
   void (*apply_backward[kNumDTypes])(const ChannelParams&);
   void (*layer_forward[kNumDTypes])(const LayerNormPart&);
   void (*layer_backward[kNumDTypes])(const LayerNormPart&);
+  /// values[i] = 1 / sqrt(values[i] + eps)
+  void (*inverse_roots)(double* values, int64_t count, double eps);
 };
 OPSIN_ISA_TABLE(NormTable, norm_table)
 
