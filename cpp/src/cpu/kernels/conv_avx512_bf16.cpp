@@ -1,6 +1,6 @@
 // Dense convolution of bfloat16 by products of pairs (VDPBF16PS): half the bytes and twice the products of
 // float32. The sums of an output stay in registers from the first product to the last and are rounded once.
-// Depthwise rows have no pairs, but gain from the instruction that rounds.
+// Depthwise rows have pairs of their own, or gain from the instruction that rounds.
 #include "conv_depthwise.h"
 #include "conv_depthwise_pairs.h"
 #include "conv_pairs.h"
