@@ -124,9 +124,11 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   // columns of A, must not be so far apart that they fall on the same lines of the cache.
   plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
   const bool by_columns = g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
-  const bool by_rows = kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && cols <= rows_in_place &&
+  // The last of several steps has to be there, because B may hold zeros for it alone.
+  const bool by_rows = kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && g.k % kernels.pair == 0 &&
+                       (cols <= rows_in_place || kernels.pair > 1) &&
                        g.a_row * kernels.storage % cache_way != 0;
-  plan.a_in_place = !plan.thin && same_type && (by_columns || by_rows);
+  plan.a_in_place = !plan.thin && ((same_type && by_columns) || by_rows);
   if (!plan.a_in_place) {
     const int64_t held = plan.thin && g.b_col != 1 ? panel_depth(kernels, std::min(g.k, thin_depth)) : depth;
     plan.a_bytes =
