@@ -27,8 +27,8 @@ constexpr int thin_rows = 4, thin_transposed = 4;
 template <class T>
 constexpr int tile_cols = 2 * lanes_of<T>;
 
-// Whether A can be read by its rows, without packing. 6 of them take two pointers and a stride. 14 take five, and
-// were measured in pairs alone.
+// Whether A can be read by its rows, without packing. 6 of them take two pointers and a stride. 14 take five,
+// and were measured in pairs alone.
 #if defined(__AVX512BF16__)
 constexpr bool has_pairs = true;
 #else
@@ -191,8 +191,8 @@ void multiply_edge(const GemmBlock& g, Tile<P> t, int64_t row, int64_t rows, int
 
 // A in panels comes from the second-level cache while a panel of B stays in the first: what streams is then
 // the smaller of both, and B may be as wide as it likes. A by its rows, which are not foreseen by the
-// hardware, is read once from wherever it is, and panels of B stream past it. In pairs its rows are half as long,
-// and it stays in the second-level cache as panels do.
+// hardware, is read once from wherever it is, and panels of B stream past it. In pairs its rows are half as
+// long, and it stays in the second-level cache as panels do.
 template <class P>
 void multiply_block(const GemmBlock& g) {
   using T = Compute<P>;
