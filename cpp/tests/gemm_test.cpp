@@ -132,7 +132,7 @@ std::vector<Level> levels() {
   if (best >= opsin::cpu::Isa::avx512)
     found.push_back({"avx512", of(opsin::cpu::avx512::gemm_table()), true});
   if (best >= opsin::cpu::Isa::avx512_bf16 && std::is_same_v<S, Brain>)
-    found.push_back({"avx512_bf16", &opsin::cpu::avx512_bf16::gemm_kernels(), true, Sums::pairs});
+    found.push_back({"avx512_bf16", &opsin::cpu::avx512_bf16::gemm_kernels(), true, Sums::pairs, 512});
   // Not by the features alone: the system may refuse the tile registers.
   if (opsin::cpu::isa() == opsin::cpu::Isa::amx_bf16 && std::is_same_v<S, Brain>)
     found.push_back({"amx_bf16", &opsin::cpu::amx_bf16::gemm_kernels(), true, Sums::tiles, 512});

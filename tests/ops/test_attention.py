@@ -323,18 +323,21 @@ def test_dropout_is_the_same_for_any_thread_count() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("heads", [1, 16])
-@pytest.mark.parametrize("queries", [3, 300])
-def test_gradients_do_not_depend_on_threads(heads: int, queries: int) -> None:
+@pytest.mark.parametrize("queries", [3, 301])
+def test_gradients_do_not_depend_on_threads(heads: int, queries: int, dtype: str) -> None:
     # Few heads and many threads take the plan that shares a head out; it must not change a bit.
     before = opsin.get_num_threads()
-    q, k, v = (opsin.randn(1, heads, rows, 8).requires_grad_() for rows in (queries, 300, 300))
+    kind = getattr(opsin, dtype)
+    q, k, v = (opsin.randn(1, heads, rows, 9).to(kind).requires_grad_() for rows in (queries, 301, 301))
     runs = []
     try:
         for threads in (1, 2, 4):
             opsin.set_num_threads(threads)
             y = F.scaled_dot_product_attention(q, k, v)
-            runs.append([g.numpy() for g in opsin.autograd.grad([(y * y).sum()], [q, k, v])])
+            gradients = opsin.autograd.grad([(y * y).sum()], [q, k, v])
+            runs.append([g.to(opsin.float32).numpy() for g in gradients])
     finally:
         opsin.set_num_threads(before)
     for run in runs[1:]:
@@ -420,3 +423,42 @@ def test_autocast_computes_in_the_lower_dtype() -> None:
     q = opsin.randn(1, 2, 3, 4)
     with opsin.autocast("cpu", dtype=opsin.bfloat16):
         assert F.scaled_dot_product_attention(q, q, q).dtype == opsin.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "depth", "wide", "mask", "options"),
+    [
+        (197, 197, 64, 64, False, {}),
+        (301, 411, 33, 47, False, {"scale": -0.3}),
+        (301, 301, 40, 24, False, {"is_causal": True}),
+        (65, 77, 80, 33, True, {}),
+    ],
+)
+def test_bfloat16_is_as_exact_as_rounded_weights(
+    queries: int, keys: int, depth: int, wide: int, mask: bool, options: dict[str, float]
+) -> None:
+    # Weights and the gradients of scores are rounded to bfloat16 before products where the processor has
+    # products of bfloat16, as in PyTorch; a rounding is off by 2^-9.7 in the mean of squares.
+    rng = np.random.default_rng(0)
+    shapes = [(queries, depth), (keys, depth), (keys, wide), (queries, wide)]
+    arrays = [rng.standard_normal((2, 3, *shape)) for shape in shapes]
+    arrays += [rng.standard_normal((queries, keys))] if mask else []
+    rounded = [opsin.tensor(array).to(opsin.bfloat16) for array in arrays]
+
+    def run(kind: opsin.dtype) -> list[np.ndarray]:
+        q, k, v, grad, *added = (x.to(kind) for x in rounded)
+        leaves = [x.requires_grad_() for x in (q, k, v, *added)]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=added[0] if mask else None, **options)
+        results = [y.detach(), *opsin.autograd.grad([y], leaves, [grad])]
+        return [x.to(opsin.float64).numpy() for x in results]
+
+    for got, want in zip(run(opsin.bfloat16), run(opsin.float64), strict=True):
+        assert np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)) < 3.5e-3
+        assert np.abs(got - want).max() < 0.01 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_image_has_the_same_bits_in_a_batch(dtype: str) -> None:
+    q, k, v = (opsin.randn(3, 2, 197, 16).to(getattr(opsin, dtype)) for _ in range(3))
+    y = F.scaled_dot_product_attention(q, k, v)
+    assert opsin.equal(F.scaled_dot_product_attention(q[1:2], k[1:2], v[1:2]), y[1:2])

@@ -107,6 +107,23 @@ def test_kept_weight_gives_the_same_bits(product: Product):
     check(product, more, weight)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize(("rows", "depth", "width"), [(197, 385, 1152), (40, 1100, 700), (29, 77, 2000)])
+def test_blocks_that_share_panels_give_the_bits_of_the_plain_product(
+    rows: int, depth: int, width: int, dtype: str
+):
+    x, weight = values((rows, depth), dtype, 0), values((width, depth), dtype, 1)
+    before = opsin.get_num_threads()
+    try:
+        with opsin.enable_grad():
+            plain = F.linear(x, weight.clone().requires_grad_()).detach()
+        for threads in (1, 2, 3, 8):
+            opsin.set_num_threads(threads)
+            assert opsin.equal(F.linear(x, weight), plain)
+    finally:
+        opsin.set_num_threads(before)
+
+
 def write_view(w: Tensor) -> None:
     w[0].mul_(2)
 

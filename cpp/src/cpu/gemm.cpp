@@ -97,6 +97,20 @@ BlockShape choose_blocks(const Problem& g, int64_t batch, int64_t most_cols) {
   return shape;
 }
 
+// Columns of a block, no more than `most` and not below half, so that threads which take blocks in turn
+// finish together.
+int64_t even_cols(int64_t n, int64_t most, int64_t nr, int64_t row_blocks) {
+  const int64_t panels = ceil_div(n, nr), widest = ceil_div(most, nr);
+  const auto threads = static_cast<int64_t>(num_threads());
+  const auto longest = [&](int64_t width) {
+    return ceil_div(row_blocks * ceil_div(panels, width), threads) * width;
+  };
+  int64_t best = widest;
+  for (int64_t width = widest - 1; 2 * width >= widest; --width)
+    if (longest(width) < longest(best)) best = width;
+  return std::min(n, best * nr);
+}
+
 struct BatchStrides {
   int64_t a, b, c;
 };
@@ -186,16 +200,36 @@ void run_kept(const Problem& g, const KeptWeight& weight) {
         });
       });
   const PackedB packed{static_cast<const char*>(block->data()), {0, g.k}, width};
-  const BlockShape shape = choose_blocks(g, 1, packed_block_cols);
+  BlockShape shape = choose_blocks(g, 1, packed_block_cols);
+  const int64_t row_blocks = ceil_div(g.m, shape.rows);
+  if (shape.cols < g.n) shape.cols = even_cols(g.n, shape.cols, kernels.nr, row_blocks);
+  const int64_t col_blocks = ceil_div(g.n, shape.cols);
   const BlockPlan plan = plan_blocks(g, shape.rows, shape.cols, true);
-  const int64_t row_blocks = ceil_div(g.m, shape.rows), col_blocks = ceil_div(g.n, shape.cols);
   const int64_t work = std::max<int64_t>(1, shape.rows * shape.cols * g.k);
+  // Tasks of the same rows share their panels.
+  const int64_t block_bytes = bytes_of_a(g, shape.rows), a_bytes = row_blocks * block_bytes;
+  const bool shares_a = col_blocks > 1 && !plan.a_in_place && a_bytes <= shared_bytes;
+  const Scratch a_memory(shares_a ? a_bytes : 0);
+  const auto packed_a = [&](int64_t index) {
+    return plan_a(g, part(g.m, shape.rows, index).size, a_memory.data() + index * block_bytes);
+  };
+  if (shares_a) {
+    const int64_t a_panels = ceil_div(shape.rows, kernels.mr), count = row_blocks * slices * a_panels;
+    const int64_t grain = ceil_div(task_work / 4, kernels.mr * std::min(g.k, kernels.slice));
+    parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t index = i / a_panels / slices;
+        pack_a(g, part(g.m, shape.rows, index), packed_a(index), i % a_panels, i / a_panels % slices);
+      }
+    });
+  }
   parallel_for(row_blocks * col_blocks, ceil_div(task_work, work), [&](int64_t begin, int64_t end) {
     const Scratch memory(plan.bytes());
     for (int64_t i = begin; i < end; ++i) {
       const Range cols = part(g.n, shape.cols, i % col_blocks);
+      const PackedA panels_of_a = shares_a ? packed_a(i / col_blocks) : PackedA{};
       multiply(g, plan, part(g.m, shape.rows, i / col_blocks), cols, {0, g.k}, &packed, cols.begin,
-               memory.data());
+               memory.data(), shares_a ? &panels_of_a : nullptr);
     }
   });
 }

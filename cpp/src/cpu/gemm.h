@@ -30,8 +30,8 @@ struct GemmParams {
 
 /// What every element is, on every path and for any number of threads:
 ///
-///     p_s = the products of slice s of k (256 steps; 128 in float64, 512 with AMX), added one after the
-///           other from zero, each with one rounding where the CPU has FMA;
+///     p_s = the products of slice s of k (256 steps; 128 in float64, 512 of bfloat16 with AVX512-BF16 or
+///           AMX), added one after the other from zero, each with one rounding where the CPU has FMA;
 ///     c   = (((p_0 + bias) + c) + p_1) + p_2 + ...        (bias and the old c only where asked for)
 ///
 /// It depends on k, the dtype and the instruction set alone. So results are bit-identical for 1 to N threads,

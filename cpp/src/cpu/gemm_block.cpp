@@ -73,7 +73,35 @@ void multiply_rows_of_b(const Problem& g, GemmBlock block, Range rows, Range col
   }
 }
 
+// Elements from panel to panel of A where several blocks share them: whole lines for every type.
+int64_t shared_panel(const Problem& g, int64_t depth) {
+  return g.kernels->mr * panel_depth(*g.kernels, depth) + 2 * pack_slack;
+}
+
+char* slice_of(const Problem& g, const PackedA& packed, int64_t index) {
+  const GemmKernels& kernels = *g.kernels;
+  return packed.data +
+         index * ceil_div(packed.rows, kernels.mr) * shared_panel(g, kernels.slice) * kernels.packed;
+}
+
 }  // namespace
+
+PackedA plan_a(const Problem& g, int64_t rows, char* data) {
+  return {data, rows, even_rows(rows, g.kernels->mr, g.kernels->height)};
+}
+
+int64_t bytes_of_a(const Problem& g, int64_t rows) {
+  const int64_t slices = ceil_div(g.k, g.kernels->slice);
+  return ceil_div(rows, g.kernels->mr) * slices * shared_panel(g, g.kernels->slice) * g.kernels->packed;
+}
+
+void pack_a(const Problem& g, Range rows, const PackedA& packed, int64_t panel, int64_t index) {
+  const GemmKernels& kernels = *g.kernels;
+  const Range slice = part(g.k, kernels.slice, index), lanes = part(rows.size, packed.panel_rows, panel);
+  if (lanes.size <= 0) return;
+  pack_a(g, {rows.begin + lanes.begin, lanes.size}, slice, packed.panel_rows, kernels.mr,
+         slice_of(g, packed, index) + panel * shared_panel(g, slice.size) * kernels.packed);
+}
 
 void pack_b(const Problem& g, Range cols, Range depth, char* out) {
   const GemmKernels& kernels = *g.kernels;
@@ -96,9 +124,11 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
   // columns of A, must not be so far apart that they fall on the same lines of the cache.
   plan.b_in_place = !packed_b && !plan.thin && same_type && g.b_col == 1 && rows <= 5 * kernels.mr;
   const bool by_columns = g.a_row == 1 && cols <= 4 * kernels.nr && g.a_col * kernels.storage <= 1024;
-  const bool by_rows = kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && cols <= rows_in_place &&
+  // The last of several steps has to be there, because B may hold zeros for it alone.
+  const bool by_rows = kernels.reads_rows && g.a_col == 1 && g.a_row > 1 && g.k % kernels.pair == 0 &&
+                       (cols <= rows_in_place || kernels.pair > 1) &&
                        g.a_row * kernels.storage % cache_way != 0;
-  plan.a_in_place = !plan.thin && same_type && (by_columns || by_rows);
+  plan.a_in_place = !plan.thin && ((same_type && by_columns) || by_rows);
   if (!plan.a_in_place) {
     const int64_t held = plan.thin && g.b_col != 1 ? panel_depth(kernels, std::min(g.k, thin_depth)) : depth;
     plan.a_bytes =
@@ -113,7 +143,7 @@ BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_
 }
 
 void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, Range depth,
-              const PackedB* packed, int64_t packed_col, char* memory) {
+              const PackedB* packed, int64_t packed_col, char* memory, const PackedA* packed_a) {
   const GemmKernels& kernels = *g.kernels;
   char* const a_panels = memory;
   char* const b_panels = memory + plan.a_bytes;
@@ -164,11 +194,16 @@ void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, R
       block.a_lane = g.a_row;
       block.a_panel = block.panel_rows * g.a_row;
     } else {
-      pack_a(g, rows, slice, block.panel_rows, step, a_panels);
-      block.a = a_panels;
       block.a_step = step;
       block.a_lane = 0;
-      block.a_panel = step * panel_depth(kernels, slice.size);
+      if (packed_a) {
+        block.a = slice_of(g, *packed_a, slice.begin / kernels.slice);
+        block.a_panel = shared_panel(g, slice.size);
+      } else {
+        pack_a(g, rows, slice, block.panel_rows, step, a_panels);
+        block.a = a_panels;
+        block.a_panel = step * panel_depth(kernels, slice.size);
+      }
     }
     if (plan.thin) {
       block.n = cols.size;

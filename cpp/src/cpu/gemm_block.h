@@ -71,9 +71,24 @@ struct PackedB {
 /// Lays out the columns `cols` of B, over `depth`, in panels of nr.
 void pack_b(const Problem& g, Range cols, Range depth, char* out);
 
-/// One block of C over the slices of `depth`, no larger than the blocks of `plan`. B is packed here unless
-/// `packed` holds it, from its column `packed_col`. `memory` has room for `plan.bytes()`.
+/// Panels of A that were packed for several blocks of columns, slice by slice, as a block of rows reads them.
+/// They lie apart, because several threads pack them and each writes beyond its own.
+struct PackedA {
+  char* data;
+  int64_t rows, panel_rows;
+};
+
+/// The panels of a block of `rows` in memory of bytes_of_a(), which begins with `data`.
+PackedA plan_a(const Problem& g, int64_t rows, char* data);
+int64_t bytes_of_a(const Problem& g, int64_t rows);
+
+/// Lays out a panel of A, if the block of rows has as many, over slice `index` of k.
+void pack_a(const Problem& g, Range rows, const PackedA& packed, int64_t panel, int64_t index);
+
+/// One block of C over the slices of `depth`, no larger than the blocks of `plan`. A and B are packed here
+/// unless `packed_a` or `packed` holds them, B from its column `packed_col`. `memory` has room for
+/// `plan.bytes()`.
 void multiply(const Problem& g, const BlockPlan& plan, Range rows, Range cols, Range depth,
-              const PackedB* packed, int64_t packed_col, char* memory);
+              const PackedB* packed, int64_t packed_col, char* memory, const PackedA* packed_a = nullptr);
 
 }  // namespace opsin::cpu::gemm

@@ -1,8 +1,8 @@
 // GEMM of bfloat16 by tiles (TDPBF16PS), see amx_tiles.h.
 //
 // Panels of A are rows of tiles, [k / 32][32 rows][32]; those of B pairs of steps, [k / 2][32 columns][2], as
-// those of AVX512-BF16. Slices of k are twice as long as there. The sums of a block are written and read once
-// per slice: 64 rows of tiles and as many vectors of C, which at a row per cycle is a quarter of the 512
+// those of AVX512-BF16, and slices of k as long as there. The sums of a block are written and read once per
+// slice: 64 rows of tiles and as many vectors of C, which at a row per cycle is a quarter of the 512
 // cycles that 256 steps take, and an eighth of those of 512. A panel of B then takes 32 of the 48 KiB of the
 // first-level cache, and the prototype's operands needed none of it.
 //

@@ -24,7 +24,11 @@ inline void pack_pairs(const GemmPack& g) {
   const auto* in = static_cast<const BFloat16*>(g.in);
   auto* out = static_cast<BFloat16*>(g.out);
   if (g.lane_stride == 1) {
+    // Rows far apart are not foreseen by the hardware.
+    constexpr int64_t ahead = 16;
     for (int64_t p = 0; p < g.depth; p += 2, in += 2 * g.depth_stride, out += 2 * g.step) {
+      __builtin_prefetch(in + ahead * g.depth_stride);
+      __builtin_prefetch(in + (ahead + 1) * g.depth_stride);
       interleave(in, p + 1 < g.depth ? in + g.depth_stride : nullptr, g.lanes, g.step, out);
     }
     return;

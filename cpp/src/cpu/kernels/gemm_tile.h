@@ -27,10 +27,15 @@ constexpr int thin_rows = 4, thin_transposed = 4;
 template <class T>
 constexpr int tile_cols = 2 * lanes_of<T>;
 
-// Whether A can be read by its rows, without packing. 6 of them take two pointers and a stride; 14 were not
-// measured.
+// Whether A can be read by its rows, without packing. 6 of them take two pointers and a stride. 14 take five,
+// and were measured in pairs alone.
+#if defined(__AVX512BF16__)
+constexpr bool has_pairs = true;
+#else
+constexpr bool has_pairs = false;
+#endif
 template <class P>
-constexpr bool reads_rows = __is_same(P, Compute<P>) && tile_rows <= 6;
+constexpr bool reads_rows = __is_same(P, Compute<P>) ? tile_rows <= 6 : has_pairs && __is_same(P, BFloat16);
 
 // Length of a slice of k: a panel of A then stays in the first-level cache while panels of B stream past it.
 template <class T>
@@ -186,7 +191,8 @@ void multiply_edge(const GemmBlock& g, Tile<P> t, int64_t row, int64_t rows, int
 
 // A in panels comes from the second-level cache while a panel of B stays in the first: what streams is then
 // the smaller of both, and B may be as wide as it likes. A by its rows, which are not foreseen by the
-// hardware, is read once from wherever it is, and panels of B stream past it.
+// hardware, is read once from wherever it is, and panels of B stream past it. In pairs its rows are half as
+// long, and it stays in the second-level cache as panels do.
 template <class P>
 void multiply_block(const GemmBlock& g) {
   using T = Compute<P>;
@@ -216,7 +222,7 @@ void multiply_block(const GemmBlock& g) {
   };
   t.a = static_cast<const P*>(g.a);
   t.b = static_cast<const P*>(g.b);
-  if (g.a_lane > 1) {
+  if (g.a_lane > 1 && Dot<P>::step == 1) {
     for (int64_t row = 0; row < g.m; row += g.panel_rows, t.a += g.a_panel) {
       t.b = static_cast<const P*>(g.b);
       for (int64_t col = 0; col < g.n; col += tile_cols<T>, t.b += g.b_panel) tile(row, col);

@@ -43,6 +43,7 @@ class Forward {
         table_(OPSIN_ISA_SELECT(cpu::attention_table)),
         scores_(p, gemm),
         values_(gemm, Panels::kDeep, scores_.keys, p.value_depth),
+        weights_(gemm, scores_.keys.size, scores_.row, true, false),
         out_(scores_.queries.size * p.value_depth),
         max_(scores_.row),
         sum_(scores_.row),
@@ -88,8 +89,9 @@ class Forward {
         }
         T* rows = out + first * p_.value_depth;
         if (k > 0) table_.multiply_rows[kType](rows, part.queries, p_.value_depth, factor + first);
-        add_transposed(gemm_, part.queries, p_.value_depth, part.keys, tile + first, scores_.row,
-                       values_.block(k), scores_.keys.length(k), rows, p_.value_depth);
+        weights_.set(tile, part, 1);
+        weights_.add_over_keys(part, p_.value_depth, values_.block(k), scores_.keys.length(k), rows,
+                               p_.value_depth);
       });
     }
     T* log_sum =
@@ -113,6 +115,7 @@ class Forward {
   const cpu::AttentionTable& table_;
   Scores<T> scores_;
   Panels values_;
+  Operand<T> weights_;
   cpu::Scratch<T> out_, max_, sum_, factor_;
 };
 
@@ -137,6 +140,8 @@ class Gradients {
         queries_deep_(gemm, Panels::kDeep, scores_.queries, p.depth, to_key_),
         grads_deep_(gemm, Panels::kDeep, scores_.queries, p.value_depth, to_value_),
         grads_(scores_.keys.size * scores_.row),
+        weights_(gemm, scores_.keys.size, scores_.row, false, to_value_),
+        slopes_(gemm, scores_.keys.size, scores_.row, to_queries_, to_key_),
         log_sum_(scores_.row),
         delta_(scores_.row) {}
 
@@ -175,9 +180,8 @@ class Gradients {
     if (!to_value_ && !to_key_) return;
     scores_.for_parts(i, k, [&](const Part& part) {
       if (part.first_key == part.keys) return;
-      if (to_value_) add_rows(i, k, part, tile_, p_.value_depth, grads_deep_.block(i), p_.grad_value);
-      if (to_key_)
-        add_rows(i, k, part, grads_.get(), p_.depth, scores_.scaled(queries_deep_, i), p_.grad_key);
+      if (to_value_) add_rows(i, k, part, weights_, p_.value_depth, grads_deep_.block(i), p_.grad_value);
+      if (to_key_) add_rows(i, k, part, slopes_, p_.depth, scores_.scaled(queries_deep_, i), p_.grad_key);
     });
   }
 
@@ -189,8 +193,8 @@ class Gradients {
   void run_part(int64_t i, int64_t k, const Part& part) {
     constexpr int kType = Scores<T>::kType;
     const int64_t row = scores_.row;
-    tile_ = scores_.tile(i, k, part);
-    T *tile = tile_ + part.query, *grads = grads_.get() + part.query;
+    T* const whole = scores_.tile(i, k, part);
+    T *tile = whole + part.query, *grads = grads_.get() + part.query;
     scores_.multiply_part(k, part, p_.value_depth, values_left_, grads_right_.block(i), grads_.get());
     const T *log_sum = log_sum_.get() + part.query, *delta = delta_.get() + part.query;
     if (p_.least == 0) {
@@ -199,25 +203,24 @@ class Gradients {
       for (int64_t j = 0; j < part.keys; ++j) {
         scores_.drop(i, k, part, j, grads_.get());
         table_.slope[kType]({tile + j * row, grads + j * row, 1, part.columns, row, log_sum, delta});
-        if (to_value_) scores_.drop(i, k, part, j, tile_);
+        if (to_value_) scores_.drop(i, k, part, j, whole);
       }
     }
     if (to_mask_) add_to_mask(i, k, part);
+    if (to_value_) weights_.set(whole, part, 1);
+    if (to_queries_ || to_key_) slopes_.set(grads_.get(), part, p_.scale);
     if (to_queries_) {
-      add_transposed(gemm_, part.queries, p_.depth, part.keys, grads, row, scores_.scaled(keys_deep_, k),
-                     scores_.keys.length(k),
-                     row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i) + part.query),
-                     p_.grad_query.row);
+      slopes_.add_over_keys(part, p_.depth, scores_.scaled(keys_deep_, k), scores_.keys.length(k),
+                            row_of(p_.grad_query, batch_, head_, scores_.queries.begin(i) + part.query),
+                            p_.grad_query.row);
     }
   }
-  /// out += tile B: what the keys of a part get from all queries that see them, which are the last ones.
-  void add_rows(int64_t i, int64_t k, const Part& part, const T* tile, int64_t n, const char* b,
+  /// What the keys of a part get from all queries that see them, which are the last ones.
+  void add_rows(int64_t i, int64_t k, const Part& part, const Operand<T>& tile, int64_t n, const char* b,
                 const AttentionMatrix& out) {
-    const int64_t nr = gemm_.computed.nr, queries = scores_.queries.length(i), row = scores_.row;
-    table_.add_rows[Scores<T>::kType](
-        {tile + part.first_key * row + part.query, part.keys - part.first_key, row, queries - part.query,
-         b + part.query * nr * gemm_.computed.compute, queries * nr,
-         row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key), out.row, n});
+    tile.add_over_queries(part, scores_.queries.length(i), n, b,
+                          row_of(out, batch_, head_ / group(), scores_.keys.begin(k) + part.first_key),
+                          out.row);
   }
   void load_rows(int64_t i) {
     const int64_t queries = scores_.queries.length(i);
@@ -247,8 +250,9 @@ class Gradients {
   T* grad_mask_;
   Scores<T> scores_;
   Panels values_left_, grads_right_, keys_deep_, queries_deep_, grads_deep_;
-  cpu::Scratch<T> grads_, log_sum_, delta_;
-  T* tile_ = nullptr;
+  cpu::Scratch<T> grads_;
+  Operand<T> weights_, slopes_;
+  cpu::Scratch<T> log_sum_, delta_;
   int64_t batch_ = 0, head_ = 0, key_head_ = -1, query_head_ = -1;
 };
 

@@ -1,10 +1,10 @@
 // The loops over tiles of scores, compiled once per instruction set.
 #include "attention_kernels.h"
+#include "attention_rows.h"
 
 #include <limits>
 
 #include "core/math.h"
-#include "cpu/kernels/gemm_tile.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
 
@@ -106,57 +106,6 @@ void multiply_rows(void* x, int64_t queries, int64_t columns, const void* factor
     const T by = static_cast<const T*>(factor)[i];
     if (by == T(1)) continue;
     for (int64_t j = 0; j < columns; ++j) values[j] *= by;
-  }
-}
-
-/// A register tile of GEMM whose rows of A lie apart; rows beyond the last repeat it.
-template <class T, int W>
-[[gnu::noinline]] void add_tile(const AttentionRows& p, int64_t row, int64_t col, const T* b) {
-  constexpr int lanes = lanes_of<T>;
-  const int64_t rows = p.rows - row < tile_rows ? p.rows - row : tile_rows;
-  const T* a[tile_rows];
-  Vector<T> sum[tile_rows][W];
-#pragma GCC unroll 16
-  for (int i = 0; i < tile_rows; ++i) {
-    a[i] = static_cast<const T*>(p.a) + (row + (i < rows ? i : rows - 1)) * p.a_row;
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) sum[i][w] = Vector<T>{};
-  }
-  for (int64_t k = 0; k < p.depth; ++k, b += tile_cols<T>) {
-    Vector<T> column[W];
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) column[w] = load(b + w * lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < tile_rows; ++i) {
-      const Vector<T> x = broadcast(a[i][k]);
-#pragma GCC unroll 2
-      for (int w = 0; w < W; ++w) sum[i][w] = fma(x, column[w], sum[i][w]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < tile_rows; ++i) {
-    if (i >= rows) break;
-#pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) {
-      const int64_t count = p.n - col - w * lanes;
-      if (count <= 0) break;
-      T* c = static_cast<T*>(p.c) + (row + i) * p.c_row + col + w * lanes;
-      store_some(c, load_some<T>(c, count) + sum[i][w], count);
-    }
-  }
-}
-
-template <class T>
-void add_rows(const AttentionRows& p) {
-  for (int64_t row = 0; row < p.rows; row += tile_rows) {
-    const T* b = static_cast<const T*>(p.b);
-    for (int64_t col = 0; col < p.n; col += tile_cols<T>, b += p.b_panel) {
-      if (p.n - col <= lanes_of<T>) {
-        add_tile<T, 1>(p, row, col, b);
-      } else {
-        add_tile<T, 2>(p, row, col, b);
-      }
-    }
   }
 }
 

@@ -95,6 +95,16 @@ struct AttentionMaskTile {
   int64_t query_stride, key_stride;
 };
 
+/// A tile times `scale`, rounded to bfloat16, where each of two may be null: by_keys[k / 2][row][k % 2],
+/// filled up with zeros, and by_queries[k][row]. The queries fill vectors.
+struct AttentionRound {
+  const float* values;
+  int64_t keys, queries, row;
+  float scale;
+  void* by_keys;
+  void* by_queries;
+};
+
 /// c[rows][n] += a B for rows of a tile as they lie and B in panels of GEMM.
 struct AttentionRows {
   const void* a;
@@ -121,6 +131,18 @@ struct AttentionTable {
   void (*add[kNumDTypes])(const AttentionMaskTile&);
 };
 OPSIN_ISA_TABLE(AttentionTable, attention_table)
+
+/// What multiplies bfloat16 in pairs needs.
+struct AttentionPairs {
+  void (*round)(const AttentionRound&);
+  void (*add_rows)(const AttentionRows&);
+};
+
+#if defined(__x86_64__)
+namespace avx512_bf16 {
+const AttentionPairs& attention_pairs();
+}  // namespace avx512_bf16
+#endif
 
 }  // namespace cpu
 

@@ -42,30 +42,49 @@ constexpr int64_t kCausalQueries = 32;
 /// Panels of a matrix that are held at once, in bytes.
 constexpr int64_t kPanelBytes = int64_t{2} << 20;
 
-/// What reads operands of the storage dtype, and what multiplies panels.
+/// What reads operands of the storage dtype, and what multiplies panels. With `pairs`, panels and tiles are
+/// multiplied as bfloat16, in which the weights and the gradients of the scores are rounded; these are
+/// computed in float32, and so are all sums.
 struct Gemm {
   const cpu::GemmKernels& stored;
   const cpu::GemmKernels& computed;
+  const cpu::AttentionPairs* pairs = nullptr;
 
   static Gemm of(DType dtype) {
+#if defined(__x86_64__)
+    if (dtype == kBFloat16 && cpu::isa() >= cpu::Isa::avx512_bf16) {
+      const cpu::GemmKernels& kernels = cpu::avx512_bf16::gemm_kernels();
+      return {kernels, kernels, &cpu::avx512_bf16::attention_pairs()};
+    }
+#endif
     const cpu::GemmTable& table = OPSIN_ISA_SELECT(cpu::gemm_table);
     if (dtype == kFloat64) return {table.f64, table.f64};
     return {dtype == kFloat16 ? table.f16 : dtype == kBFloat16 ? table.bf16 : table.f32, table.f32};
   }
   /// Columns that fill vectors.
   int64_t whole_vectors(int64_t columns) const { return round_up(columns, computed.nr / 2); }
+  /// Steps of k that panels hold.
+  int64_t panel_depth(int64_t depth) const { return round_up(depth, computed.pair); }
   /// Rows of a panel of A: evenly filled tiles.
   int64_t panel_rows(int64_t rows) const { return ceil_div(rows, ceil_div(rows, computed.mr)); }
 };
 
-/// Lays out `lanes` lanes of `depth` steps in panels of `height` lanes, `step` apart.
+/// Lays out `lanes` lanes of `depth` steps in panels of `height` lanes, `step` apart. Heads lie within rows
+/// that are far apart, whose lines nothing foresees: those of the next panel are fetched meanwhile.
 inline void pack(const cpu::GemmKernels& kernels, decltype(cpu::GemmKernels::pack_a) lay_out, const char* in,
                  int64_t lane_stride, int64_t depth_stride, int64_t lanes, int64_t depth, int64_t height,
                  int64_t step, char* out) {
+  constexpr int64_t line = 64;
   for (int64_t i = 0; i < lanes; i += height) {
+    if (depth_stride == 1) {
+      for (int64_t j = i + height; j < std::min(lanes, i + 2 * height); ++j) {
+        const char* next = in + j * lane_stride * kernels.storage;
+        for (int64_t at = 0; at < depth * kernels.storage; at += line) __builtin_prefetch(next + at);
+      }
+    }
     lay_out({in + i * lane_stride * kernels.storage, lane_stride, depth_stride, std::min(height, lanes - i),
              depth, out, step});
-    out += step * depth * kernels.packed;
+    out += step * round_up(depth, kernels.pair) * kernels.packed;
   }
 }
 
@@ -117,7 +136,7 @@ class Panels {
     } else {
       pack(stored, stored.pack_a, in, row_, col_, rows, columns_, gemm_.panel_rows(rows), mr, out);
     }
-    finish(out, bytes_ / gemm_.computed.compute);
+    finish(out, bytes_ / gemm_.computed.packed);
     return out;
   }
   const char* block(int64_t i) {
@@ -130,7 +149,8 @@ class Panels {
     const int64_t lanes =
         role_ == kDeep ? round_up(columns_, nr) : round_up(blocks_.size, role_ == kLeft ? mr : nr);
     // A pack may write 16 elements beyond its panel.
-    return round_up((lanes * (role_ == kDeep ? blocks_.size : columns_) + 16) * gemm_.computed.compute, 64);
+    const int64_t depth = gemm_.panel_depth(role_ == kDeep ? blocks_.size : columns_);
+    return round_up((lanes * depth + 16) * gemm_.computed.packed, 64);
   }
   void forget() { std::fill_n(held_.get(), slots_, int64_t{-1}); }
 
@@ -154,18 +174,18 @@ inline void multiply_panels(const Gemm& gemm, int64_t m, int64_t n, int64_t dept
   g.panel_rows = panel_rows;
   g.a = a;
   g.a_step = gemm.computed.mr;
-  g.a_panel = gemm.computed.mr * depth;
+  g.a_panel = gemm.computed.mr * gemm.panel_depth(depth);
   g.b = b;
   g.b_step = gemm.computed.nr;
-  g.b_panel = gemm.computed.nr * depth;
+  g.b_panel = gemm.computed.nr * gemm.panel_depth(depth);
   g.c = c;
   g.c_row = c_row;
   g.c_col = 1;
   gemm.computed.block(g);
 }
 
-/// c[m, n] += A^T B for a tile A [depth, m] as it lies, whose rows are `a_row` apart, and the first steps of
-/// the `b_depth` of B.
+/// c[m, n] += A^T B for a tile A [depth, m] as it lies or by pairs of its rows, which are `a_row` apart, and
+/// the first steps of the `b_depth` of B.
 inline void add_transposed(const Gemm& gemm, int64_t m, int64_t n, int64_t depth, const void* a,
                            int64_t a_row, const void* b, int64_t b_depth, void* c, int64_t c_row) {
   cpu::GemmBlock g{};
@@ -175,10 +195,10 @@ inline void add_transposed(const Gemm& gemm, int64_t m, int64_t n, int64_t depth
   g.panel_rows = gemm.panel_rows(m);
   g.a = a;
   g.a_step = a_row;
-  g.a_panel = g.panel_rows;
+  g.a_panel = g.panel_rows * gemm.computed.pair;
   g.b = b;
   g.b_step = gemm.computed.nr;
-  g.b_panel = gemm.computed.nr * b_depth;
+  g.b_panel = gemm.computed.nr * gemm.panel_depth(b_depth);
   g.c = c;
   g.c_row = c_row;
   g.c_col = 1;
@@ -249,19 +269,25 @@ class Scores {
   T* tile(int64_t i, int64_t k, const Part& part) {
     const char* right = scaled(query_panels_, i);
     multiply_part(k, part, p_.depth, key_panels_, right, tile_.get());
+    if (gemm_.pairs) {
+      for (int64_t j = 0; j < part.keys; ++j)
+        table_.multiply[kType](tile_.get() + j * row + part.query, part.columns, p_.scale);
+    }
     if (p_.mask_kind != AttentionMask::kNone) mask(i, k, part);
     if (p_.causal) mask_later(i, k, part);
     return tile_.get();
   }
-  /// Panels of block i times the scale of the scores.
+  /// Panels of block i times the scale of the scores; bfloat16, which would be rounded, is left as it is.
   const char* scaled(Panels& panels, int64_t i) const {
+    if (gemm_.pairs) return panels.block(i);
     return panels.block(i, [&](char* x, int64_t count) { table_.multiply[kType](x, count, p_.scale); });
   }
   /// The part of the product of the rows of key block k, and those of a query block.
   void multiply_part(int64_t k, const Part& part, int64_t depth, Panels& left, const char* right,
                      T* tile) const {
     multiply_panels(gemm_, part.keys, part.columns, depth, left.block(k), gemm_.panel_rows(keys.length(k)),
-                    right + part.query * depth * gemm_.computed.compute, tile + part.query, row);
+                    right + part.query * gemm_.panel_depth(depth) * gemm_.computed.packed, tile + part.query,
+                    row);
   }
 
   /// Zeroes and scales what row `key` of key block k holds for a part of query block i, in each of the tiles.
@@ -317,6 +343,56 @@ class Scores {
   cpu::Scratch<uint32_t> words_;
   PhiloxSeed random_;
   int64_t batch_ = 0, head_ = 0;
+};
+
+/// A tile [keys][row] as the products that sum over its keys or its queries read it.
+template <class T>
+class Operand {
+ public:
+  Operand(const Gemm& gemm, int64_t keys, int64_t row, bool over_keys, bool over_queries)
+      : gemm_(gemm),
+        table_(OPSIN_ISA_SELECT(cpu::attention_table)),
+        row_(row),
+        over_keys_(gemm.pairs && over_keys),
+        over_queries_(gemm.pairs && over_queries),
+        by_keys_(over_keys_ ? round_up(keys, 2) * row : 0),
+        by_queries_(over_queries_ ? keys * row : 0) {}
+
+  /// A part of the tile, times `scale` in pairs.
+  void set(const T* tile, const Part& part, double scale) {
+    tile_ = tile;
+    if constexpr (sizeof(T) == 4) {
+      if (!gemm_.pairs) return;
+      gemm_.pairs->round({tile + part.query, part.keys, part.columns, row_, static_cast<float>(scale),
+                          over_keys_ ? by_keys_.get() + 2 * part.query : nullptr,
+                          over_queries_ ? by_queries_.get() + part.query : nullptr});
+    }
+  }
+  /// c[queries of the part, n] += the sums over its keys, the first of the `b_depth` of B.
+  void add_over_keys(const Part& part, int64_t n, const void* b, int64_t b_depth, T* c, int64_t c_row) const {
+    const void* a = tile_ + part.query;
+    if (gemm_.pairs) a = by_keys_.get() + 2 * part.query;
+    add_transposed(gemm_, part.queries, n, part.keys, a, row_, b, b_depth, c, c_row);
+  }
+  /// c[n] of the keys that the part adds += the sums over queries from the part's to the last of the block,
+  /// which B has all.
+  void add_over_queries(const Part& part, int64_t queries, int64_t n, const char* b, T* c,
+                        int64_t c_row) const {
+    const int64_t at = part.first_key * row_ + part.query, nr = gemm_.computed.nr;
+    const void* a = tile_ + at;
+    if (gemm_.pairs) a = by_queries_.get() + at;
+    const auto add = gemm_.pairs ? gemm_.pairs->add_rows : table_.add_rows[sizeof(T) == 8];
+    add({a, part.keys - part.first_key, row_, queries - part.query,
+         b + part.query * nr * gemm_.computed.packed, gemm_.panel_depth(queries) * nr, c, c_row, n});
+  }
+
+ private:
+  const Gemm& gemm_;
+  const cpu::AttentionTable& table_;
+  int64_t row_;
+  bool over_keys_, over_queries_;
+  const T* tile_ = nullptr;
+  cpu::Scratch<uint16_t> by_keys_, by_queries_;
 };
 
 }  // namespace opsin::attention
