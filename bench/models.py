@@ -84,11 +84,18 @@ def _is_broken(ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 
 def sides(
-    net: Net, size: int, train: bool, dtype: str, plan: Plan, remote: worker.Worker | None
+    net: Net,
+    size: int,
+    train: bool,
+    dtype: str,
+    plan: Plan,
+    remote: worker.Worker | None,
+    broken: list[str],
 ) -> dict[str, Timer]:
-    """Timers of a training step, or of inference, in Opsin and in every peer.
+    """Timers of a training step, or of inference, in Opsin and in every peer whose results are numbers.
 
-    The loss of two training steps is compared, the second of which depends on every gradient.
+    The loss of two training steps is compared, the second of which depends on every gradient. The peers that
+    are left out are appended to `broken`.
     """
     calls = {OPSIN: opsin_call(net, size, train, dtype)}
     for name, last in _LAYOUTS.items():
@@ -99,7 +106,7 @@ def sides(
     timers = {OPSIN: Timer(calls[OPSIN])}
     for name in list(calls)[1:]:
         if _is_broken(results[OPSIN], results[name]):
-            print(f"{net.name}: {name} is left out: its results are NaN", file=sys.stderr)
+            broken.append(name)
             continue
         assert_same(results[OPSIN][0], results[name][0], _TOLERANCE[dtype], name)
         assert_same(results[OPSIN], results[name], _TRAINED, name)
@@ -153,12 +160,16 @@ def _rows(nets: Sequence[Net], plan: Plan) -> Iterator[Row]:
     with threads((opsin, torch), plan.threads):
         for net in nets:
             for what, size, train, dtype in _what(net, plan.quick):
-                options = (net, size, train, dtype, plan, remote)
+                broken: list[str] = []
+                options = (net, size, train, dtype, plan, remote, broken)
                 row = timed_row(
                     PART, net.name, what, plan, lambda options=options: sides(*options), items=size
                 )
                 peak = roofline.peak(dtype, plan.threads)
                 yield row if row.error else replace(row, flops=_flops(net, size, train), peak=peak)
+                for name in broken:
+                    why = f"{name} is left out, its results are NaN"
+                    yield Row(PART, net.name, what, threads=plan.threads, error=why)
             if _skips_bfloat16(net):
                 why = "without AVX-512 a step of PyTorch takes 20 s"
                 yield Row(PART, net.name, "bfloat16", threads=plan.threads, error=why)
