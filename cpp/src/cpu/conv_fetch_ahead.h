@@ -22,12 +22,12 @@ class FetchAhead {
   void add(const S* data, int64_t elements) { rest_[rest_[0].elements > 0 ? 1 : 0] = {data, elements}; }
 
   /// For a call with so many register tiles, of the pixels that `a` has.
-  void next(int64_t tiles, int64_t step, ConvOuter<S>& a) {
+  void next(int64_t tiles, int64_t fetch_pixels, ConvOuter<S>& a) {
     a.ahead = none_;
     a.ahead_stride = 0;
     for (Rest& rest : rest_) {
       if (rest.elements <= 0) continue;
-      const int64_t some = tiles * ((a.pixels + outer_steps * step - 1) / (outer_steps * step)) * line<S>;
+      const int64_t some = tiles * ((a.pixels + fetch_pixels - 1) / fetch_pixels) * line<S>;
       a.ahead = rest.data;
       a.ahead_stride = line<S>;
       rest.data += some;

@@ -277,7 +277,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
             kernel.gather_steps({sources.get() + t * count, group * channels + channel, count,
                                  a.source_stride, gathered.get(), a.source_stride});
             for (int64_t u = unit; u < group_end; ++u) {
-              ahead.next(ceil_div(a.channels, kernel.rows), kernel.step, a);
+              ahead.next(ceil_div(a.channels, kernel.rows), kernel.fetch_pixels, a);
               a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.pixel_step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
               a.grad = grads.get() + (u - unit_begin) * panel;

@@ -137,7 +137,7 @@ class Pointwise {
         T* const to = out + i * height_ * columns_ + column;
         o.channels = std::min(height_, rows_ - i * height_);
         o.source_stride = o.channels > kernel_.lanes ? height_ : kernel_.lanes;
-        ahead.next(ceil_div(o.channels, kernel_.rows), kernel_.step, o);
+        ahead.next(ceil_div(o.channels, kernel_.rows), kernel_.fetch_pixels, o);
         if (columns == o.width) {
           o.out = to;
           o.out_stride = columns_;

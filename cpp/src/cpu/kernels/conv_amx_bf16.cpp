@@ -209,10 +209,20 @@ void multiply_outer(const ConvOuter<BFloat16>& a) {
 }  // namespace
 
 const ConvKernels<BFloat16>& conv_kernels() {
-  static constexpr ConvKernels<BFloat16> kernels = {
-      lanes_of<float>, block_lines,         Dot<BFloat16>::step,   tile_depth,  multiply_pixels,
-      nullptr,         conv_pack<BFloat16>, conv_unpack<BFloat16>, gather_rows, gather_lines,
-      multiply_outer,  panel_lines,         sum_rows<BFloat16>};
+  static constexpr ConvKernels<BFloat16> kernels = {lanes_of<float>,
+                                                    block_lines,
+                                                    Dot<BFloat16>::step,
+                                                    tile_depth,
+                                                    fetch_steps * Dot<BFloat16>::step,
+                                                    multiply_pixels,
+                                                    nullptr,
+                                                    conv_pack<BFloat16>,
+                                                    conv_unpack<BFloat16>,
+                                                    gather_rows,
+                                                    gather_lines,
+                                                    multiply_outer,
+                                                    panel_lines,
+                                                    sum_rows<BFloat16>};
   return kernels;
 }
 

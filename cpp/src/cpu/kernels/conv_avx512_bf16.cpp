@@ -20,10 +20,20 @@ void gather_pairs(const ConvGather<BFloat16>& a) {
 }  // namespace
 
 const ConvKernels<BFloat16>& conv_kernels() {
-  static constexpr ConvKernels<BFloat16> kernels = {
-      lanes_of<float>, tile_rows,           Dot<BFloat16>::step,   Dot<BFloat16>::step, tiles<BFloat16>,
-      thin<BFloat16>,  conv_pack<BFloat16>, conv_unpack<BFloat16>, gather_rows,         gather_pairs,
-      outer<BFloat16>, panel_pairs,         sum_rows<BFloat16>};
+  static constexpr ConvKernels<BFloat16> kernels = {lanes_of<float>,
+                                                    tile_rows,
+                                                    Dot<BFloat16>::step,
+                                                    Dot<BFloat16>::step,
+                                                    fetch_steps * Dot<BFloat16>::step,
+                                                    tiles<BFloat16>,
+                                                    thin<BFloat16>,
+                                                    conv_pack<BFloat16>,
+                                                    conv_unpack<BFloat16>,
+                                                    gather_rows,
+                                                    gather_pairs,
+                                                    outer<BFloat16>,
+                                                    panel_pairs,
+                                                    sum_rows<BFloat16>};
   return kernels;
 }
 

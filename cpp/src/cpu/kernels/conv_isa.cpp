@@ -8,9 +8,10 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
 template <class T>
-constexpr ConvKernels<T> dense = {lanes_of<T>, tile_rows,    Dot<T>::step,   Dot<T>::step, tiles<T>,
-                                  thin<T>,     conv_pack<T>, conv_unpack<T>, gather<T>,    gather<T>,
-                                  outer<T>,    panels<T>,    sum_rows<T>};
+constexpr ConvKernels<T> dense = {
+    lanes_of<T>, tile_rows, Dot<T>::step, Dot<T>::step,   fetch_steps* Dot<T>::step,
+    tiles<T>,    thin<T>,   conv_pack<T>, conv_unpack<T>, gather<T>,
+    gather<T>,   outer<T>,  panels<T>,    sum_rows<T>};
 
 }  // namespace
 

@@ -87,14 +87,11 @@ struct ConvOuter {
   int64_t out_stride;
   int64_t channels, pixels, width;
   bool accumulate;
-  /// What will be read next: every `outer_steps` steps of a tile, a cache line is fetched and `ahead_stride`
+  /// What will be read next: every `fetch_pixels` of a tile, a cache line is fetched and `ahead_stride`
   /// added; the next tile goes on from there.
   const S* ahead;
   int64_t ahead_stride;
 };
-
-/// Steps of ConvOuter per line that is fetched.
-constexpr int64_t outer_steps = 4;
 
 /// Some channels of scattered pixels; what a function makes of it is said there.
 template <class S>
@@ -171,6 +168,7 @@ struct ConvKernels {
   int64_t rows;   ///< pixels of a register tile
   int64_t step;   ///< elements of a product
   int64_t pixel_step;
+  int64_t fetch_pixels;  ///< of ConvOuter, per line that is fetched
   void (*tiles)(const ConvTiles<S>&);
   /// The same of 1 to 4 columns, with weights [taps][columns][channels], channels that fill vectors of `step`
   /// times the lanes, not accumulating. Null where tiles() is as fast.

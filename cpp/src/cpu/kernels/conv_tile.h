@@ -213,7 +213,7 @@ void outer_of(const ConvOuter<S>& a, int64_t channel, const S* ahead) {
   // By the end of the loop they have come.
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) __builtin_prefetch(out + r * out_stride, 1);
-  constexpr int64_t together = outer_steps * D::step;
+  constexpr int64_t together = fetch_steps * D::step;
   for (int64_t left = a.pixels; left > 0; left -= together, ahead += ahead_stride) {
     __builtin_prefetch(ahead, 0, 2);
     // Unrolled, the sums would move from register to register.
@@ -254,7 +254,7 @@ void outer_rows(const ConvOuter<S>& a, std::integer_sequence<int, R...>) {
   constexpr int64_t most = sizeof...(R);
   // Even shares: 16 rows are 8 + 8, not 14 + 2, of which the second would wait for its own sums.
   const int64_t count = (a.channels + most - 1) / most;
-  const int64_t lines = (a.pixels + outer_steps * Dot<S>::step - 1) / (outer_steps * Dot<S>::step);
+  const int64_t lines = (a.pixels + fetch_steps * Dot<S>::step - 1) / (fetch_steps * Dot<S>::step);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t begin = a.channels * i / count, end = a.channels * (i + 1) / count;
     functions[end - begin - 1](a, begin, a.ahead + i * lines * a.ahead_stride);

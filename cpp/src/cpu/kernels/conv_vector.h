@@ -17,6 +17,14 @@ constexpr int tile_rows = 6;
 constexpr int tile_rows = 4;
 #endif
 
+// Steps of an outer product for each line that is fetched ahead: about as long as a core's share of the
+// memory takes for one.
+#if defined(__AVX512F__)
+constexpr int fetch_steps = 1;
+#else
+constexpr int fetch_steps = 4;
+#endif
+
 // Whether the kernels for S take what follows the sums.
 template <class S>
 constexpr bool takes_after = __is_same(S, Compute<S>);
