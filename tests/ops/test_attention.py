@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -435,7 +436,7 @@ def test_autocast_computes_in_the_lower_dtype() -> None:
     ],
 )
 def test_bfloat16_is_as_exact_as_rounded_weights(
-    queries: int, keys: int, depth: int, wide: int, mask: bool, options: dict[str, float]
+    queries: int, keys: int, depth: int, wide: int, mask: bool, options: dict[str, Any]
 ) -> None:
     # Weights and the gradients of scores are rounded to bfloat16 before products where the processor has
     # products of bfloat16, as in PyTorch; a rounding is off by 2^-9.7 in the mean of squares.
