@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,9 @@ _DIRECTIONS = dict(zip(("forward", "input", "weight"), onednn.DIRECTIONS, strict
 _WANTED = {"forward": (), "gradient of input": (0,), "gradient of weight": (1,)}
 _TOLERANCE = {"float32": 2e-4, "bfloat16": 3e-2}
 _PEER = "oneDNN"
+GATES = "all layers"
+# Times as fast as oneDNN: of the layers of all networks, and of each.
+_MEAN, _LEAST = 1.0, 0.85
 
 
 def _product(layer: Layer, direction: str, dtype: str, x: np.ndarray, w: np.ndarray) -> onednn.Operation:
@@ -138,6 +142,22 @@ def _kind(row: Row) -> str:
     return "all networks, " + row.group.split(", ", 1)[1]
 
 
+def gates(rows: Sequence[Row], threads: int) -> Iterator[Row]:
+    """How many times as fast as oneDNN the layers of all networks are together, with the targets."""
+    done = [row for row in rows if row.timing]
+    common = {"unit": "times", "threads": threads, "at_least": True}
+    for kind in dict.fromkeys(map(_kind, done)):
+        speeds = {
+            f"{row.group.split(',')[0]}, {row.name}": 1 / row.value for row in done if _kind(row) == kind
+        }
+        worst = min(speeds, key=speeds.__getitem__)
+        slow = sum(speed < _LEAST for speed in speeds.values())
+        yield Row(PART, GATES, f"{kind}, geometric mean", statistics.geometric_mean(speeds.values()),
+                  target=_MEAN, note=f"{len(speeds)} measured", **common)  # fmt: skip
+        yield Row(PART, GATES, f"{kind}, slowest", speeds[worst], target=_LEAST,
+                  note=f"{worst}; {slow} of {len(speeds)} below {_LEAST}", **common)  # fmt: skip
+
+
 def kernel_plan(plan: Plan) -> Plan:
     """Shorter than elsewhere: there are hundreds of rows, and calls of tens of milliseconds."""
     return replace(plan, rounds=min(plan.rounds, 5), block_seconds=0.01, limit_seconds=0.4)
@@ -155,10 +175,15 @@ def run(plan: Plan) -> Iterator[Row]:
     networks, dtypes = list(layers.NETWORKS), list(_DTYPES.values())
     if plan.quick:
         networks, dtypes = networks[:1], dtypes[:1]
+    rows: list[Row] = []
     with threads((opsin, onednn), plan.threads):
         for network in networks:
             for dtype in dtypes:
-                yield from _rows(network, onednn.DIRECTIONS, dtype, kernel_plan(plan), "")
+                for row in _rows(network, onednn.DIRECTIONS, dtype, kernel_plan(plan), ""):
+                    rows.append(row)
+                    yield row
+    if not plan.quick:
+        yield from gates(rows, plan.threads)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -198,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for row in _rows(network, directions, _DTYPES[dtype], plan, options.layer):
                     rows.append(row)
                     print(report.line(row), flush=True)
+    for row in gates(rows, options.threads):
+        print(report.line(row), flush=True)
     print("\n".join(summary(rows)))
     return 0
 

@@ -22,12 +22,17 @@ REASONS: tuple[tuple[str, str], ...] = (
         (f"{part}*depthwise, *", "waits for memory: neighbouring outputs load the same pixels again")
         for part in ("kernels/", "ops/", "vision/depthwise")
     ),
-    ("kernels/*weight*", "copies both operands into panels, without fetching the next ones meanwhile"),
+    ("kernels/all layers/*", "each layer has its row and its reason"),
+    ("kernels/*weight*", "copies both operands into panels in each call"),
     ("kernels/*linear*", "packs or transposes the weights in each call, oneDNN has done so before"),
     ("kernels/*", "packs the weights in each call and computes the padding, oneDNN does neither"),
     ("ops/conv*", "packs the weights in each call"),
     ("tables/*/conv*", "packs the weights in each call"),
     ("ops/matmul/*", "packs both operands in each call"),
+    (
+        "models/race/training, bfloat16*",
+        "where the peer reaches half of the peak or more, twice its speed is beyond the processor",
+    ),
     ("models/*", "follows the convolutions"),
     ("ops/elementwise/dropout*", "keeps no mask: draws the numbers again"),
     ("ops/reduce/cat*gradient*", "a copy: memory with the channels last has no narrow views"),
