@@ -8,35 +8,41 @@ import pytest
 import opsin
 from tests.opcases import torch
 
-# Batch, channels, outputs, size, padding. Tiles: a few; at edges, of odd sizes; of several blocks; with taps
-# of the depth; of parts of ranges of channels and of vectors of outputs; of fewer channels than lanes.
+# Batch, channels, outputs, size, padding, groups. Tiles: a few; at edges, of odd sizes; of several blocks;
+# with taps of the depth; of parts of ranges of channels and of vectors of outputs; of fewer channels than
+# lanes; in groups.
 WINOGRAD = [
-    (2, 64, 64, (14, 14), (1, 1)),
-    (3, 20, 70, (13, 9), (2, 0)),
-    (1, 40, 24, (96, 97), (1, 1)),
-    (2, 300, 17, (6, 15), (1, 1)),
-    (2, 136, 48, (5, 11, 10), (1, 1, 1)),
-    (1, 24, 40, (3, 30, 31), (0, 2, 1)),
-    (2, 3, 5, (9, 3), (1, 1)),
+    (2, 64, 64, (14, 14), (1, 1), 1),
+    (3, 20, 70, (13, 9), (2, 0), 1),
+    (1, 40, 24, (96, 97), (1, 1), 1),
+    (2, 300, 17, (6, 15), (1, 1), 1),
+    (2, 136, 48, (5, 11, 10), (1, 1, 1), 1),
+    (1, 24, 40, (3, 30, 31), (0, 2, 1), 1),
+    (2, 3, 5, (9, 3), (1, 1), 1),
+    (2, 72, 96, (14, 13), (1, 1), 2),
+    (1, 20, 132, (2, 9, 9), (1, 1, 1), 4),
 ]
 KAPPA = 802.4  # conv_weight_winograd.cpp derives it
 UNIT = 2.0**-24
 HALF_UNITS = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
-def gradients(x, dy, outputs: int, padding, algorithm: str, threads: int, dtype: str = "float32"):
+def gradients(
+    x, dy, outputs: int, padding, algorithm: str, threads: int, dtype: str = "float32", groups: int = 1
+):
     """Of weights and bias, in float64."""
     n, kind = x.dim() - 2, getattr(opsin, dtype)
     leaves = [
         opsin.zeros(*shape, dtype=kind, requires_grad=True)
-        for shape in ((outputs, x.shape[1], *(3,) * n), (outputs,))
+        for shape in ((outputs, x.shape[1] // groups, *(3,) * n), (outputs,))
     ]
     values = [opsin.tensor(v.float().numpy()).to(kind) for v in (x, dy)]
     convolve = getattr(opsin.nn.functional, f"conv{n}d")
     before = opsin.get_num_threads()
     try:
         opsin.set_num_threads(threads)
-        convolve(values[0], *leaves, padding=padding, algorithm=algorithm).backward(values[1])
+        y = convolve(values[0], *leaves, padding=padding, groups=groups, algorithm=algorithm)
+        y.backward(values[1])
     finally:
         opsin.set_num_threads(before)
     return [torch.tensor(v.grad.to(opsin.float64).numpy()) for v in leaves]
@@ -44,19 +50,19 @@ def gradients(x, dy, outputs: int, padding, algorithm: str, threads: int, dtype:
 
 @pytest.mark.parametrize("dtype", HALF_UNITS)
 @pytest.mark.parametrize("mean", [0.0, 3.0])
-@pytest.mark.parametrize(("batch", "inputs", "outputs", "size", "padding"), WINOGRAD)
-def test_errors_stay_within_the_bound(batch, inputs, outputs, size, padding, mean, dtype):
+@pytest.mark.parametrize(("batch", "inputs", "outputs", "size", "padding", "groups"), WINOGRAD)
+def test_errors_stay_within_the_bound(batch, inputs, outputs, size, padding, groups, mean, dtype):
     n = len(size)
     rng = np.random.default_rng(7)
     kind = getattr(torch, dtype)
     scale = 2.0**-5 if dtype == "float16" else 1  # within the range
     x = torch.tensor(scale * (rng.standard_normal((batch, inputs, *size)) + mean)).to(kind).double()
-    w = torch.zeros(outputs, inputs, *(3,) * n, dtype=torch.float64, requires_grad=True)
+    w = torch.zeros(outputs, inputs // groups, *(3,) * n, dtype=torch.float64, requires_grad=True)
     b = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
-    y = getattr(torch.nn.functional, f"conv{n}d")(x, w, b, padding=padding)
+    y = getattr(torch.nn.functional, f"conv{n}d")(x, w, b, padding=padding, groups=groups)
     dy = torch.tensor(scale * (rng.standard_normal(tuple(y.shape)) + mean)).to(kind).double()
     y.backward(dy)
-    one, two = (gradients(x, dy, outputs, padding, "winograd", threads, dtype) for threads in (1, 2))
+    one, two = (gradients(x, dy, outputs, padding, "winograd", threads, dtype, groups) for threads in (1, 2))
     for first, second in zip(one, two, strict=True):
         assert torch.equal(first, second)
     assert w.grad is not None and b.grad is not None
@@ -72,7 +78,9 @@ def test_errors_stay_within_the_bound(batch, inputs, outputs, size, padding, mea
     tiles = grads.numel() // outputs
     for depth in range(3 if n == 3 else 1):
         part = source[:, :, depth : depth + grads.shape[2]]
-        bound = (tiles + 32) * UNIT * KAPPA * torch.einsum("nkdhw,ncdhw->kc", grads, part)
+        tops, bottoms = (v.unflatten(1, (groups, -1)) for v in (grads, part))
+        sums = torch.einsum("ngkdhw,ngcdhw->gkc", tops, bottoms).flatten(0, 1)
+        bound = (tiles + 32) * UNIT * KAPPA * sums
         index = (..., depth, slice(None), slice(None)) if n == 3 else ...
         rounding = HALF_UNITS[dtype] * w.grad[index].abs()
         assert ((one[0] - w.grad)[index].abs() <= bound[:, :, None, None] + rounding).all()

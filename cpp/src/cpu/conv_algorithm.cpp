@@ -68,9 +68,10 @@ struct Work {
   int64_t height, width;
   DType dtype;
   bool pairs;  // the direct kernel multiplies pairs of bfloat16
+  bool grouped;
 
   Work(const ConvGeometry& g, DType type, Product product)
-      : dtype(type), pairs(type == kBFloat16 && has_bf16_kernels()) {
+      : dtype(type), pairs(type == kBFloat16 && has_bf16_kernels()), grouped(g.groups > 1) {
     const bool forward = product != Product::kBackwardInput;
     const auto& size = forward ? g.out : g.in;
     // One image of a 16-bit type at a time, so that it has the same bits in any batch.
@@ -109,6 +110,8 @@ struct Work {
     return 36 * (tile * tiles + 8 * depth_taps);
   }
   bool winograd_weight_pays() const {
+    // Groups of fewer channels, or of pairs, repay the transforms too seldom.
+    if (grouped && (pairs || std::min(source_channels, target_channels) < 32)) return false;
     return std::min(source_channels, target_channels) >= 8 && winograd_weight() <= 0.9 * direct();
   }
   bool winograd_pays() const { return winograd(choose_m()) <= (pairs ? 0.95 : 5.0 / 6) * direct(); }
@@ -119,8 +122,7 @@ struct Work {
 bool winograd_pays(const ConvGeometry& g, DType dtype, Product product) {
   if (!winograd_fits(g, dtype) || (dtype == kBFloat16 && has_bf16_tiles())) return false;
   const Work work(g, dtype, product);
-  return product == Product::kBackwardWeight ? g.groups == 1 && work.winograd_weight_pays()
-                                             : work.winograd_pays();
+  return product == Product::kBackwardWeight ? work.winograd_weight_pays() : work.winograd_pays();
 }
 
 int64_t winograd_tile(const ConvGeometry& g, DType dtype, Product product) {
@@ -130,9 +132,6 @@ int64_t winograd_tile(const ConvGeometry& g, DType dtype, Product product) {
 ConvAlgorithm choose_algorithm(const ConvGeometry& g, DType dtype, Product product) {
   // Nothing to multiply.
   if (g.batch * volume(g.in) * volume(g.out) * g.in_channels * g.out_channels == 0) {
-    return ConvAlgorithm::kDirect;
-  }
-  if (g.algorithm == ConvAlgorithm::kWinograd && product == Product::kBackwardWeight && g.groups > 1) {
     return ConvAlgorithm::kDirect;
   }
   if (g.algorithm != ConvAlgorithm::kAuto) return g.algorithm;

@@ -52,7 +52,7 @@ template <class S>
 void winograd_forward(const ConvGeometry&, const S* x, const S* weight, const float* bias, S* y);
 template <class S>
 void winograd_backward_input(const ConvGeometry&, const S* grad_y, const S* weight, S* grad_x);
-/// Of one group, with elements in all three tensors.
+/// With elements in all three tensors.
 template <class S>
 void winograd_backward_weight(const ConvGeometry&, const S* x, const S* grad_y, S* grad_weight,
                               float* grad_bias, bool accumulate);

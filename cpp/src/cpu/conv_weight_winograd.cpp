@@ -59,17 +59,19 @@ class WinogradWeightGrad {
         transforms_(grad_kernels<S>()),
         x_(x),
         grad_y_(grad_y),
+        inputs_(g.in_channels / g.groups),
+        outputs_(g.out_channels / g.groups),
         width_(2 * kernel_.lanes),
-        units_(ceil_div(g.out_channels, width_)),
+        units_(ceil_div(outputs_, width_)),
         rows_(ceil_div(g.out[1], m)),
         columns_(ceil_div(g.out[2], m)),
         tiles_(g.batch * g.out[0] * rows_ * columns_) {
     const int64_t bytes_each = g.kernel[0] * elements * width_ * static_cast<int64_t>(sizeof(float));
     const int64_t most = std::max(kernel_.lanes, piece_bytes / bytes_each);
-    range_ = std::max(kernel_.lanes, ceil_div(g.in_channels, ceil_div(g.in_channels, most)));
-    ranges_ = ceil_div(g.in_channels, range_);
-    const int64_t tile_bytes =
-        elements * (g.kernel[0] * ranges_ * range_ + units_ * width_) * static_cast<int64_t>(sizeof(float));
+    range_ = std::max(kernel_.lanes, ceil_div(inputs_, ceil_div(inputs_, most)));
+    ranges_ = ceil_div(inputs_, range_);
+    const int64_t tile_bytes = elements * g.groups * (g.kernel[0] * ranges_ * range_ + units_ * width_) *
+                               static_cast<int64_t>(sizeof(float));
     blocks_ = ceil_div(tiles_, std::max(least_tiles, block_bytes / tile_bytes));
     block_ = ceil_div(tiles_, blocks_);
     blocks_ = ceil_div(tiles_, block_);
@@ -81,9 +83,9 @@ class WinogradWeightGrad {
   void run(S* grad_weight, bool accumulate) const {
     const Scratch<S> zeros(std::max(g_.in_channels, g_.out_channels));
     std::fill(zeros.get(), zeros.get() + std::max(g_.in_channels, g_.out_channels), S{});
-    const Scratch<float> source(g_.kernel[0] * elements * ranges_ * source_panel_),
-        grads(elements * units_ * grad_panel_);
-    const int64_t pieces = ranges_ * units_;
+    const Scratch<float> source(g_.kernel[0] * elements * source_panels() * source_panel_),
+        grads(elements * grad_panels() * grad_panel_);
+    const int64_t pieces = g_.groups * ranges_ * units_;
     // Parts of the elements, where the pieces are too few for the threads.
     const int64_t threads = num_threads();
     const int64_t parts = threads == 1 ? 1 : std::clamp<int64_t>(4 * threads / pieces, 1, elements);
@@ -118,6 +120,9 @@ class WinogradWeightGrad {
     int64_t begin, end;
   };
   int64_t piece() const { return g_.kernel[0] * elements * range_ * width_; }
+  // Of an element.
+  int64_t source_panels() const { return g_.groups * ranges_; }
+  int64_t grad_panels() const { return g_.groups * units_; }
 
   // The addresses of size x size pixels from (y, x) on of an image [height, width, channels].
   template <int64_t size>
@@ -145,12 +150,13 @@ class WinogradWeightGrad {
     std::array<const S*, m * m> outputs;
     list<m>(grad_y_ + plane * g_.out[1] * g_.out[2] * g_.out_channels, y, x, g_.out[1], g_.out[2],
             g_.out_channels, zeros, outputs.data());
-    for (int64_t unit = 0; unit < units_; ++unit) {
-      transforms_.grad({outputs.data(), unit * width_, outputs_of(unit),
-                        grads + unit * grad_panel_ + index * unit_width(unit), units_ * grad_panel_});
+    for (int64_t panel = 0; panel < grad_panels(); ++panel) {
+      const int64_t unit = panel % units_;
+      transforms_.grad({outputs.data(), panel / units_ * outputs_ + unit * width_, outputs_of(unit),
+                        grads + panel * grad_panel_ + index * unit_width(unit), grad_panels() * grad_panel_});
     }
     std::array<const S*, elements> pixels;
-    for (int64_t t = 0; t < g_.kernel[0]; ++t, source += elements * ranges_ * source_panel_) {
+    for (int64_t t = 0; t < g_.kernel[0]; ++t, source += elements * source_panels() * source_panel_) {
       const int64_t depth = out_depth + t - g_.pad_begin[0];
       if (depth < 0 || depth >= g_.in[0]) {
         pixels.fill(zeros);
@@ -158,18 +164,20 @@ class WinogradWeightGrad {
         list<n>(x_ + (image * g_.in[0] + depth) * g_.in[1] * g_.in[2] * g_.in_channels, y - g_.pad_begin[1],
                 x - g_.pad_begin[2], g_.in[1], g_.in[2], g_.in_channels, zeros, pixels.data());
       }
-      for (int64_t range = 0; range < ranges_; ++range) {
-        transforms_.input({pixels.data(), range * range_, channels(range),
-                           source + range * source_panel_ + index * range_, ranges_ * source_panel_});
+      for (int64_t panel = 0; panel < source_panels(); ++panel) {
+        const int64_t range = panel % ranges_;
+        transforms_.input({pixels.data(), panel / ranges_ * inputs_ + range * range_, channels(range),
+                           source + panel * source_panel_ + index * range_, source_panels() * source_panel_});
       }
     }
   }
 
-  int64_t channels(int64_t range) const { return std::min(range_, g_.in_channels - range * range_); }
-  int64_t outputs_of(int64_t unit) const { return std::min(width_, g_.out_channels - unit * width_); }
-  // A piece: the sums of a range of source channels and a unit of target channels.
+  int64_t channels(int64_t range) const { return std::min(range_, inputs_ - range * range_); }
+  int64_t outputs_of(int64_t unit) const { return std::min(width_, outputs_ - unit * width_); }
+  // A piece: the sums of a range of source channels and a unit of target channels of a group.
   int64_t range_of(int64_t index) const { return index % ranges_; }
-  int64_t unit_of(int64_t index) const { return index / ranges_; }
+  int64_t unit_of(int64_t index) const { return index / ranges_ % units_; }
+  int64_t group_of(int64_t index) const { return index / ranges_ / units_; }
   int64_t each(int64_t index) const { return channels(range_of(index)) * unit_width(unit_of(index)); }
   int64_t unit_width(int64_t unit) const { return outputs_of(unit) > kernel_.lanes ? width_ : kernel_.lanes; }
 
@@ -177,17 +185,17 @@ class WinogradWeightGrad {
   // tiles.
   void multiply(int64_t index, Range some, int64_t count, const float* source, const float* grads,
                 float* sums, bool accumulate) const {
-    const int64_t range = range_of(index), unit = unit_of(index);
+    const int64_t range = range_of(index), unit = unit_of(index), group = group_of(index);
     ConvOuter<float> a{};
     a.source_stride = range_;
     a.channels = channels(range);
     a.width = a.out_stride = unit_width(unit);
     a.ahead = grads;
     for (int64_t e = some.begin; e < some.end; ++e) {
-      const float* const grad = grads + (e * units_ + unit) * grad_panel_;
+      const float* const grad = grads + (e * grad_panels() + group * units_ + unit) * grad_panel_;
       for (int64_t depth = 0; depth < g_.kernel[0]; ++depth) {
         const int64_t slot = depth * elements + e;
-        const float* const from = source + (slot * ranges_ + range) * source_panel_;
+        const float* const from = source + (slot * source_panels() + group * ranges_ + range) * source_panel_;
         a.out = sums + slot * each(index);
         for (int64_t first = 0; first < count; first += weight_block_pixels<float>) {
           a.source = from + first * range_;
@@ -213,10 +221,11 @@ class WinogradWeightGrad {
     u.channels = channels(range);
     u.taps = depths * 9;
     u.width = unit_width(unit);
-    u.lane_stride = g_.in_channels * u.taps;
-    u.out = grad_weight + unit * width_ * u.lane_stride + range * range_ * u.taps;
+    u.lane_stride = inputs_ * u.taps;
+    u.out =
+        grad_weight + (group_of(index) * outputs_ + unit * width_) * u.lane_stride + range * range_ * u.taps;
     u.accumulate = accumulate;
-    u.stream = g_.in_channels * g_.out_channels * u.taps * static_cast<int64_t>(sizeof(S)) >= stream_bytes;
+    u.stream = inputs_ * g_.out_channels * u.taps * static_cast<int64_t>(sizeof(S)) >= stream_bytes;
     transforms_.unpack(u);
   }
 
@@ -225,8 +234,9 @@ class WinogradWeightGrad {
   const WinogradGradKernels<S>& transforms_;
   const S* x_;
   const S* grad_y_;
-  int64_t width_, units_;   ///< of target channels
-  int64_t ranges_, range_;  ///< of source channels
+  int64_t inputs_, outputs_;  ///< of a group, as the next two
+  int64_t width_, units_;     ///< of target channels
+  int64_t ranges_, range_;    ///< of source channels
   int64_t rows_, columns_, tiles_;
   int64_t block_, blocks_;  ///< of tiles
   int64_t grad_panel_, source_panel_;
