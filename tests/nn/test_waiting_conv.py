@@ -149,6 +149,25 @@ def test_a_nan_stays(name: str) -> None:
 # --- what waits, and who runs it ---
 
 
+@pytest.mark.parametrize("name", ["pointwise", "depthwise", "depthwise_strided", "columns"])
+def test_a_value_that_rounds_to_minus_zero_stays_one(name: str) -> None:
+    """ReLU keeps -0, which small negative values round to in bfloat16; a clamp before that would not."""
+    conv, norm, x, _ = make(name, "bfloat16", False)
+    with opsin.no_grad():
+        for tensor in (norm.bias, norm.running_mean):
+            tensor.zero_()
+        norm.weight.fill_(2.0**-128)
+        x = x * 2.0**-9
+        fused = [F.relu(norm(conv(x))).float().numpy() for _ in range(CALLS)][-1]
+        assert conv(x).isfinite().all()  # computed: it waits no longer
+        apart = norm(conv(x).clone())
+        apart.float().numpy()
+        expected = F.relu(apart).float().numpy()
+    minus_zero = np.signbit(expected) & (expected == 0)
+    assert minus_zero.any()
+    assert np.array_equal(np.signbit(fused) & (fused == 0), minus_zero)
+
+
 class Waiting:
     """A convolution that waits for its batch norm from here on."""
 

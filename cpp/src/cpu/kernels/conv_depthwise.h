@@ -160,7 +160,8 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
   // Without a ReLU everything is kept: a branch per output would cost more.
   constexpr T infinity = static_cast<T>(__builtin_inf());
   const bool clamps = after.ceiling > 0;
-  [[maybe_unused]] const Vector<T> least = broadcast(clamps ? T{} : -infinity),
+  [[maybe_unused]] const Vector<T> negative = broadcast(clamps ? -least<S> : -infinity),
+                                   zero = broadcast(clamps ? T{} : -infinity),
                                    most = broadcast(clamps ? after.ceiling : infinity);
   S* const target = a.target + p * target_step;
   const S* source[R];
@@ -210,7 +211,8 @@ template <class S, int K, int STEP, int P, int R, bool ADD, bool AFTER>
         const int q = (i - K + 1) / STEP;
         if constexpr (AFTER) {
           sum[q] = fma(rounded_to<S>(sum[q]) - mean, scale, shift);
-          sum[q] = kept_within(least, sum[q], most);
+          sum[q] = sum[q] < negative ? zero : sum[q];
+          sum[q] = sum[q] > most ? most : sum[q];
         }
         store_some(y + q * target_step, sum[q], lanes);
       }

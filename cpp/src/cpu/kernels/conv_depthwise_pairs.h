@@ -53,7 +53,7 @@ struct DepthwisePairs {
   int64_t source_step, target_step, size, first;
   PairsByEights weight[pairs][taps];
   ByEights start, mean, scale, shift;
-  Float least, most;
+  float ceiling;  // 0: everything is kept
 
   OPSIN_INLINE void load(const ConvDepthwise<BFloat16>& a, int64_t c) {
     const ByEights none{Float{}, Float{}};
@@ -82,7 +82,8 @@ struct DepthwisePairs {
     __m512i value = rounded(sum);
     if constexpr (AFTER) {
       const auto follow = [&](__m512i bits, Float m, Float s, Float b) {
-        return kept_within(least, fma(_mm512_castsi512_ps(bits) - m, s, b), most);
+        const Float after = fma(_mm512_castsi512_ps(bits) - m, s, b);
+        return ceiling > 0 ? kept_below<BFloat16>(after, broadcast(ceiling)) : after;
       };
       const __m512i none = _mm512_setzero_si512();
       sum.low = follow(_mm512_unpacklo_epi16(none, value), mean.low, scale.low, shift.low);
@@ -138,17 +139,13 @@ template <int R, int STEP, bool AFTER>
   // Outputs at a time for all channels: further along the row, memory would be read far out of its order, and
   // lines that two blocks of channels share would come twice.
   const int64_t together = a.channels % 32 == 0 ? 2 * P : P;
-  constexpr float infinity = __builtin_inff();
-  const ConvAfterSums<BFloat16> after = a.after;
-  const bool clamps = after.ceiling > 0;
   const int64_t begin = a.begin, end = a.end, ahead_rows = a.ahead_rows, row_elements = a.row_elements;
   Row row;
   row.source_step = a.source_step;
   row.target_step = a.target_step;
   row.size = a.size;
   row.first = a.first;
-  row.least = broadcast(clamps ? 0 : -infinity);
-  row.most = broadcast(clamps ? after.ceiling : infinity);
+  row.ceiling = a.after.ceiling;
   for (int64_t from = begin; from < end; from += together) {
     const int64_t to = from + together < end ? from + together : end;
     for (int64_t c = 0; c < a.channels; c += 32) {

@@ -34,7 +34,7 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P
       if constexpr (RESIDUAL) {
         sum[p][v] = rounded_to<S>(sum[p][v]) + load_wide(residual + (target[p] - start) + offset + v * lanes);
       }
-      if constexpr (CLAMP) sum[p][v] = kept_within(Vector<T>{}, sum[p][v], most);
+      if constexpr (CLAMP) sum[p][v] = kept_below<S>(sum[p][v], most);
     }
   }
 #pragma GCC unroll 16

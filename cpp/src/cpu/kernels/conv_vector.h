@@ -46,29 +46,18 @@ OPSIN_INLINE Float rounded_to(Float value) {
 }
 #endif
 
-// Within [least, most], which keeps NaN and a -0 where `least` is 0: instructions that compare return their
-// second operand then. They leave the ports of the products free, which a comparison and a selection don't.
-#if defined(__AVX512F__)
-OPSIN_INLINE Float kept_within(Float least, Float value, Float most) {
-  return _mm512_min_ps(most, _mm512_max_ps(least, value));
-}
-OPSIN_INLINE Double kept_within(Double least, Double value, Double most) {
-  return _mm512_min_pd(most, _mm512_max_pd(least, value));
-}
-#elif defined(__AVX2__)
-OPSIN_INLINE Float kept_within(Float least, Float value, Float most) {
-  return _mm256_min_ps(most, _mm256_max_ps(least, value));
-}
-OPSIN_INLINE Double kept_within(Double least, Double value, Double most) {
-  return _mm256_min_pd(most, _mm256_max_pd(least, value));
-}
-#else
-template <class V>
-OPSIN_INLINE V kept_within(V least, V value, V most) {
-  value = value < least ? least : value;
+// A value below minus this is negative once it is rounded to S.
+template <class S>
+constexpr Compute<S> least = 0;
+template <>
+constexpr float least<BFloat16> = 0x1p-134f;
+
+// Within [0, most], which keeps NaN and what rounds to -0.
+template <class S, class V>
+OPSIN_INLINE V kept_below(V value, V most) {
+  value = value < -least<S> ? V{} : value;
   return value > most ? most : value;
 }
-#endif
 
 // What follows a sum of `count` columns, of which there are numbers; `out` is where it will be written.
 template <class S, class Some>
@@ -78,7 +67,7 @@ OPSIN_INLINE Vector<Compute<S>> after_sum(const ConvAfterSums<S>& a, Vector<Comp
   Vector<Compute<S>> value = fma(rounded_to<S>(sum) - load_columns(numbers), load_columns(numbers + a.stride),
                                  load_columns(numbers + 2 * a.stride));
   if (a.residual != nullptr) value = rounded_to<S>(value) + load_columns(a.residual + (out - a.target));
-  return a.ceiling > 0 ? kept_within(Vector<Compute<S>>{}, value, broadcast(a.ceiling)) : value;
+  return a.ceiling > 0 ? kept_below<S>(value, broadcast(a.ceiling)) : value;
 }
 
 template <class S>
