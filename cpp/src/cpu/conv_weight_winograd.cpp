@@ -25,11 +25,11 @@
 #include "conv_algorithm.h"
 #include "conv_fetch_ahead.h"
 #include "conv_plan.h"
+#include "conv_winograd_tiles.h"
 
 #include <algorithm>
 #include <array>
 
-#include "cpu/kernels/conv_winograd_table.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
 
@@ -43,20 +43,12 @@ constexpr int64_t block_bytes = int64_t{2} << 20, least_tiles = 128;
 constexpr int64_t piece_bytes = 640 * 1024;
 
 template <class S>
-const WinogradGradKernels<S>& grad_kernels() {
-  const WinogradTables& all = OPSIN_ISA_SELECT(winograd_tables);
-  if constexpr (std::is_same_v<S, float>) return all.f32.grad;
-  if constexpr (std::is_same_v<S, BFloat16>) return all.bf16.grad;
-  if constexpr (std::is_same_v<S, Float16>) return all.f16.grad;
-}
-
-template <class S>
 class WinogradWeightGrad {
  public:
   WinogradWeightGrad(const ConvGeometry& g, const S* x, const S* grad_y)
       : g_(g),
         kernel_(kernels<float>()),
-        transforms_(grad_kernels<S>()),
+        transforms_(winograd_table<S>()),
         x_(x),
         grad_y_(grad_y),
         inputs_(g.in_channels / g.groups),
@@ -124,36 +116,18 @@ class WinogradWeightGrad {
   int64_t source_panels() const { return g_.groups * ranges_; }
   int64_t grad_panels() const { return g_.groups * units_; }
 
-  // The addresses of size x size pixels from (y, x) on of an image [height, width, channels].
-  template <int64_t size>
-  static void list(const S* image, int64_t y, int64_t x, int64_t height, int64_t width, int64_t channels,
-                   const S* zeros, const S** out) {
-    if (y >= 0 && x >= 0 && y + size <= height && x + size <= width) {
-      const S* row = image + (y * width + x) * channels;
-      for (int64_t i = 0; i < size; ++i, row += width * channels) {
-        for (int64_t j = 0; j < size; ++j) *out++ = row + j * channels;
-      }
-      return;
-    }
-    for (int64_t i = 0; i < size; ++i) {
-      for (int64_t j = 0; j < size; ++j) {
-        const bool inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
-        *out++ = inside ? image + ((y + i) * width + x + j) * channels : zeros;
-      }
-    }
-  }
-
   // Tile begin + index: of the source that each tap of the depth reads, and of the gradients of the outputs.
   void transform(int64_t begin, int64_t index, const S* zeros, float* source, float* grads) const {
     const int64_t tile = begin + index, y = tile / columns_ % rows_ * m, x = tile % columns_ * m;
     const int64_t plane = tile / (rows_ * columns_), image = plane / g_.out[0], out_depth = plane % g_.out[0];
     std::array<const S*, m * m> outputs;
-    list<m>(grad_y_ + plane * g_.out[1] * g_.out[2] * g_.out_channels, y, x, g_.out[1], g_.out[2],
-            g_.out_channels, zeros, outputs.data());
+    list_pixels(grad_y_ + plane * g_.out[1] * g_.out[2] * g_.out_channels, y, x, m, g_.out[1], g_.out[2],
+                g_.out_channels, zeros, outputs.data());
     for (int64_t panel = 0; panel < grad_panels(); ++panel) {
       const int64_t unit = panel % units_;
-      transforms_.grad({outputs.data(), panel / units_ * outputs_ + unit * width_, outputs_of(unit),
-                        grads + panel * grad_panel_ + index * unit_width(unit), grad_panels() * grad_panel_});
+      transforms_.grad.output({outputs.data(), panel / units_ * outputs_ + unit * width_, outputs_of(unit),
+                               grads + panel * grad_panel_ + index * unit_width(unit),
+                               grad_panels() * grad_panel_});
     }
     std::array<const S*, elements> pixels;
     for (int64_t t = 0; t < g_.kernel[0]; ++t, source += elements * source_panels() * source_panel_) {
@@ -161,13 +135,15 @@ class WinogradWeightGrad {
       if (depth < 0 || depth >= g_.in[0]) {
         pixels.fill(zeros);
       } else {
-        list<n>(x_ + (image * g_.in[0] + depth) * g_.in[1] * g_.in[2] * g_.in_channels, y - g_.pad_begin[1],
-                x - g_.pad_begin[2], g_.in[1], g_.in[2], g_.in_channels, zeros, pixels.data());
+        list_pixels(x_ + (image * g_.in[0] + depth) * g_.in[1] * g_.in[2] * g_.in_channels,
+                    y - g_.pad_begin[1], x - g_.pad_begin[2], n, g_.in[1], g_.in[2], g_.in_channels, zeros,
+                    pixels.data());
       }
       for (int64_t panel = 0; panel < source_panels(); ++panel) {
         const int64_t range = panel % ranges_;
-        transforms_.input({pixels.data(), panel / ranges_ * inputs_ + range * range_, channels(range),
-                           source + panel * source_panel_ + index * range_, source_panels() * source_panel_});
+        transforms_.four.input({pixels.data(), panel / ranges_ * inputs_ + range * range_, channels(range),
+                                source + panel * source_panel_ + index * range_,
+                                source_panels() * source_panel_});
       }
     }
   }
@@ -212,7 +188,7 @@ class WinogradWeightGrad {
     const int64_t range = range_of(index), unit = unit_of(index), depths = g_.kernel[0];
     const int64_t size = each(index);
     for (int64_t depth = 0; depth < depths; ++depth) {
-      transforms_.weight({sums + depth * elements * size, size, sums + depth * 9 * size, size});
+      transforms_.grad.weight({sums + depth * elements * size, size, sums + depth * 9 * size, size});
     }
     ConvUnpack<S> u{};
     u.in = sums;
@@ -226,12 +202,12 @@ class WinogradWeightGrad {
         grad_weight + (group_of(index) * outputs_ + unit * width_) * u.lane_stride + range * range_ * u.taps;
     u.accumulate = accumulate;
     u.stream = inputs_ * g_.out_channels * u.taps * static_cast<int64_t>(sizeof(S)) >= stream_bytes;
-    transforms_.unpack(u);
+    transforms_.grad.unpack(u);
   }
 
   const ConvGeometry& g_;
   const ConvKernels<float>& kernel_;
-  const WinogradGradKernels<S>& transforms_;
+  const WinogradTable<S>& transforms_;
   const S* x_;
   const S* grad_y_;
   int64_t inputs_, outputs_;  ///< of a group, as the next two

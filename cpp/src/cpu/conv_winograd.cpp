@@ -42,11 +42,11 @@
 // all triples of pairs of eighths up to 3. A value that is infinite or NaN reaches its whole tile.
 #include "conv_algorithm.h"
 #include "conv_plan.h"
+#include "conv_winograd_tiles.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "cpu/kernels/conv_winograd_table.h"
 #include "cpu/packed_cache.h"
 #include "cpu/scratch.h"
 #include "cpu/thread_pool.h"
@@ -266,13 +266,7 @@ class Task {
       const S* plane = pass_.source + (p.image * pass_.source_size[0] + depth) * height * width * channels +
                        group * pass_.source_channels;
       const int64_t y = p.y - pass_.pad[1], x = p.x - pass_.pad[2];
-      for (int64_t i = 0; i < n; ++i) {
-        const bool row = y + i >= 0 && y + i < height;
-        for (int64_t j = 0; j < n; ++j) {
-          const bool inside = row && x + j >= 0 && x + j < width;
-          source[i * n + j] = inside ? plane + ((y + i) * width + x + j) * channels : zeros_;
-        }
-      }
+      list_pixels(plane, y, x, n, height, width, channels, zeros_, source);
       transforms_.input({source, 0, pass_.source_channels, out, l_.source_stride});
     }
   }
@@ -286,12 +280,7 @@ class Task {
     for (int64_t tile = begin; tile < end; ++tile, products += l_.product_row) {
       const Place p = place(tile);
       S* plane = pass_.target + (p.image * pass_.target_size[0] + depth) * height * width * all;
-      for (int64_t i = 0; i < m; ++i) {
-        for (int64_t j = 0; j < m; ++j) {
-          const bool inside = p.y + i < height && p.x + j < width;
-          target[i * m + j] = inside ? plane + ((p.y + i) * width + p.x + j) * all : unused_;
-        }
-      }
+      list_pixels(plane, p.y, p.x, m, height, width, all, unused_, target);
       transforms_.output({products, l_.product_stride, channels,
                           pass_.bias == nullptr ? nullptr : pass_.bias + channel, target, channel});
     }
@@ -342,13 +331,8 @@ void run_units(const Pass<S>& pass, const Layout& l, const Task<S>& task, int64_
 
 template <class S>
 const WinogradKernels<S>& transforms_of(int64_t m) {
-  const WinogradTables& all = OPSIN_ISA_SELECT(winograd_tables);
-  const auto pick = [&](const auto& table) -> const auto& {
-    return m == 2 ? table.two : m == 4 ? table.four : table.six;
-  };
-  if constexpr (std::is_same_v<S, float>) return pick(all.f32);
-  if constexpr (std::is_same_v<S, BFloat16>) return pick(all.bf16);
-  if constexpr (std::is_same_v<S, Float16>) return pick(all.f16);
+  const WinogradTable<S>& table = winograd_table<S>();
+  return m == 2 ? table.two : m == 4 ? table.four : table.six;
 }
 
 template <class S>

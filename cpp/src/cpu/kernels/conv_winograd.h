@@ -225,8 +225,7 @@ template <class W, class S>
 constexpr WinogradKernels<S> winograd = {W::m, winograd_input<W, S>, conv_pack<float, S>, winograd_weight<W>,
                                          winograd_output<W, S>};
 template <class S>
-constexpr WinogradGradKernels<S> winograd_grad = {winograd_input<Winograd4, S>,
-                                                  winograd_output_grad<Winograd4, S>,
+constexpr WinogradGradKernels<S> winograd_grad = {winograd_output_grad<Winograd4, S>,
                                                   winograd_weight_grad<Winograd4>, conv_unpack<S>};
 template <class S>
 constexpr WinogradTable<S> winograd_half = {winograd<Winograd2, S>, winograd<Winograd4, S>,

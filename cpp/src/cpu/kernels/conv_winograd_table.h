@@ -47,11 +47,10 @@ struct WinogradKernels {
   void (*output)(const WinogradOutput<S>&);
 };
 
-/// Gradients of weights, in tiles of 4 x 4 outputs.
+/// Gradients of weights, in tiles of 4 x 4 outputs, beside the input transform of these.
 template <class S>
 struct WinogradGradKernels {
-  void (*input)(const WinogradPixels<S>&);
-  void (*grad)(const WinogradPixels<S>&);
+  void (*output)(const WinogradPixels<S>&);
   /// From (m + 2)^2 runs to [9][rows].
   void (*weight)(const WinogradWeight&);
   void (*unpack)(const ConvUnpack<S>&);
