@@ -323,11 +323,10 @@ SumTasks sum_tasks(const ConvGeometry& g, int64_t pixels, int64_t group, int64_t
   if (group > 1) return {choose_splits<S>(pixels, part, wanted_tasks(g)), Blocks(channels)};
   // Partial sums cost little beside the pixels of a split.
   const int64_t wanted = wanted_chunks(g), most = std::max<int64_t>(1, pixels / (split_pixels * taps));
-  SumTasks tasks{choose_splits<S>(pixels, part, std::min(wanted, most)), Blocks(channels)};
+  const int64_t splits = choose_splits<S>(pixels, part, std::min(wanted, most));
   const int64_t threads = num_threads(), parts = threads == 1 ? 1 : std::min(wanted, 4 * threads);
-  const int64_t width = ceil_div(channels, ceil_div(parts, tasks.splits));
-  tasks.blocks = Blocks::of_width(channels, std::max(least_block, width));
-  return tasks;
+  const int64_t width = ceil_div(channels, ceil_div(parts, splits));
+  return {splits, Blocks::of_width(channels, std::max(least_block, width))};
 }
 
 // A single long row of taps in parts for which the kernels have enough sums.
@@ -450,7 +449,7 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
     T* out = partial.get() + begin;
     depthwise_kernels<T>().sum_rows({out, part, tasks.splits, end - begin, out, false});
   });
-  const auto put = [](T sum, bool adds, T* out) { *out = adds ? *out + sum : sum; };
+  const auto put = [accumulate](T sum, T* out) { *out = accumulate ? *out + sum : sum; };
   parallel_for(tasks.blocks.count, std::max<int64_t>(1, 32768 / part), [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = tasks.blocks.begin(block), some = tasks.blocks.size(block);
@@ -458,9 +457,9 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
       for (int64_t c = 0; c < some; ++c) {
         T* out = grad_weight + (first + c) * sums;
         for (int64_t j = 0; j < group; ++j) {
-          for (int64_t t = 0; t < taps; ++t) put(from[(t * group + j) * some + c], accumulate, out++);
+          for (int64_t t = 0; t < taps; ++t) put(from[(t * group + j) * some + c], out++);
         }
-        if (grad_bias != nullptr) put(from[sums * some + c], accumulate, grad_bias + first + c);
+        if (grad_bias != nullptr) put(from[sums * some + c], grad_bias + first + c);
       }
     }
   });
