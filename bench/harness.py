@@ -12,7 +12,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from timeit import Timer
 from typing import Any
 
@@ -199,6 +199,25 @@ def to_array(tensor: Any, library: Any, dtype: Any = np.float64) -> np.ndarray:
     if tensor.dtype == library.bfloat16:  # NumPy has no such dtype
         tensor = tensor.to(library.float32)
     return np.array(tensor.numpy(), dtype=dtype)
+
+
+def speed_rows(
+    part: str,
+    group: str,
+    name: str,
+    speeds: Mapping[str, float],
+    threads: int,
+    mean: float | None,
+    slowest: float,
+) -> Iterator[Row]:
+    """How many times as fast as a peer things are together and at least, by their names, with the targets."""
+    worst = min(speeds, key=speeds.__getitem__)
+    slow = sum(speed < slowest for speed in speeds.values())
+    row = Row(part, group, name, unit="times", threads=threads, at_least=True)
+    yield replace(row, name=f"{name}, geometric mean", value=statistics.geometric_mean(speeds.values()),
+                  target=mean, note=f"{len(speeds)} measured")  # fmt: skip
+    yield replace(row, name=f"{name}, slowest", value=speeds[worst], target=slowest,
+                  note=f"{worst}; {slow} of {len(speeds)} below {slowest}")  # fmt: skip
 
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray, tolerance: float, peer: str = "the peer") -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ import onednn
 import ops
 import report
 import roofline
-from harness import OPSIN, Plan, Row, assert_same, one_line, threads, timed_row, to_array
+from harness import OPSIN, Plan, Row, assert_same, one_line, speed_rows, threads, timed_row, to_array
 from layers import Layer
 
 PART = "kernels"
@@ -127,7 +126,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     done = [row for row in rows if row.part == PART and row.timing]
     for group in [*dict.fromkeys(row.group for row in done), *dict.fromkeys(map(_kind, done))]:
         mine = [row for row in done if group in (row.group, _kind(row))]
-        mean = math.exp(sum(math.log(row.value) for row in mine) / len(mine))
+        mean = statistics.geometric_mean(row.value for row in mine)
         times = [(row.uses * row.timing.ours, row.uses * row.timing.theirs) for row in mine if row.timing]
         whole = sum(ours for ours, _ in times) / sum(theirs for _, theirs in times)
         ahead = sum(not row.lost for row in mine)
@@ -145,17 +144,11 @@ def _kind(row: Row) -> str:
 def gates(rows: Sequence[Row], threads: int) -> Iterator[Row]:
     """How many times as fast as oneDNN the layers of all networks are together, with the targets."""
     done = [row for row in rows if row.timing]
-    common = {"unit": "times", "threads": threads, "at_least": True}
     for kind in dict.fromkeys(map(_kind, done)):
         speeds = {
             f"{row.group.split(',')[0]}, {row.name}": 1 / row.value for row in done if _kind(row) == kind
         }
-        worst = min(speeds, key=speeds.__getitem__)
-        slow = sum(speed < _LEAST for speed in speeds.values())
-        yield Row(PART, GATES, f"{kind}, geometric mean", statistics.geometric_mean(speeds.values()),
-                  target=_MEAN, note=f"{len(speeds)} measured", **common)  # fmt: skip
-        yield Row(PART, GATES, f"{kind}, slowest", speeds[worst], target=_LEAST,
-                  note=f"{worst}; {slow} of {len(speeds)} below {_LEAST}", **common)  # fmt: skip
+        yield from speed_rows(PART, GATES, kind, speeds, threads, _MEAN, _LEAST)
 
 
 def kernel_plan(plan: Plan) -> Plan:

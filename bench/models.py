@@ -9,7 +9,6 @@ bfloat16 is under autocast on both sides; inference in bfloat16 has weights of t
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ import report
 import roofline
 import runtimes
 import worker
-from harness import OPSIN, Plan, Row, assert_same, threads, timed_row, to_array
+from harness import OPSIN, Plan, Row, assert_same, speed_rows, threads, timed_row, to_array
 from networks import NETS, Net
 
 PART = "models"
@@ -207,11 +206,7 @@ def race(rows: Sequence[Row], threads: int) -> Iterator[Row]:
         if not found:
             yield Row(PART, RACE, name, threads=threads, error="none of its networks was measured")
             return
-        worst = min(found, key=found.__getitem__)
-        common = {"unit": "times", "threads": threads, "at_least": True}
-        yield Row(PART, RACE, f"{name}, geometric mean", statistics.geometric_mean(found.values()),
-                  target=mean, note=f"{len(found)} measured", **common)  # fmt: skip
-        yield Row(PART, RACE, f"{name}, slowest", found[worst], target=slowest, note=worst, **common)
+        yield from speed_rows(PART, RACE, name, found, threads, mean, slowest)
 
     for dtype, target in _TRAINING.items():
         yield from pair(f"training, {dtype}", speeds("training", dtype, ""), target, _SLOWEST_TRAINING)
