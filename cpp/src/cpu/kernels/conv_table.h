@@ -43,6 +43,7 @@ struct ConvTiles {
   int64_t source_offset;
   int64_t taps, channels, pixels, columns;
   bool accumulate;
+  bool continues;  ///< sums start from the target, whose vectors are whole; S is the type of computation
   /// What will be read next, contiguous: a cache line is fetched per step of the first tap, from a place per
   /// tile that lies `ahead_pixel` after that of the pixel before; where that is 0, one line again and again.
   const S* ahead;

@@ -76,6 +76,15 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
   using D = Dot<S>;
   constexpr int lanes = lanes_of<T>;
   Vector<T> sum[P][NV] = {};
+  if constexpr (std::is_same_v<S, T> && !AFTER) {
+    if (a.continues) {
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) sum[p][v] = load(target[p] + a.target_offset + v * lanes);
+      }
+    }
+  }
   const S* weight = a.weight;
   const S* ahead = a.ahead + pixel * a.ahead_pixel;
   int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
