@@ -317,22 +317,39 @@ void conv_pack(const ConvPack<S, From>& a) {
   // Columns that are adjacent in memory: all of (c, t), or t alone.
   const bool joined = a.channel_stride == a.taps;
   const int64_t outer = joined ? 1 : a.channels, columns = joined ? a.channels * a.taps : a.taps;
+  const int64_t tap_stride = steps * a.width * step;
+  // Where a next call goes on.
+  const int64_t ahead = a.channels * a.channel_stride;
   for (int64_t o = 0; o < outer; ++o) {
     for (int64_t lane = 0; lane < a.width; lane += lanes) {
       const From* in = a.in + o * a.channel_stride + lane * a.lane_stride;
       const int64_t rows = a.lanes - lane;
       int64_t c = o, t = 0;
       for (int64_t j = 0; j < columns; j += lanes) {
+        const int64_t count = columns - j;
         Vector<T> square[lanes];
-        for (int i = 0; i < lanes; ++i) {
-          square[i] = i < rows ? load_some<T>(in + i * a.lane_stride + j, columns - j) : Vector<T>{};
+        const auto read = [&](auto&& load_row) {
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) {
+            const From* row = in + i * a.lane_stride + j;
+            __builtin_prefetch(row + ahead, 0, 2);
+            square[i] = i < rows ? load_row(row) : Vector<T>{};
+          }
+        };
+        if (count >= lanes) {
+          read([](const From* row) { return load_wide(row); });
+        } else {
+          read([&](const From* row) { return load_some<T>(row, count); });
         }
         transpose<T>(square);
-        for (int i = 0; i < lanes && j + i < columns; ++i) {
-          put_weights(place(t, c) + lane * step, c, square[i]);
+        S* out = a.out + c / step * a.width * step + lane * step;
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) {
+          if (i >= count) break;
+          put_weights(out + a.slot[t] * tap_stride, c, square[i]);
           if (++t == a.taps) {
             t = 0;
-            ++c;
+            if (++c % step == 0) out += a.width * step;
           }
         }
       }
