@@ -21,6 +21,7 @@ import machine
 import models
 import networks
 import numpy as np
+import roofline
 from harness import OPSIN, Plan, Row, measure, one_line, threads, timed_row
 
 PART = "cores"
@@ -60,6 +61,15 @@ class _Threads(Timer):
         return super().timeit(number)
 
 
+def _copy_gain(count: int) -> str:
+    """What as many cores bring a copy: the bound of ops that wait for memory."""
+    try:
+        gain = roofline.ceilings(count)["copy"] / roofline.ceilings(1)["copy"]
+    except RuntimeError:
+        return ""
+    return f"; a copy gains {gain:.2f}"
+
+
 def _speed_up(net: networks.Net, size: int, target: float | None, plan: Plan) -> Iterator[Row]:
     import torch
 
@@ -90,7 +100,7 @@ def _speed_up(net: networks.Net, size: int, target: float | None, plan: Plan) ->
         ours, theirs = gains
         note = (
             f"{ours.low:.2f} to {ours.high:.2f}; torch channels_last {theirs.ratio:.2f} "
-            f"({theirs.low:.2f} to {theirs.high:.2f})"
+            f"({theirs.low:.2f} to {theirs.high:.2f}){_copy_gain(plan.threads)}"
         )
         yield replace(row, value=ours.ratio, note=note)
 

@@ -78,29 +78,41 @@ void conv_unpack(const ConvUnpack<S>& a) {
   const int64_t columns = a.channels * a.taps;
   const bool streams =
       a.stream && !a.accumulate && reinterpret_cast<uintptr_t>(a.out) % 64 == 0 && a.lane_stride % line == 0;
+  const int64_t tap_stride = a.channels * a.width;
   for (int64_t lane = 0; lane < a.width; lane += lanes) {
-    int64_t c = 0, t = 0;
+    const T* in = a.in + lane;
+    int64_t t = 0;
     for (int64_t j = 0; j < columns; j += line) {
-      Vector<T> square[line] = {};
+      Vector<T> square[line];
       const int64_t some = columns - j < line ? columns - j : line;
-      for (int64_t i = 0; i < some; ++i) {
-        const T* in = a.in + (t * a.channels + c) * a.width + lane;
-        Vector<T> sum = load(in);
-        for (int64_t s = 1; s < a.splits; ++s) sum += load(in + s * a.split_stride);
-        square[i] = sum;
+#pragma GCC unroll 32
+      for (int i = 0; i < line; ++i) {
+        if (i >= some) {
+          square[i] = Vector<T>{};
+          continue;
+        }
+        const T* from = in + t * tap_stride;
+        square[i] = load(from);
+        for (int64_t s = 1; s < a.splits; ++s) square[i] += load(from + s * a.split_stride);
         if (++t == a.taps) {
           t = 0;
-          ++c;
+          in += a.width;
         }
       }
-      for (int64_t k = 0; k < some; k += lanes) transpose<T>(square + k);
-      for (int i = 0; i < lanes && lane + i < a.lanes; ++i) {
-        S* out = a.out + (lane + i) * a.lane_stride + j;
+#pragma GCC unroll 8
+      for (int k = 0; k < line; k += lanes) transpose<T>(square + k);
+      S* out = a.out + lane * a.lane_stride + j;
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i, out += a.lane_stride) {
+        if (lane + i >= a.lanes) break;
         if (streams && some == line) {
+#pragma GCC unroll 8
           for (int k = 0; k < line; k += lanes) stream(out + k, square[k + i]);
           continue;
         }
-        for (int64_t k = 0; k < some; k += lanes) {
+#pragma GCC unroll 8
+        for (int k = 0; k < line; k += lanes) {
+          if (k >= some) break;
           Vector<T> sum = square[k + i];
           if (a.accumulate) sum += load_some<T>(out + k, some - k);
           store_some(out + k, sum, some - k);
