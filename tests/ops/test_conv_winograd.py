@@ -29,6 +29,10 @@ CASES: dict[str, tuple[tuple[int, ...], int, int, Any, int, int]] = {
     "many_channels_one_block": ((1, 512, 8, 8), 130, 1, 1, 4, 4),
     "volume": ((2, 12, 5, 12, 12), 20, 1, 1, 4, 4),
     "flat_volume": ((1, 12, 2, 9, 12), 20, 1, (3, 1, 0), 4, 4),
+    # Weights of more than 2 MiB are transformed where they are multiplied: blocks of tiles, of the depth.
+    "large_weights": ((1, 150, 42, 52), 137, 1, 1, 4, 4),
+    "large_weights_in_groups": ((2, 260, 9, 10), 300, 2, (1, 2), 4, 4),
+    "large_weights_of_volume": ((1, 150, 12, 9, 8), 130, 1, (2, 1, 0), 4, 4),
 }
 
 
@@ -210,6 +214,22 @@ def test_same_bits_for_one_and_two_threads(case: str, dtype: str) -> None:
         opsin.set_num_threads(threads)
     for one, two in zip(*results, strict=True):
         assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("large")])
+def test_weights_that_are_kept_give_the_same_bits(case: str, dtype: str) -> None:
+    sizes, outputs, groups, padding, *_ = CASES[case]
+    rng = np.random.default_rng(5)
+    x = tensor(values("random", sizes, rng)).to(getattr(opsin, dtype))
+    w = tensor(values("random", (outputs, sizes[1] // groups, *(3,) * (len(sizes) - 2)), rng)).to(x.dtype)
+    settings: dict[str, Any] = {"padding": padding, "groups": groups, "algorithm": "winograd"}
+    name = f"conv{len(sizes) - 2}d"
+    with opsin.no_grad():
+        kept = conv(name, x, w, None, **settings)
+    w.requires_grad = True
+    made = conv(name, x, w, None, **settings)
+    assert made.float().detach().numpy().tobytes() == kept.float().numpy().tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

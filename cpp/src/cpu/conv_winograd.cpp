@@ -15,8 +15,10 @@
 //           for each element: products of all tiles, summed over channels and taps of the depth in registers
 //           transform the sums, add the bias
 //
-// The gradient of the input is the same with flipped, transposed weights. Every target element is summed in
-// an order that no block changes, so results depend neither on the number of threads nor on blocks.
+// Weights that are transformed for one call and would fill the caches go another way,
+// conv_winograd_large.cpp. The gradient of the input is the same with flipped, transposed weights. Every
+// target element is summed in an order that no block changes, so results depend neither on the number of
+// threads nor on blocks.
 //
 // Accuracy. The points of F(4x4) are 0, +-5/8, +-3/2 and infinity, oneDNN's: of all pairs of eighths up to 3
 // none has a smaller error (13/8 for 3/2 has the same), 2.2 times less than Lavin's 0, +-1, +-2; that
