@@ -78,7 +78,7 @@ void conv_unpack(const ConvUnpack<S>& a) {
   const int64_t columns = a.channels * a.taps;
   const bool streams =
       a.stream && !a.accumulate && reinterpret_cast<uintptr_t>(a.out) % 64 == 0 && a.lane_stride % line == 0;
-  for (int64_t lane = 0; lane < a.width; lane += lanes) {
+  for (int64_t lane = 0; lane < a.lanes; lane += lanes) {
     int64_t c = 0, t = 0;
     for (int64_t j = 0; j < columns; j += line) {
       Vector<T> square[line] = {};
