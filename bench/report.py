@@ -18,6 +18,10 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("vision/dense*", "computes the addresses of the padding, oneDNN does not"),
     ("vision/depthwise*of 32 groups*", "tiles one vector wide: a load or a broadcast for every multiply-add"),
+    (
+        "kernels/*of weight*depthwise, *",
+        "channels last: the sums of all channels pass through the cache in every row",
+    ),
     *(
         (f"{part}*depthwise, *", "waits for memory: neighbouring outputs load the same pixels again")
         for part in ("kernels/", "ops/", "vision/depthwise")

@@ -42,3 +42,44 @@ def test_pointwise(batch, inputs, outputs, size, stride, dtype):
     scale = np.sqrt(dy[:, 0].size)
     np.testing.assert_allclose(found[0], expected, rtol=tolerance, atol=tolerance * scale)
     np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride", "padding"),
+    [
+        (17, (9, 20), 3, 1, 1),
+        (72, (13, 40), 3, 2, 1),
+        (33, (6, 150), 5, 2, 2),
+        (40, (12, 9), 7, 1, 3),
+        (19, (5, 4), 3, 1, 3),
+    ],
+)
+def test_depthwise(channels, size, kernel, stride, padding, dtype):
+    """Channels that do not fill vectors, rows that do not fill tiles, the bias, numbers of threads."""
+    rng = np.random.default_rng(3)
+
+    def exact(shape):
+        return rng.integers(-4, 5, shape).astype(np.float32)
+
+    x = exact((2, channels, *size))
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (2, 3))
+    windows = windows[:, :, ::stride, ::stride]
+    dy = exact(windows.shape[:4])
+    expected = np.einsum("nchw,nchwij->cij", dy, windows)[:, None]
+    before, kind = opsin.get_num_threads(), getattr(opsin, dtype)
+    try:
+        for threads in (1, 2):
+            opsin.set_num_threads(threads)
+            w = opsin.zeros(channels, 1, kernel, kernel, dtype=kind, requires_grad=True)
+            b = opsin.zeros(channels, dtype=kind, requires_grad=True)
+            y = opsin.nn.functional.conv2d(
+                opsin.tensor(x, dtype=kind), w, b, stride=stride, padding=padding, groups=channels
+            )
+            y.backward(opsin.tensor(dy, dtype=kind))
+            for found, sums in ((w.grad, expected), (b.grad, dy.sum((0, 2, 3)))):
+                rounded = opsin.tensor(sums, dtype=kind).to(opsin.float64).numpy()
+                np.testing.assert_array_equal(found.to(opsin.float64).numpy(), rounded)
+    finally:
+        opsin.set_num_threads(before)

@@ -14,13 +14,6 @@ namespace opsin::cpu::conv {
 namespace {
 
 template <class T>
-void repeat_channels(const T* in, int64_t count, int64_t times, T* out) {
-  parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) std::fill(out + i * times, out + (i + 1) * times, in[i]);
-  });
-}
-
-template <class T>
 void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
   parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
     // The usual multiplier as a constant: a loop of vectors.
@@ -38,14 +31,6 @@ void sum_channels(const T* in, int64_t count, int64_t times, T* out) {
 
 // Outputs of a row of few channels that are computed at a time, times these.
 constexpr int64_t joined_outputs = 4096;
-
-// Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
-// channels.
-constexpr int64_t joined_pixels = 16;
-constexpr int64_t few_channels = 8;
-
-// Of gradients of weights: pixels of a split for each tap, channels of a block.
-constexpr int64_t split_pixels = 16, least_block = 64;
 
 template <class S>
 bool joins_pixels(int64_t channels, int64_t group) {
@@ -263,88 +248,6 @@ void run(const Phases& phases, int64_t batch, int64_t channels, int64_t group, b
   });
 }
 
-// Chunks per region; depthwise work is bound by memory, so that one multiplication counts more than in a
-// dense one.
-int64_t wanted_chunks(const ConvGeometry& g) {
-  return std::clamp<int64_t>(static_cast<int64_t>(work(g) / 1e5), 1, 32);
-}
-
-// The sums of few channels, tap by tap, over joined pixels.
-template <class S>
-void sum_joined(const ConvDepthwiseOuter<S>& a) {
-  const auto& kernel = depthwise_kernels<S>();
-  const int64_t wide = joined_pixels * a.channels;
-  std::vector<const S*> sources(static_cast<size_t>(a.output_rows * a.kernel_rows)),
-      grads(static_cast<size_t>(a.output_rows));
-  std::vector<Compute<S>> sums(static_cast<size_t>(a.kernel_rows * wide));
-  for (int64_t t = 0; t < a.row_taps; ++t) {
-    const int64_t first = a.first + t * a.spacing;
-    const int64_t from = std::min(a.end, std::max(a.begin, -first));
-    const int64_t to = std::max(from, std::min(a.end, a.size - first));
-    const int64_t count = (to - from) / joined_pixels;
-    ConvDepthwiseOuter<S> part = a;
-    part.row_taps = part.step = part.spacing = 1;
-    part.out = sums.data();
-    const auto add = [&](int64_t channels) {
-      std::fill(sums.begin(), sums.end(), Compute<S>{});
-      part.channels = part.pixel_step = channels;
-      kernel.outer(part);
-      for (int64_t r = 0; r < a.kernel_rows; ++r) {
-        Compute<S>* out = a.out + (r * a.row_taps + t) * a.channels;
-        for (int64_t i = 0; i < channels; ++i)
-          out[i % a.channels] += sums[static_cast<size_t>(r * channels + i)];
-      }
-    };
-    part.first = first;
-    part.begin = from + count * joined_pixels;
-    part.end = to;
-    if (part.begin < part.end) add(a.channels);
-    if (count == 0) continue;
-    for (size_t i = 0; i < sources.size(); ++i)
-      sources[i] = a.source[i] == nullptr ? nullptr : a.source[i] + (from + first) * a.channels;
-    for (size_t i = 0; i < grads.size(); ++i) grads[i] = a.grad[i] + from * a.channels;
-    part.source = sources.data();
-    part.grad = grads.data();
-    part.first = part.begin = 0;
-    part.end = part.size = count;
-    add(wide);
-  }
-}
-
-// How the sums are divided among tasks: pixels into splits, by the shape alone, and channels into blocks.
-struct SumTasks {
-  int64_t splits;
-  Blocks blocks;
-};
-
-template <class S>
-SumTasks sum_tasks(const ConvGeometry& g, int64_t pixels, int64_t group, int64_t taps) {
-  const int64_t channels = g.out_channels, part = (taps * group + 1) * channels;
-  if (group > 1) return {choose_splits<S>(pixels, part, wanted_tasks(g)), Blocks(channels)};
-  // Partial sums cost little beside the pixels of a split.
-  const int64_t wanted = wanted_chunks(g), most = std::max<int64_t>(1, pixels / (split_pixels * taps));
-  const int64_t splits = choose_splits<S>(pixels, part, std::min(wanted, most));
-  const int64_t threads = num_threads(), parts = threads == 1 ? 1 : std::min(wanted, 4 * threads);
-  const int64_t width = ceil_div(channels, ceil_div(parts, splits));
-  return {splits, Blocks::of_width(channels, std::max(least_block, width))};
-}
-
-// A single long row of taps in parts for which the kernels have enough sums.
-template <class S>
-void sum_taps(const ConvDepthwiseOuter<S>& a) {
-  const auto& kernel = depthwise_kernels<S>();
-  if (a.group > 1) return kernel.narrow(a);
-  if (a.channels < few_channels && a.step == 1) return sum_joined(a);
-  if (a.kernel_rows > 1 || a.row_taps <= 7) return kernel.outer(a);
-  ConvDepthwiseOuter<S> some = a;
-  for (int64_t left = a.row_taps; left > 0; left -= some.row_taps) {
-    some.row_taps = left >= 10 || left == 7 ? 7 : left == 8 || left == 5 ? 5 : std::min<int64_t>(left, 3);
-    kernel.outer(some);
-    some.first += some.row_taps * a.spacing;
-    some.out += some.row_taps * a.channels;
-  }
-}
-
 }  // namespace
 
 template <class S>
@@ -370,106 +273,9 @@ void depthwise_backward_input(const ConvGeometry& g, const S* grad_y, const Comp
   }
 }
 
-template <class S>
-void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, Compute<S>* grad_weight,
-                               Compute<S>* grad_bias, bool accumulate) {
-  using T = Compute<S>;
-  const auto& kernel = depthwise_kernels<S>();
-  const int64_t group = g.in_channels / g.groups;
-  const int64_t channels = g.out_channels, multiplier = channels / g.in_channels;
-  const int64_t elements = g.batch * volume(g.in) * g.in_channels;
-  const Scratch<S> repeated(multiplier == 1 ? 0 : elements * multiplier);
-  if (multiplier != 1) repeat_channels(x, elements, multiplier, repeated.get());
-  const S* source = multiplier == 1 ? x : repeated.get();
-
-  const Phases phases = forward_phases(g);
-  const Phase& phase = phases.phases.front();
-  const auto& axis = phase.axis;
-  const int64_t taps = phases.kernel_taps, pixels = phase.pixels(g.batch);
-  const Rows rows({axis[0].count, axis[1].count, axis[2].count});
-  const int64_t count = pixels == 0 ? 0 : rows.all(g.batch);
-  // The sums of a block of rows stay in registers, its pixels in the first-level cache.
-  const int64_t at_once = std::max<int64_t>(1, 64 / std::max<int64_t>(1, rows.length));
-  // The last row of each part is the gradient of the bias.
-  const int64_t sums = taps * group, part = (sums + 1) * channels;
-  const SumTasks tasks = sum_tasks<S>(g, pixels, group, taps);
-  const int64_t rows_each = ceil_div(count, tasks.splits);
-  const Scratch<T> partial(tasks.splits * part);
-
-  parallel_for(tasks.splits * tasks.blocks.count, 1, [&](int64_t task_begin, int64_t task_end) {
-    const int64_t kernel_rows = g.kernel[0] * g.kernel[1];
-    const Scratch<const S*> sources(at_once * kernel_rows), grads(at_once);
-    for (int64_t task = task_begin; task < task_end; ++task) {
-      const int64_t split = task / tasks.blocks.count, block = task % tasks.blocks.count;
-      const int64_t channel = tasks.blocks.begin(block);
-      ConvDepthwiseOuter<S> a{};
-      a.source = sources.get();
-      a.grad = grads.get();
-      a.pixel_step = channels;
-      a.kernel_rows = kernel_rows;
-      a.row_taps = g.kernel[2];
-      a.size = g.in[2];
-      a.step = g.stride[2];
-      a.first = -g.pad_begin[2];
-      a.spacing = g.dilation[2];
-      a.out = partial.get() + split * part + (sums + 1) * channel;
-      a.channels = tasks.blocks.size(block);
-      a.group = group;
-      std::fill(a.out, a.out + (sums + 1) * a.channels, T{});
-      const int64_t last = std::min((split + 1) * rows_each, count);
-      for (int64_t i = split * rows_each; i < last;) {
-        // Rows of one segment.
-        const Row first(rows, i);
-        a.begin = first.begin;
-        a.end = first.end;
-        a.output_rows = 0;
-        const S** list = sources.get();
-        for (; i < last && a.output_rows < at_once; ++i, ++a.output_rows) {
-          const Row row(rows, i);
-          if (row.begin != first.begin) break;
-          for (int64_t shift0 : axis[0].shifts) {
-            for (int64_t shift1 : axis[1].shifts) {
-              const S* from = source_row(phase, source, channels, row, shift0, shift1);
-              *list++ = from == nullptr ? nullptr : from + channel;
-            }
-          }
-          const int64_t line = (row.image * g.out[0] + row.depth) * g.out[1] + row.height;
-          const S* grad = grads.get()[a.output_rows] = grad_y + line * g.out[2] * channels + channel;
-          if (grad_bias != nullptr) {
-            kernel.sum_rows({grad + a.begin * channels, channels, a.end - a.begin, a.channels,
-                             a.out + sums * a.channels, true});
-          }
-        }
-        sum_taps(a);
-      }
-    }
-  });
-
-  parallel_for(part, std::max<int64_t>(1, 32768 / tasks.splits), [&](int64_t begin, int64_t end) {
-    T* out = partial.get() + begin;
-    depthwise_kernels<T>().sum_rows({out, part, tasks.splits, end - begin, out, false});
-  });
-  const auto put = [accumulate](T sum, T* out) { *out = accumulate ? *out + sum : sum; };
-  parallel_for(tasks.blocks.count, std::max<int64_t>(1, 32768 / part), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = tasks.blocks.begin(block), some = tasks.blocks.size(block);
-      const T* const from = partial.get() + (sums + 1) * first;
-      for (int64_t c = 0; c < some; ++c) {
-        T* out = grad_weight + (first + c) * sums;
-        for (int64_t j = 0; j < group; ++j) {
-          for (int64_t t = 0; t < taps; ++t) put(from[(t * group + j) * some + c], out++);
-        }
-        if (grad_bias != nullptr) put(from[sums * some + c], grad_bias + first + c);
-      }
-    }
-  });
-}
-
-#define OPSIN_INSTANTIATE(S)                                                                                 \
-  template void depthwise_forward(const ConvGeometry&, const S*, const Compute<S>*, const Compute<S>*, S*);  \
-  template void depthwise_backward_input(const ConvGeometry&, const S*, const Compute<S>*, S*);              \
-  template void depthwise_backward_weight(const ConvGeometry&, const S*, const S*, Compute<S>*, Compute<S>*, \
-                                          bool);
+#define OPSIN_INSTANTIATE(S)                                                                                \
+  template void depthwise_forward(const ConvGeometry&, const S*, const Compute<S>*, const Compute<S>*, S*); \
+  template void depthwise_backward_input(const ConvGeometry&, const S*, const Compute<S>*, S*);
 OPSIN_INSTANTIATE(float)
 OPSIN_INSTANTIATE(double)
 OPSIN_INSTANTIATE(BFloat16)

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "cpu/thread_pool.h"
+
 namespace opsin::cpu::conv {
 
 // Outputs of a row that are computed at a time: long rows are tasks of several threads too.
@@ -43,6 +45,11 @@ struct Row {
     image = index / rows.count[0];
   }
 };
+
+// Fewer channels than fill vectors: this many pixels beside each other are one with as many times the
+// channels.
+constexpr int64_t joined_pixels = 16;
+constexpr int64_t few_channels = 8;
 
 template <class T>
 int64_t size(const std::vector<T>& list) {
@@ -122,6 +129,19 @@ inline bool fetches_ahead(const Phases& phases, int64_t batch, int64_t channels,
   }
   const auto bytes = static_cast<int64_t>(element);
   return (sources + targets) * bytes >= stream_bytes && axis[2].step * channels * bytes >= 256;
+}
+
+// Chunks per region; depthwise work is bound by memory, so that one multiplication counts more than in a
+// dense one.
+inline int64_t wanted_chunks(const ConvGeometry& g) {
+  return std::clamp<int64_t>(static_cast<int64_t>(work(g) / 1e5), 1, 32);
+}
+
+template <class T>
+void repeat_channels(const T* in, int64_t count, int64_t times, T* out) {
+  parallel_for(count, 16384, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) std::fill(out + i * times, out + (i + 1) * times, in[i]);
+  });
 }
 
 }  // namespace opsin::cpu::conv

@@ -7,8 +7,10 @@ namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
 template <class S>
-constexpr ConvDepthwiseKernels<S> depthwise = {lanes_of<Compute<S>>, conv_depthwise<S>,
-                                               conv_depthwise_outer<S>, conv_narrow_outer<S>, sum_rows<S>};
+constexpr ConvDepthwiseKernels<S> depthwise = {
+    lanes_of<Compute<S>>,    conv_depthwise<S>,
+    conv_depthwise_outer<S>, has_depthwise_taps<S> ? conv_depthwise_outer_rows<S> : nullptr,
+    conv_narrow_outer<S>,    sum_rows<S>};
 
 }  // namespace
 

@@ -1,5 +1,12 @@
-// Weight gradients of depthwise convolution: a vector of channels and some taps at a time, whose sums stay in
-// registers along a row of outputs.
+// Weight gradients of depthwise convolution.
+//
+// Of few neighbouring taps, by rows of outputs: a tile of their gradients stays in registers, the sums in the
+// first-level cache, and the channels run innermost, so that pixels come in the order of memory. A vector of
+// channels along whole rows would need its sums in registers alone, but read a line of the cache here and
+// there. Of other taps, that way: a vector of channels and a tap at a time.
+//
+// What is left of the channels at the end is computed with some channels before it once more, and has a
+// vector of sums of its own.
 #pragma once
 
 #include "conv_depthwise.h"
@@ -7,61 +14,165 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
-// The sums over some outputs of R rows of K taps, for a vector of channels.
-template <class S, int R, int K, int STEP>
-struct DepthwiseSums {
+// Outputs of a tile, whose gradients are in registers beside K sums and a pixel.
+#if defined(__AVX512F__)
+constexpr int depthwise_grads = 2 * depthwise_outputs;
+#else
+constexpr int depthwise_grads = depthwise_outputs;
+#endif
+
+// What only the next row of outputs reads, in the order of memory.
+template <class S>
+struct DepthwiseNext {
+  const S *grad = nullptr, *source[2] = {};
+
+  OPSIN_INLINE DepthwiseNext(const ConvDepthwiseOuter<S>& a, int64_t y) {
+    if (!a.ahead || y + 1 >= a.output_rows) return;
+    const S* const* rows = a.source + y * a.kernel_rows;
+    const int64_t last = a.kernel_rows - 1;
+    grad = a.grad[y + 1];
+    source[0] = rows[a.kernel_rows + last];
+    if (last > 0 && rows[a.kernel_rows + last - 1] != rows[last]) source[1] = rows[a.kernel_rows + last - 1];
+  }
+};
+
+template <class S>
+OPSIN_INLINE void fetch_pixels(const S* pixels, int count, int64_t step) {
+#pragma GCC unroll 32
+  for (int i = 0; i < count; ++i, pixels += step) __builtin_prefetch(pixels, 0, 2);
+}
+
+// K taps of outputs [p, p + P), which lie STEP pixels apart. With more than one output, less than K pixels
+// are outside on each side.
+template <class S, int K, int STEP, int P>
+[[gnu::noinline]] void depthwise_tile_sums(const ConvDepthwiseOuter<S>& outer, int64_t y, int64_t p) {
+  using T = Compute<S>;
+  constexpr int lanes = lanes_of<T>, pixels = (P - 1) * STEP + K, line = 64 / static_cast<int>(sizeof(S));
+  // The stores of sums may not change what is known of the row.
+  const ConvDepthwiseOuter<S> a = outer;
+  const DepthwiseNext<S> next(a, y);
+  const int64_t step = a.pixel_step, pixel = p * STEP + a.first, ahead = p * STEP * step;
+  const int64_t before = -pixel, inside = a.size - pixel;
+  const S* const* const source = a.source + y * a.kernel_rows;
+  const S* const grad = a.grad[y] + p * step;
+  for (int64_t c = 0; c < a.channels; c += lanes) {
+    const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
+    if (next.grad != nullptr && c % line == 0) {
+      fetch_pixels(next.grad + p * step + c, P, step);
+      if (next.source[0] != nullptr) fetch_pixels(next.source[0] + ahead + c, P * STEP, step);
+      if (next.source[1] != nullptr) fetch_pixels(next.source[1] + ahead + c, P * STEP, step);
+    }
+    Vector<T> g[P];
+    const S* above = grad + at;
+#pragma GCC unroll 16
+    for (int i = 0; i < P; ++i, above += step) g[i] = load_wide(above);
+    if (a.grad_sum != nullptr) {
+      Vector<T> sum = load(a.grad_sum + c);
+#pragma GCC unroll 16
+      for (int i = 0; i < P; ++i) sum += g[i];
+      store(a.grad_sum + c, sum);
+    }
+    T* out = a.out + c;
+    for (int64_t r = 0; r < a.kernel_rows; ++r, out += K * a.sum_step) {
+      if (source[r] == nullptr) continue;
+      const S* x = source[r] + pixel * step + at;
+      Vector<T> sum[K];
+#pragma GCC unroll 8
+      for (int t = 0; t < K; ++t) sum[t] = load(out + t * a.sum_step);
+#pragma GCC unroll 32
+      for (int i = 0; i < pixels; ++i, x += step) {
+        const bool edge = P == 1 || i < K - 1 || i > pixels - K;
+        if (edge && (i < before || i >= inside)) continue;
+        const Vector<T> v = in_register(load_wide(x));
+#pragma GCC unroll 8
+        for (int t = 0; t < K; ++t) {
+          const int q = (i - t) / STEP;
+          if (i >= t && (i - t) % STEP == 0 && q < P) sum[t] = fma(v, g[q], sum[t]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < K; ++t) store(out + t * a.sum_step, sum[t]);
+    }
+  }
+}
+
+template <class S, int K, int STEP>
+void depthwise_row_sums(const ConvDepthwiseOuter<S>& a) {
+  constexpr int P = depthwise_outputs, most = depthwise_grads;
+  const auto fits = [&a](int64_t p, int outputs) {
+    const int64_t pixel = p * STEP + a.first;
+    return p + outputs <= a.end && -pixel < K && a.size - pixel > (outputs - 1) * STEP;
+  };
+  for (int64_t y = 0; y < a.output_rows; ++y) {
+    for (int64_t p = a.begin; p < a.end;) {
+      const int64_t left = a.end - p;
+      // In tiles of four, no single output is left.
+      const bool fours = left == 8 || left == 12;
+      if (P < most && fits(p, most)) {
+        depthwise_tile_sums<S, K, STEP, most>(a, y, p);
+        p += most;
+      } else if (!fours && fits(p, P)) {
+        depthwise_tile_sums<S, K, STEP, P>(a, y, p);
+        p += P;
+      } else if (fits(p, 4)) {
+        depthwise_tile_sums<S, K, STEP, 4>(a, y, p);
+        p += 4;
+      } else {
+        depthwise_tile_sums<S, K, STEP, 1>(a, y, p++);
+      }
+    }
+  }
+}
+
+template <class S>
+void conv_depthwise_outer_rows(const ConvDepthwiseOuter<S>& a) {
+  if constexpr (has_depthwise_taps<S>) {
+    if (a.step == 1) {
+      if (a.row_taps == 3) return depthwise_row_sums<S, 3, 1>(a);
+      if (a.row_taps == 5) return depthwise_row_sums<S, 5, 1>(a);
+      return depthwise_row_sums<S, 7, 1>(a);
+    }
+    a.row_taps == 3 ? depthwise_row_sums<S, 3, 2>(a) : depthwise_row_sums<S, 5, 2>(a);
+  }
+}
+
+// The sums over some outputs of one tap of R rows, for a vector of channels.
+template <class S, int R>
+struct DepthwiseTapSums {
   using T = Compute<S>;
   static constexpr int outputs = 4;
   const ConvDepthwiseOuter<S>& a;
-  Vector<T> sum[R][K];
+  Vector<T> sum[R];
 
   // Outputs [p, p + P). Unless EDGE, all pixels are inside.
   template <int P, bool EDGE>
   OPSIN_INLINE void add(const S* const* source, const S* grad, int64_t p, int64_t c) {
     Vector<T> g[P];
-    const int64_t step = K == 1 ? a.step : STEP, pixel = p * step + a.first;
+    const int64_t pixel = p * a.step + a.first;
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) g[i] = load_wide(grad + (p + i) * a.pixel_step + c);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       if (source[r] == nullptr) continue;
       const S* x = source[r] + pixel * a.pixel_step + c;
-      if constexpr (K == 1) {
 #pragma GCC unroll 8
-        for (int i = 0; i < P; ++i, x += step * a.pixel_step) {
-          if (EDGE && (pixel + i * step < 0 || pixel + i * step >= a.size)) continue;
-          sum[r][0] = fma(load_wide(x), g[i], sum[r][0]);
-        }
-      } else {
-#pragma GCC unroll 32
-        for (int i = 0; i < (P - 1) * STEP + K; ++i, x += a.pixel_step) {
-          if (EDGE && (pixel + i < 0 || pixel + i >= a.size)) continue;
-          const Vector<T> v = load_wide(x);
-#pragma GCC unroll 8
-          for (int t = 0; t < K; ++t) {
-            const int q = (i - t) / STEP;
-            if (i >= t && (i - t) % STEP == 0 && q < P) sum[r][t] = fma(v, g[q], sum[r][t]);
-          }
-        }
+      for (int i = 0; i < P; ++i, x += a.step * a.pixel_step) {
+        if (EDGE && (pixel + i * a.step < 0 || pixel + i * a.step >= a.size)) continue;
+        sum[r] = fma(load_wide(x), g[i], sum[r]);
       }
     }
   }
-
-  OPSIN_INLINE T* out(int64_t row, int64_t tap) const {
-    return a.out + (row * a.row_taps + tap) * a.channels;
-  }
 };
 
-template <class S, int R, int K, int STEP>
-[[gnu::noinline]] void depthwise_sums(const ConvDepthwiseOuter<S>& a, int64_t row) {
+template <class S, int R>
+[[gnu::noinline]] void depthwise_tap_sums(const ConvDepthwiseOuter<S>& a, int64_t row) {
   using T = Compute<S>;
-  using Sums = DepthwiseSums<S, R, K, STEP>;
+  using Sums = DepthwiseTapSums<S, R>;
   constexpr int lanes = lanes_of<T>, P = Sums::outputs;
   const int64_t before = a.first < 0 ? (-a.first + a.step - 1) / a.step : 0;
-  const int64_t room = a.size - a.first - K;
+  const int64_t room = a.size - a.first - 1;
   const int64_t inside = room < 0 ? 0 : room / a.step + 1;
   for (int64_t c = 0; c < a.channels; c += lanes) {
-    // What is left at the end is computed with some channels before it once more.
     const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
     Sums sums{a, {}};
     for (int64_t y = 0; y < a.output_rows; ++y) {
@@ -83,22 +194,13 @@ template <class S, int R, int K, int STEP>
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int t = 0; t < K; ++t) {
-        T* out = sums.out(row + r, t) + at;
-        if (at == c) {
-          store(out, load(out) + sums.sum[r][t]);
-        } else {
-          alignas(64) T lane[lanes];
-          store(lane, sums.sum[r][t]);
-          for (int64_t i = c - at; i < lanes; ++i) out[i] += lane[i];
-        }
-      }
+      T* out = a.out + (row + r) * a.row_taps * a.sum_step + c;
+      store(out, load(out) + sums.sum[r]);
     }
   }
 }
 
-// Less than a vector of channels, one tap per row.
+// Less than a vector of channels.
 template <class S>
 void depthwise_few(const ConvDepthwiseOuter<S>& a, int64_t row) {
   using T = Compute<S>;
@@ -112,36 +214,19 @@ void depthwise_few(const ConvDepthwiseOuter<S>& a, int64_t row) {
       sum = fma(x, load_some<T>(a.grad[y] + p * a.pixel_step, a.channels), sum);
     }
   }
-  T* out = a.out + row * a.row_taps * a.channels;
+  T* out = a.out + row * a.row_taps * a.sum_step;
   store_some(out, load_some<T>(out, a.channels) + sum, a.channels);
-}
-
-// R rows of taps at a time.
-template <class S, int R, int K, int STEP>
-void depthwise_sum_rows(const ConvDepthwiseOuter<S>& a) {
-  int64_t row = 0;
-  for (; row + R <= a.kernel_rows; row += R) depthwise_sums<S, R, K, STEP>(a, row);
-  for (; row < a.kernel_rows; ++row) depthwise_sums<S, 1, K, STEP>(a, row);
 }
 
 template <class S>
 void conv_depthwise_outer(const ConvDepthwiseOuter<S>& a) {
   const bool few = a.channels < lanes_of<Compute<S>>;
-  if constexpr (has_depthwise_taps<S>) {
-    if (!few && a.spacing == 1 && a.step == 1) {
-      if (a.row_taps == 3) return depthwise_sum_rows<S, 3, 3, 1>(a);
-      if (a.row_taps == 5) return depthwise_sum_rows<S, 2, 5, 1>(a);
-      if (a.row_taps == 7) return depthwise_sum_rows<S, 1, 7, 1>(a);
-    }
-    if (!few && a.spacing == 1 && a.step == 2 && a.row_taps == 3) return depthwise_sum_rows<S, 3, 3, 2>(a);
-  }
+  // `row_taps` tells where the sums of the rows lie.
   ConvDepthwiseOuter<S> tap = a;
-  for (int64_t t = 0; t < a.row_taps; ++t, tap.first += a.spacing, tap.out += a.channels) {
-    if (!few) {
-      depthwise_sum_rows<S, 4, 1, 0>(tap);
-    } else {
-      for (int64_t row = 0; row < a.kernel_rows; ++row) depthwise_few(tap, row);
-    }
+  for (int64_t t = 0; t < a.row_taps; ++t, tap.first += a.spacing, tap.out += a.sum_step) {
+    int64_t row = 0;
+    for (; !few && row + 4 <= a.kernel_rows; row += 4) depthwise_tap_sums<S, 4>(tap, row);
+    for (; row < a.kernel_rows; ++row) few ? depthwise_few(tap, row) : depthwise_tap_sums<S, 1>(tap, row);
   }
 }
 

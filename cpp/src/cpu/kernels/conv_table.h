@@ -150,7 +150,8 @@ struct ConvDepthwise {
 };
 
 /// out[r][t][j][c] += sum over output rows y and p in [begin, end) of grad(y)[p][c] times member j of the
-/// group of c in source(y, r)[i], where pixel i = p * step + first + t * spacing is in [0, size).
+/// group of c in source(y, r)[i], where pixel i = p * step + first + t * spacing is in [0, size). In groups
+/// of 1, a tap has `sum_step` sums: vectors of channels, the last of them of the last channels.
 template <class S>
 struct ConvDepthwiseOuter {
   const S* const* source;  ///< [output_rows][kernel_rows], each [size][channels] or null
@@ -160,7 +161,11 @@ struct ConvDepthwiseOuter {
   int64_t step, first, spacing;
   int64_t begin, end;
   Compute<S>* out;  ///< [kernel_rows][row_taps][group][channels]
-  int64_t channels, group;
+  int64_t channels, group, sum_step;
+  /// Of outer_rows: where not null, the sums of grad are added here, as those of a tap; and whether what the
+  /// next row reads is fetched, see ConvDepthwise.
+  Compute<S>* grad_sum;
+  bool ahead;
 };
 
 template <class S>
@@ -190,7 +195,10 @@ template <class S>
 struct ConvDepthwiseKernels {
   int64_t lanes;
   void (*row)(const ConvDepthwise<S>&);
-  void (*outer)(const ConvDepthwiseOuter<S>&);   ///< groups of 1
+  void (*outer)(const ConvDepthwiseOuter<S>&);  ///< groups of 1
+  /// The same, pixels in the order of memory: of 3, 5 or with step 1 also 7 taps that are neighbours, of
+  /// channels that fill a vector and step 1 or 2. Null where sums are not float32.
+  void (*outer_rows)(const ConvDepthwiseOuter<S>&);
   void (*narrow)(const ConvDepthwiseOuter<S>&);  ///< larger groups, see sums_narrow()
   void (*sum_rows)(const ConvSum<S>&);
 };

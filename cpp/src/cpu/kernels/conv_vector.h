@@ -79,7 +79,7 @@ void conv_unpack(const ConvUnpack<S>& a) {
   const bool streams =
       a.stream && !a.accumulate && reinterpret_cast<uintptr_t>(a.out) % 64 == 0 && a.lane_stride % line == 0;
   const int64_t tap_stride = a.channels * a.width;
-  for (int64_t lane = 0; lane < a.width; lane += lanes) {
+  for (int64_t lane = 0; lane < a.lanes; lane += lanes) {
     const T* in = a.in + lane;
     int64_t t = 0;
     for (int64_t j = 0; j < columns; j += line) {
