@@ -5,9 +5,29 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/allocator.h"
 #include "cpu/kernels/gemm_table.h"
 
 namespace opsin::cpu::gemm {
+
+/// Multiply-adds that a task should have.
+constexpr int64_t task_work = 64 * 1024;
+
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes)
+      : bytes_(static_cast<size_t>(bytes)), data_(bytes > 0 ? allocate(bytes_) : nullptr) {}
+  ~Scratch() {
+    if (data_) deallocate(data_, bytes_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  char* data() const { return static_cast<char*>(data_); }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
 
 /// Elements that a pack may write beyond its panel.
 constexpr int64_t pack_slack = 16;

@@ -1,6 +1,7 @@
 // GEMM of bfloat16 by products of pairs (VDPBF16PS): panels stay bfloat16, two steps of k side by side, half
 // the bytes and twice the products of float32. See gemm_isa.cpp for what the kernels do.
 #include "gemm_convert.h"
+#include "gemm_outer.h"
 #include "gemm_pairs.h"
 #include "gemm_table.h"
 #include "gemm_tile.h"
@@ -130,6 +131,7 @@ const GemmKernels& gemm_kernels() {
                                           slice,
                                           thin_rows,
                                           thin_transposed,
+                                          outer_rows,
                                           sizeof(BFloat16),
                                           sizeof(float),
                                           sizeof(BFloat16),
@@ -139,7 +141,7 @@ const GemmKernels& gemm_kernels() {
                                           pack_pairs,
                                           multiply_block<BFloat16>,
                                           multiply_thin,
-                                          nullptr,
+                                          multiply_outer<BFloat16, BFloat16>,
                                           multiply_direct,
                                           widen_all<BFloat16, float>,
                                           narrow_all<BFloat16, float>};

@@ -293,12 +293,6 @@ void multiply_direct(const GemmParams& g) {
 }
 
 template <class S, class T>
-constexpr auto outer_of() -> void (*)(const GemmBlock&) {
-  if constexpr (__is_same(S, T)) return multiply_outer<T>;
-  return nullptr;
-}
-
-template <class S, class T>
 constexpr GemmKernels kernels_for() {
   return {tile_rows,
           1,
@@ -306,6 +300,7 @@ constexpr GemmKernels kernels_for() {
           slice_depth<T>,
           thin_rows,
           thin_transposed,
+          outer_rows,
           sizeof(S),
           sizeof(T),
           sizeof(T),
@@ -315,7 +310,7 @@ constexpr GemmKernels kernels_for() {
           pack<S, T>,
           multiply_block<T>,
           multiply_thin<S, T>,
-          outer_of<S, T>(),
+          multiply_outer<S, T>,
           multiply_direct<S, T>,
           widen_all<S, T>,
           narrow_all<S, T>};
