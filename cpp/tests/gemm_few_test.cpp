@@ -55,4 +55,18 @@ TYPED_TEST(GemmFew, StepsPastTheCaches) {
   }
 }
 
+// Few rows with a B that lies by rows: blocks of steps and slices that end within a pair, and columns that
+// end within a vector.
+TYPED_TEST(GemmFew, RowsOfEveryCount) {
+  for (int64_t m = 1; m <= 17; ++m) {
+    const bool odd = m % 2 == 1;
+    check<TypeParam>({m, 97 + 30 * m, 67 + m, 1, odd ? Order::rows : Order::columns, Order::rows, odd, !odd});
+    check<TypeParam>({m, 300, 545, 1, Order::rows, Order::columns, !odd, false});
+  }
+  for (int64_t n = 1; n <= 70; n += 3)
+    check<TypeParam>({7, n, 100 + n, 1, Order::rows, Order::rows, false, true});
+  check<TypeParam>({8, 900, 1301, 1, Order::rows, Order::rows, true, true});
+  check<TypeParam>({3, 70, 600, 3, Order::columns, Order::rows, true, false});
+}
+
 }  // namespace

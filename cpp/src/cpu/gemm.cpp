@@ -24,6 +24,7 @@
 
 #include "cpu/gemm_block.h"
 #include "cpu/gemm_outer.h"
+#include "cpu/gemm_thin.h"
 #include "cpu/kernels/gemm_table.h"
 #include "cpu/packed_cache.h"
 #include "cpu/thread_pool.h"
@@ -349,6 +350,8 @@ void run_item(const Problem& g) {
     }
   } else if (slices) {
     run_slices(g);
+  } else if (prefers_thin(g)) {
+    run_thin(g);
   } else if (shared) {
     run_shared(g);
   } else {

@@ -40,9 +40,7 @@ void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64
 
 // Rows of a panel of A: all of a thin product.
 int64_t panel_step(const Problem& g, const BlockPlan& plan, int64_t rows) {
-  if (!plan.thin) return g.kernels->mr;
-  if (rows <= 2) return rows;
-  return rows <= 4 ? 4 : g.b_col == 1 ? g.kernels->thin_rows : g.kernels->thin_transposed;
+  return plan.thin ? thin_panel(g, rows) : g.kernels->mr;
 }
 
 // Depth over which the rows of B, which lie side by side in memory, are read to their end before the next
@@ -85,6 +83,11 @@ char* slice_of(const Problem& g, const PackedA& packed, int64_t index) {
 }
 
 }  // namespace
+
+int64_t thin_panel(const Problem& g, int64_t rows) {
+  if (rows <= 2) return rows;
+  return rows <= 4 ? 4 : g.b_col == 1 ? g.kernels->thin_rows : g.kernels->thin_transposed;
+}
 
 PackedA plan_a(const Problem& g, int64_t rows, char* data) {
   return {data, rows, even_rows(rows, g.kernels->mr, g.kernels->height)};

@@ -78,6 +78,9 @@ struct BlockPlan {
   int64_t bytes() const { return a_bytes + b_bytes + c_bytes; }
 };
 
+/// Rows of the panel of A of a thin product.
+int64_t thin_panel(const Problem& g, int64_t rows);
+
 /// `packed_b`: B comes to multiply() in panels.
 BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_b);
 
