@@ -86,7 +86,8 @@ char* slice_of(const Problem& g, const PackedA& packed, int64_t index) {
 
 int64_t thin_panel(const Problem& g, int64_t rows) {
   if (rows <= 2) return rows;
-  return rows <= 4 ? 4 : g.b_col == 1 ? g.kernels->thin_rows : g.kernels->thin_transposed;
+  if (rows <= 4) return 4;
+  return g.b_col == 1 ? round_up(rows, 8) : g.kernels->thin_transposed;
 }
 
 PackedA plan_a(const Problem& g, int64_t rows, char* data) {

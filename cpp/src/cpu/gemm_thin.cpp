@@ -14,7 +14,10 @@ constexpr int64_t most_cols = 512;
 }  // namespace
 
 bool prefers_thin(const Problem& g) {
-  return g.b_col == 1 && g.c_col == 1 && g.m <= g.kernels->thin_rows && g.n > g.kernels->nr;
+  if (g.b_col != 1 || g.c_col != 1 || g.n <= g.kernels->nr) return false;
+  const int64_t most = g.kernels->thin_rows;
+  // Rows between would be filled up with zeros, for which tiles of their height are no slower.
+  return g.m <= most || g.m == 2 * most;
 }
 
 void run_thin(const Problem& g) {
