@@ -71,8 +71,8 @@ struct GemmKernels {
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element
   /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel of 1, 2,
-  /// 4 or the most rows, whichever is the least that holds m. If the columns of B are adjacent, m may be twice
-  /// thin_rows too.
+  /// 4 or the most rows, whichever is the least that holds m. If the columns of B are adjacent, m may be
+  /// twice thin_rows too.
   void (*thin)(const GemmBlock&);
   /// Null where panels are tiles.
   void (*outer)(const GemmOuter&);
