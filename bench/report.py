@@ -27,6 +27,17 @@ REASONS: tuple[tuple[str, str], ...] = (
         for part in ("kernels/", "ops/", "vision/depthwise")
     ),
     ("kernels/all layers/*", "each layer has its row and its reason"),
+    *(
+        (
+            f"kernels/*of input*linear {rows}x*",
+            "reads rows of the weights that lie far apart, oneDNN has packed them",
+        )
+        for rows in (2, 4, 8)
+    ),
+    *(
+        (f"kernels/*weight*linear {rows}x*", "bound by writing the gradient, as oneDNN is")
+        for rows in (2, 4, 8)
+    ),
     ("kernels/*weight*", "copies both operands into panels in each call"),
     ("kernels/*linear*", "packs or transposes the weights in each call, oneDNN has done so before"),
     ("kernels/*", "packs the weights in each call and computes the padding, oneDNN does neither"),

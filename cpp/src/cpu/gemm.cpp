@@ -14,7 +14,7 @@
 //            rows of A.
 //   kept     B is a weight that was multiplied with before: all of it is packed, and kept for the next call;
 //            blocks of C are the tasks.
-//   outer    large C, a few steps of k: C is written past the caches.
+//   outer    a few steps of k: every element of C is written once, in its own type (gemm_outer.cpp).
 //   slices   few elements of C, long k (weight gradients): slices of k are the tasks; their partial sums are
 //            added to C in order.
 #include "cpu/gemm.h"
@@ -22,11 +22,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "cpu/allocator.h"
 #include "cpu/gemm_block.h"
+#include "cpu/gemm_outer.h"
+#include "cpu/gemm_thin.h"
 #include "cpu/kernels/gemm_table.h"
 #include "cpu/packed_cache.h"
-#include "cpu/stream.h"
 #include "cpu/thread_pool.h"
 
 namespace opsin::cpu {
@@ -51,26 +51,9 @@ constexpr int64_t slices_elements = 32 * 1024;
 constexpr int64_t wide_rows = 4096, wide_cols = 1024;
 // Multiply-adds: below the first a call is cheapest done directly; a task should have the second.
 constexpr int64_t direct_work = 2048;
-constexpr int64_t task_work = 64 * 1024;
 constexpr int64_t shared_work = int64_t{8} << 20;
 // Blocks that need no more have their scratch memory on the stack.
 constexpr int64_t stack_bytes = 32 * 1024;
-
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes)
-      : bytes_(static_cast<size_t>(bytes)), data_(bytes > 0 ? allocate(bytes_) : nullptr) {}
-  ~Scratch() {
-    if (data_) deallocate(data_, bytes_);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  char* data() const { return static_cast<char*>(data_); }
-
- private:
-  size_t bytes_;
-  void* data_;
-};
 
 // Block sizes that give every thread a few tasks of reasonable size; they cannot influence the result.
 struct BlockShape {
@@ -349,35 +332,7 @@ bool pays_to_keep(const Problem& g) {
   return !(g.m <= g.kernels->thin_rows && (g.b_col == 1 || g.kernels->storage != g.kernels->packed));
 }
 
-bool prefers_outer(const Problem& g) {
-  const GemmKernels& kernels = *g.kernels;
-  const int64_t line = 64 / kernels.storage;
-  return kernels.outer && g.k <= outer_depth && g.b_col == 1 && g.c_col == 1 && !g.accumulate && !g.bias &&
-         g.n % line == 0 && g.c_row % line == 0 && reinterpret_cast<uintptr_t>(g.c) % 64 == 0 &&
-         g.m * g.n * kernels.storage >= stream_bytes;
-}
-
-void run_outer(const Problem& g) {
-  constexpr int64_t rows = 64;
-  const int64_t storage = g.kernels->storage;
-  parallel_for(g.m, rows, [&](int64_t begin, int64_t end) {
-    GemmBlock block{};
-    block.m = end - begin;
-    block.n = g.n;
-    block.depth = g.k;
-    block.a = g.a + begin * g.a_row * storage;
-    block.a_lane = g.a_row;
-    block.a_step = g.a_col;
-    block.b = g.b;
-    block.b_step = g.b_row;
-    block.c = g.c + begin * g.c_row * storage;
-    block.c_row = g.c_row;
-    g.kernels->outer(block);
-  });
-}
-
 void run_item(const Problem& g) {
-  if (prefers_outer(g)) return run_outer(g);
   const bool slices = prefers_slices(g);
   const bool shared = !slices && work_of(g) >= static_cast<double>(shared_work) && g.m >= 8 * g.kernels->mr;
   if (!g.wide && (slices || (shared && g.k > shared_depth))) {
@@ -395,6 +350,8 @@ void run_item(const Problem& g) {
     }
   } else if (slices) {
     run_slices(g);
+  } else if (prefers_thin(g)) {
+    run_thin(g);
   } else if (shared) {
     run_shared(g);
   } else {
@@ -470,13 +427,21 @@ void run_gemm(const GemmKernels& kernels, const GemmParams& params) {
     g.c_row = p.c_row;
     g.c_col = 1;
   }
+  if (p.batch == 1 && prefers_outer(g)) return run_outer(g);
   if (p.batch == 1 && p.weight && g.c_col == 1 && pays_to_keep(g)) return run_kept(g, *p.weight);
   if (p.batch == 1) return run_item(g);
   // Small items are tasks of one region, large ones have regions of their own.
   if (work < static_cast<double>(shared_work) && !(prefers_slices(g) && p.batch < 4)) {
     return run_blocks(g, p.batch, strides);
   }
-  for (int64_t item = 0; item < p.batch; ++item) run_item(item_of(g, strides, item));
+  for (int64_t item = 0; item < p.batch; ++item) {
+    const Problem one = item_of(g, strides, item);
+    if (prefers_outer(one)) {
+      run_outer(one);
+    } else {
+      run_item(one);
+    }
+  }
 }
 
 void gemm_f32(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f32, params); }

@@ -38,11 +38,14 @@ void pack_a(const Problem& g, Range rows, Range depth, int64_t panel_rows, int64
   }
 }
 
+// Rows of a panel of A of a tile: a single one, which would be read with as much of B, is not filled up.
+int64_t tile_panel(const GemmKernels& kernels, int64_t rows) {
+  return rows < kernels.mr && kernels.height == 1 ? rows : kernels.mr;
+}
+
 // Rows of a panel of A: all of a thin product.
 int64_t panel_step(const Problem& g, const BlockPlan& plan, int64_t rows) {
-  if (!plan.thin) return g.kernels->mr;
-  if (rows <= 2) return rows;
-  return rows <= 4 ? 4 : g.b_col == 1 ? g.kernels->thin_rows : g.kernels->thin_transposed;
+  return plan.thin ? thin_panel(g, rows) : tile_panel(*g.kernels, rows);
 }
 
 // Depth over which the rows of B, which lie side by side in memory, are read to their end before the next
@@ -86,6 +89,12 @@ char* slice_of(const Problem& g, const PackedA& packed, int64_t index) {
 
 }  // namespace
 
+int64_t thin_panel(const Problem& g, int64_t rows) {
+  if (rows <= 2) return rows;
+  if (rows <= 4) return 4;
+  return g.b_col == 1 ? round_up(rows, 8) : g.kernels->thin_transposed;
+}
+
 PackedA plan_a(const Problem& g, int64_t rows, char* data) {
   return {data, rows, even_rows(rows, g.kernels->mr, g.kernels->height)};
 }
@@ -99,7 +108,7 @@ void pack_a(const Problem& g, Range rows, const PackedA& packed, int64_t panel, 
   const GemmKernels& kernels = *g.kernels;
   const Range slice = part(g.k, kernels.slice, index), lanes = part(rows.size, packed.panel_rows, panel);
   if (lanes.size <= 0) return;
-  pack_a(g, {rows.begin + lanes.begin, lanes.size}, slice, packed.panel_rows, kernels.mr,
+  pack_a(g, {rows.begin + lanes.begin, lanes.size}, slice, packed.panel_rows, tile_panel(kernels, rows.size),
          slice_of(g, packed, index) + panel * shared_panel(g, slice.size) * kernels.packed);
 }
 

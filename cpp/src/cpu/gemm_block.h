@@ -5,9 +5,29 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/allocator.h"
 #include "cpu/kernels/gemm_table.h"
 
 namespace opsin::cpu::gemm {
+
+/// Multiply-adds that a task should have.
+constexpr int64_t task_work = 64 * 1024;
+
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes)
+      : bytes_(static_cast<size_t>(bytes)), data_(bytes > 0 ? allocate(bytes_) : nullptr) {}
+  ~Scratch() {
+    if (data_) deallocate(data_, bytes_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  char* data() const { return static_cast<char*>(data_); }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
 
 /// Elements that a pack may write beyond its panel.
 constexpr int64_t pack_slack = 16;
@@ -57,6 +77,9 @@ struct BlockPlan {
   int64_t a_bytes, b_bytes, c_bytes;
   int64_t bytes() const { return a_bytes + b_bytes + c_bytes; }
 };
+
+/// Rows of the panel of A of a thin product.
+int64_t thin_panel(const Problem& g, int64_t rows);
 
 /// `packed_b`: B comes to multiply() in panels.
 BlockPlan plan_blocks(const Problem& g, int64_t rows, int64_t cols, bool packed_b);

@@ -142,6 +142,7 @@ const GemmKernels& gemm_kernels() {
                                           slice,
                                           0,
                                           0,
+                                          0,
                                           sizeof(BFloat16),
                                           sizeof(float),
                                           sizeof(BFloat16),

@@ -1,8 +1,10 @@
 // GEMM of bfloat16 by products of pairs (VDPBF16PS): panels stay bfloat16, two steps of k side by side, half
 // the bytes and twice the products of float32. See gemm_isa.cpp for what the kernels do.
 #include "gemm_convert.h"
+#include "gemm_outer.h"
 #include "gemm_pairs.h"
 #include "gemm_table.h"
+#include "gemm_thin.h"
 #include "gemm_tile.h"
 
 namespace opsin::cpu::OPSIN_ISA_NS {
@@ -38,56 +40,12 @@ void multiply_thin_columns(const GemmBlock& g) {
   }
 }
 
-// Sums of a width of columns stay in the first-level cache while a few rows of B stream past.
-template <int R>
-void multiply_thin_rows(const GemmBlock& g) {
-  constexpr int64_t width = 256;
-  constexpr int rows = 8;
-  float sums[R * width];
-  const auto* a = static_cast<const BFloat16*>(g.a);
-  for (int64_t col = 0; col < g.n; col += width) {
-    const auto* b = static_cast<const BFloat16*>(g.b) + col;
-    const int64_t cols = g.n - col < width ? g.n - col : width;
-    for (int64_t i = 0; i < R * width; i += lanes) store(sums + i, Float{});
-    for (int64_t p = 0; p < g.depth; p += rows) {
-      const BFloat16* line = b + p * g.b_step;
-      const BFloat16* x = a + p * g.a_step;
-      const int64_t count = g.depth - p < rows ? g.depth - p : rows;
-      for (int64_t j = 0; j < cols; j += 2 * lanes) {
-        alignas(64) BFloat16 pairs[rows / 2][4 * lanes];
-        for (int64_t q = 0; q < count; q += 2) {
-          const BFloat16* second = q + 1 < count ? line + (q + 1) * g.b_step + j : nullptr;
-          interleave(line + q * g.b_step + j, second, cols - j, 2 * lanes, pairs[q / 2]);
-        }
-        for (int64_t half = 0; half < 2 && j + half * lanes < width; ++half) {
-#pragma GCC unroll 8
-          for (int r = 0; r < R; ++r) {
-            float* at = sums + r * width + j + half * lanes;
-            Float sum = load(at);
-            for (int64_t q = 0; q < count; q += 2) {
-              sum = D::fma(D::broadcast(x + q * g.a_step + 2 * r), D::load(pairs[q / 2] + half * 2 * lanes),
-                           sum);
-            }
-            store(at, sum);
-          }
-        }
-      }
-    }
-    finish_edge(g, sums, width, 0, g.m, col, cols);
-  }
-}
-
-template <int R>
-void multiply_thin_by(const GemmBlock& g) {
-  if (g.b_panel == 1) return multiply_thin_rows<R>(g);
-  multiply_thin_columns<R>(g);
-}
-
 void multiply_thin(const GemmBlock& g) {
-  if (g.m == 1) return multiply_thin_by<1>(g);
-  if (g.m == 2) return multiply_thin_by<2>(g);
-  if (g.m <= 4) return multiply_thin_by<4>(g);
-  multiply_thin_by<thin_rows>(g);
+  if (g.b_panel == 1) return multiply_thin_rows<BFloat16, BFloat16>(g);
+  if (g.m == 1) return multiply_thin_columns<1>(g);
+  if (g.m == 2) return multiply_thin_columns<2>(g);
+  if (g.m <= 4) return multiply_thin_columns<4>(g);
+  multiply_thin_columns<thin_transposed>(g);
 }
 
 void multiply_direct(const GemmParams& g) {
@@ -130,6 +88,7 @@ const GemmKernels& gemm_kernels() {
                                           slice,
                                           thin_rows,
                                           thin_transposed,
+                                          outer_rows,
                                           sizeof(BFloat16),
                                           sizeof(float),
                                           sizeof(BFloat16),
@@ -139,7 +98,7 @@ const GemmKernels& gemm_kernels() {
                                           pack_pairs,
                                           multiply_block<BFloat16>,
                                           multiply_thin,
-                                          nullptr,
+                                          multiply_outer<BFloat16, BFloat16>,
                                           multiply_direct,
                                           widen_all<BFloat16, float>,
                                           narrow_all<BFloat16, float>};

@@ -6,6 +6,7 @@
 #include "cpu/kernels/gemm_convert.h"
 #include "cpu/kernels/gemm_outer.h"
 #include "cpu/kernels/gemm_table.h"
+#include "cpu/kernels/gemm_thin.h"
 #include "cpu/kernels/gemm_tile.h"
 #include "cpu/kernels/gemm_vector.h"
 
@@ -63,8 +64,8 @@ template <class S, class T>
 }
 
 // For a few rows the packing of B would cost more than the product. So B is read where it is, once, and the
-// sums are kept in vectors along the columns all the same: in registers while squares of B are transposed
-// there ...
+// sums are kept in vectors along the columns all the same, while squares of B are transposed in registers.
+// For a B whose columns are adjacent see gemm_thin.h.
 template <class S, class T, int R>
 void multiply_thin_columns(const GemmBlock& g) {
   constexpr int lanes = lanes_of<T>;
@@ -96,72 +97,13 @@ void multiply_thin_columns(const GemmBlock& g) {
   }
 }
 
-template <class S, class T, int R>
-void multiply_thin_rows(const GemmBlock& g) {
-  constexpr int lanes = lanes_of<T>;
-  constexpr int64_t width = 256;
-  constexpr int steps = 8;
-  T sums[R * width];
-  const T* a = static_cast<const T*>(g.a);
-  for (int64_t col = 0; col < g.n; col += width) {
-    const S* b = static_cast<const S*>(g.b) + col;
-    const int64_t cols = g.n - col < width ? g.n - col : width;
-    const int64_t whole = cols / lanes * lanes;
-    for (int64_t i = 0; i < R * width; i += lanes) store(sums + i, Vector<T>{});
-    int64_t p = 0;
-    for (; p + steps <= g.depth; p += steps) {
-      const S* line = b + p * g.b_step;
-      const T* x = a + p * R;
-      for (int64_t j = 0; j < whole; j += lanes) {
-        Vector<T> column[steps];
-#pragma GCC unroll 8
-        for (int q = 0; q < steps; ++q) {
-          __builtin_prefetch(line + (steps + q) * g.b_step + j);
-          column[q] = load_wide(line + q * g.b_step + j);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          Vector<T> sum = load(sums + r * width + j);
-#pragma GCC unroll 8
-          for (int q = 0; q < steps; ++q) sum = fma(broadcast(x[q * R + r]), column[q], sum);
-          store(sums + r * width + j, sum);
-        }
-      }
-      if (whole == cols) continue;
-      for (int q = 0; q < steps; ++q) {
-        const Vector<T> column = load_some<T>(line + q * g.b_step + whole, cols - whole);
-        for (int r = 0; r < R; ++r) {
-          T* sum = sums + r * width + whole;
-          store(sum, fma(broadcast(x[q * R + r]), column, load(sum)));
-        }
-      }
-    }
-    for (; p < g.depth; ++p) {
-      for (int64_t j = 0; j < cols; j += lanes) {
-        const Vector<T> column = load_some<T>(b + p * g.b_step + j, cols - j);
-        for (int r = 0; r < R; ++r) {
-          T* sum = sums + r * width + j;
-          store(sum, fma(broadcast(a[p * R + r]), column, load(sum)));
-        }
-      }
-    }
-    finish_edge(g, sums, width, 0, g.m, col, cols);
-  }
-}
-
-template <class S, class T, int R>
-void multiply_thin_by(const GemmBlock& g) {
-  if (g.b_panel == 1) return multiply_thin_rows<S, T, R>(g);
-  multiply_thin_columns<S, T, R>(g);
-}
-
 // Panels of A are filled up with zeros, so that rows can be rounded up.
 template <class S, class T>
 void multiply_thin(const GemmBlock& g) {
-  if (g.m == 1) return multiply_thin_by<S, T, 1>(g);
-  if (g.m == 2) return multiply_thin_by<S, T, 2>(g);
-  if (g.m <= 4) return multiply_thin_by<S, T, 4>(g);
-  if (g.b_panel == 1) return multiply_thin_rows<S, T, thin_rows>(g);
+  if (g.b_panel == 1) return multiply_thin_rows<S, T>(g);
+  if (g.m == 1) return multiply_thin_columns<S, T, 1>(g);
+  if (g.m == 2) return multiply_thin_columns<S, T, 2>(g);
+  if (g.m <= 4) return multiply_thin_columns<S, T, 4>(g);
   multiply_thin_columns<S, T, thin_transposed>(g);
 }
 
@@ -293,12 +235,6 @@ void multiply_direct(const GemmParams& g) {
 }
 
 template <class S, class T>
-constexpr auto outer_of() -> void (*)(const GemmBlock&) {
-  if constexpr (__is_same(S, T)) return multiply_outer<T>;
-  return nullptr;
-}
-
-template <class S, class T>
 constexpr GemmKernels kernels_for() {
   return {tile_rows,
           1,
@@ -306,6 +242,7 @@ constexpr GemmKernels kernels_for() {
           slice_depth<T>,
           thin_rows,
           thin_transposed,
+          outer_rows,
           sizeof(S),
           sizeof(T),
           sizeof(T),
@@ -315,7 +252,7 @@ constexpr GemmKernels kernels_for() {
           pack<S, T>,
           multiply_block<T>,
           multiply_thin<S, T>,
-          outer_of<S, T>(),
+          multiply_outer<S, T>,
           multiply_direct<S, T>,
           widen_all<S, T>,
           narrow_all<S, T>};

@@ -41,6 +41,20 @@ struct GemmBlock {
   bool add;
 };
 
+/// c[m, n] = A * B for products of few steps of k. A comes in panels of `outer_rows` rows, B in panels of nr
+/// columns, both filled up with zeros, a_panel and b_panel elements apart; C is in the storage type.
+struct GemmOuter {
+  int64_t m, n, depth;
+  const void* a;
+  int64_t a_panel;
+  const void* b;
+  int64_t b_panel;
+  void* c;
+  int64_t c_row;
+  /// No cache holds C; its rows begin with lines.
+  bool past_caches;
+};
+
 /// The kernels for one storage dtype. `storage`, `compute` and `packed`, the type of the panels, are sizes in
 /// bytes; `pair` steps of k are multiplied at a time, which divides `slice`. A tile of `height` rows takes no
 /// longer than one of fewer.
@@ -48,6 +62,8 @@ struct GemmKernels {
   int64_t mr, height, nr, slice;
   /// Most rows of a thin product, if the columns of B are adjacent and if its rows are.
   int64_t thin_rows, thin_transposed;
+  /// Rows of a panel of A of `outer`.
+  int64_t outer_rows;
   int64_t storage, compute, packed, pair;
   bool reads_rows;
   void (*pack_a)(const GemmPack&);
@@ -55,21 +71,17 @@ struct GemmKernels {
   void (*block)(const GemmBlock&);
   /// The same for m <= thin_rows or thin_transposed with B as it lies in memory, in the storage type: element
   /// (p, j) at p * b_step + j * b_panel, one of the two strides being 1; A is one packed panel of 1, 2,
-  /// 4 or the most rows, whichever is the least that holds m.
+  /// 4 or the most rows, whichever is the least that holds m. If the columns of B are adjacent, m may be
+  /// twice thin_rows too.
   void (*thin)(const GemmBlock&);
-  /// c = A * B for a C that no cache holds, of which every row is whole lines: without panels and past the
-  /// caches. Element (i, p) of A lies at i * a_lane + p * a_step, (p, j) of B at p * b_step + j; depth <=
-  /// outer_depth. Null where elements are not stored as they are computed.
-  void (*outer)(const GemmBlock&);
+  /// Null where panels are tiles.
+  void (*outer)(const GemmOuter&);
   /// The whole product with neither packing nor scratch memory, for the smallest sizes; k <= slice.
   void (*direct)(const GemmParams&);
   /// Convert `count` adjacent elements between the storage type and the type of computation.
   void (*widen)(const void* in, void* out, int64_t count);
   void (*narrow)(const void* in, void* out, int64_t count);
 };
-
-/// Most steps of k for which writing C takes longer than all else.
-inline constexpr int64_t outer_depth = 8;
 
 struct GemmTable {
   GemmKernels f32, f64, bf16, f16;

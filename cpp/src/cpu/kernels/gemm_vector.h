@@ -252,6 +252,17 @@ OPSIN_INLINE void store_some(BFloat16* p, Float v, int64_t count) {
 OPSIN_INLINE void store_some(Float16* p, Float v, int64_t count) {
   store_half(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT), count);
 }
+OPSIN_INLINE __m512i rounded_pair(Float low, Float high, const BFloat16*) {
+#if defined(__AVX512BF16__)
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+#else
+  return _mm512_inserti64x4(_mm512_castsi256_si512(rounded_to_bfloat16(low)), rounded_to_bfloat16(high), 1);
+#endif
+}
+OPSIN_INLINE __m512i rounded_pair(Float low, Float high, const Float16*) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT)),
+                            _mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT), 1);
+}
 #else
 #if defined(__AVX2__)
 OPSIN_INLINE __m128i rounded(Float v, const BFloat16*) {
