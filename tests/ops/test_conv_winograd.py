@@ -232,6 +232,27 @@ def test_weights_that_are_kept_give_the_same_bits(case: str, dtype: str) -> None
     assert made.float().detach().numpy().tobytes() == kept.float().numpy().tobytes()
 
 
+@pytest.mark.parametrize("padding", [(1, 1, 1), (3, 0, 1)])
+def test_planes_of_nothing_but_padding(padding: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(6)
+    x, w = values("random", (1, 150, 2, 9, 8), rng), values("random", (130, 150, 1, 3, 3), rng)
+    leaf, weight = tensor(x, grad=True), tensor(w, grad=True)
+    y = conv("conv3d", leaf, weight, None, padding=padding, algorithm="winograd")
+    with opsin.no_grad():
+        kept = conv("conv3d", tensor(x), tensor(w), None, padding=padding, algorithm="winograd")
+    assert y.detach().numpy().tobytes() == kept.numpy().tobytes()
+    outside = [d for d in range(y.shape[2]) if not padding[0] <= d < padding[0] + 2]
+    assert len(outside) == 2 * padding[0]
+    assert not y.detach().numpy()[:, :, outside].any()
+    grad_y = values("random", y.shape, rng)
+    y.backward(tensor(grad_y))
+    inner = tensor(x, grad=True)
+    same = conv("conv3d", inner, tensor(w, grad=True), None, padding=(0, *padding[1:]), algorithm="winograd")
+    same.backward(tensor(grad_y[:, :, padding[0] : padding[0] + 2].copy()))
+    assert leaf.grad is not None and inner.grad is not None
+    assert leaf.grad.numpy().tobytes() == inner.grad.numpy().tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_first_and_second_derivatives(dtype: str) -> None:
     rng = np.random.default_rng(7)

@@ -142,7 +142,9 @@ class Blocks {
   void multiply(const Block& b, int64_t unit, const float* source, const Buffers& buffers) const {
     const int64_t width = steps_.width, tiles = b.tile_end - b.tile, rows = kernels<float>().rows;
     float* sums = buffers.sums.get();
-    if (pass_.depth_taps > 1) std::fill(sums, sums + steps_.elements * s_.sums_stride, 0.0f);
+    // Whether one tap reaches every target, each in a plane of the source.
+    const bool whole = pass_.depth_taps == 1 && b.plane_end - b.plane == b.depth_end - b.depth;
+    if (!whole) std::fill(sums, sums + steps_.elements * s_.sums_stride, 0.0f);
     ConvTiles<float> a{};
     a.source = buffers.sources.get();
     a.target = buffers.targets.get();
@@ -165,7 +167,7 @@ class Blocks {
       for (int64_t part = 0; part < s_.parts; ++part) {
         const int64_t channel = part * s_.channels;
         a.channels = std::min(s_.channels, pass_.source_channels - channel);
-        a.continues = channel > 0 || pass_.depth_taps > 1;
+        a.continues = channel > 0 || !whole;
         steps_.transform_weights(b.group, unit, tap, 1, channel, channel + a.channels, buffers.chunk.get(),
                                  buffers.weights.get(), s_.weight_stride);
         for (int64_t e = 0; e < steps_.elements; ++e) {
