@@ -333,6 +333,7 @@ bool pays_to_keep(const Problem& g) {
 }
 
 void run_item(const Problem& g) {
+  if (prefers_outer(g)) return run_outer(g);
   const bool slices = prefers_slices(g);
   const bool shared = !slices && work_of(g) >= static_cast<double>(shared_work) && g.m >= 8 * g.kernels->mr;
   if (!g.wide && (slices || (shared && g.k > shared_depth))) {
@@ -427,21 +428,14 @@ void run_gemm(const GemmKernels& kernels, const GemmParams& params) {
     g.c_row = p.c_row;
     g.c_col = 1;
   }
-  if (p.batch == 1 && prefers_outer(g)) return run_outer(g);
-  if (p.batch == 1 && p.weight && g.c_col == 1 && pays_to_keep(g)) return run_kept(g, *p.weight);
+  if (p.batch == 1 && p.weight && g.c_col == 1 && !prefers_outer(g) && pays_to_keep(g))
+    return run_kept(g, *p.weight);
   if (p.batch == 1) return run_item(g);
   // Small items are tasks of one region, large ones have regions of their own.
   if (work < static_cast<double>(shared_work) && !(prefers_slices(g) && p.batch < 4)) {
     return run_blocks(g, p.batch, strides);
   }
-  for (int64_t item = 0; item < p.batch; ++item) {
-    const Problem one = item_of(g, strides, item);
-    if (prefers_outer(one)) {
-      run_outer(one);
-    } else {
-      run_item(one);
-    }
-  }
+  for (int64_t item = 0; item < p.batch; ++item) run_item(item_of(g, strides, item));
 }
 
 void gemm_f32(const GemmParams& params) { run_gemm(OPSIN_ISA_SELECT(gemm_table).f32, params); }
