@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import opsin
+from tests import device
 from tests.opcheck import FLOAT, Err, Op, c, const, ints, make_tests, t
 
 
@@ -70,6 +71,14 @@ def test_max_norm_shortens_the_rows_that_are_read() -> None:
     table = opsin.tensor([[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]])
     opsin.nn.functional.embedding(opsin.tensor([0, 1]), table, max_norm=1.0)
     assert np.allclose(table.numpy(), [[0.6, 0.8], [0.3, 0.4], [6.0, 8.0]], atol=1e-6)
+
+
+@pytest.mark.device
+def test_max_norm_checks_which_rows_there_are() -> None:
+    table = device.place(opsin.ones(3, 2))
+    with pytest.raises(IndexError, match="embedding: index 7 is out of bounds"):
+        rows = device.place(opsin.tensor([0, 7]))
+        device.synchronize(opsin.nn.functional.embedding(rows, table, max_norm=1.0))
 
 
 def test_scale_grad_by_freq() -> None:

@@ -2,9 +2,9 @@
 // clamps the bad value and goes on; the host raises IndexError or Error at the next launch or wait after the
 // report. The device stays usable.
 //
-//   OPSIN_LAUNCH(gather, grid, block, 0, params, device_error());
+//   OPSIN_LAUNCH(gather, grid, block, 0, params, "gather", device_error());
 //   ...
-//   if (index < 0 || index >= size) return report_index(error, "gather", index, 0, size);
+//   if (index < 0 || index >= size) return report_index(error, op, index, 0, size);
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,22 @@
 
 namespace opsin::cuda {
 
+/// A string literal of the host, of which only the address travels to a kernel and back. Kernels cannot make
+/// one: their own literals lie in memory of the device, where the host would not find them.
+class HostText {
+ public:
+  HostText(const char* text) : text_(text) {}
+  __host__ __device__ const char* get() const { return text_; }
+
+ private:
+  const char* text_;
+};
+
 namespace detail {
 /// Whether the caller may write the report; finish_report() ends it.
-__device__ inline bool begin_report(DeviceError* error, const char* op) {
+__device__ inline bool begin_report(DeviceError* error, HostText op) {
   if (atomicCAS(&error->claimed, 0, 1) != 0) return false;
-  error->op = op;
+  error->op = op.get();
   return true;
 }
 __device__ inline void finish_report(DeviceError* error) {
@@ -31,8 +42,8 @@ __device__ inline void finish_report(DeviceError* error) {
 }
 }  // namespace detail
 
-/// Reports that `index` is not in [low, high). `op` is a string that the host gave to the kernel.
-__device__ inline void report_index(DeviceError* error, const char* op, int64_t index, int64_t low,
+/// Reports that `index` is not in [low, high).
+__device__ inline void report_index(DeviceError* error, HostText op, int64_t index, int64_t low,
                                     int64_t high) {
   if (!detail::begin_report(error, op)) return;
   error->index = index;
@@ -41,11 +52,10 @@ __device__ inline void report_index(DeviceError* error, const char* op, int64_t 
   detail::finish_report(error);
 }
 
-/// Reports that `value` breaks `rule`, such as "expected probabilities in [0, 1]". Both strings are the
-/// host's.
-__device__ inline void report_value(DeviceError* error, const char* op, const char* rule, double value) {
+/// Reports that `value` breaks `rule`, such as "expected probabilities in [0, 1]".
+__device__ inline void report_value(DeviceError* error, HostText op, HostText rule, double value) {
   if (!detail::begin_report(error, op)) return;
-  error->rule = rule;
+  error->rule = rule.get();
   error->value = value;
   detail::finish_report(error);
 }

@@ -10,7 +10,6 @@ namespace opsin::cuda {
 struct DeviceError {
   int claimed;   ///< By the thread of a kernel that writes the rest.
   int complete;  ///< Everything is written.
-  /// A string literal of the host: only its address travels.
   const char* op;
   /// Of a value that breaks a rule: what was expected; null for an index out of range.
   const char* rule;

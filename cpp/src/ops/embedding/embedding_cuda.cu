@@ -15,14 +15,15 @@ using namespace cuda;
 
 constexpr unsigned kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads) mark_rows(ShortenParams s, uint8_t* seen, DeviceError* error) {
+__global__ void __launch_bounds__(kThreads)
+    mark_rows(ShortenParams s, uint8_t* seen, HostText op, DeviceError* error) {
   OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < s.count; i += thread_count()) {
     const int64_t row = s.rows[i];
     if (row >= 0 && row < s.table) {
       seen[row] = 1;
     } else {
-      report_index(error, "embedding", row, 0, s.table);
+      report_index(error, op, row, 0, s.table);
     }
   }
 }
@@ -53,7 +54,8 @@ void shorten(const ShortenParams& s) {
   if (s.count == 0 || s.table == 0) return;
   const Scratch<uint8_t> seen(s.table);
   clear(seen.data(), s.table);
-  OPSIN_LAUNCH(mark_rows, grid_for(s.count, kThreads), kThreads, 0, s, seen.data(), device_error());
+  OPSIN_LAUNCH(mark_rows, grid_for(s.count, kThreads), kThreads, 0, s, seen.data(), "embedding",
+               device_error());
   const auto item = static_cast<int64_t>(item_size(s.dtype));
   constexpr size_t kShared = kBlockWarps * sizeof(double);
   if (s.dtype == kFloat64) {

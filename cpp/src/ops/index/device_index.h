@@ -13,7 +13,7 @@ namespace opsin {
 /// Checks and wraps the indices that a kernel reads.
 struct IndexCheck {
   cuda::DeviceError* error;
-  const char* op;
+  cuda::HostText op;
   int64_t low, size;
 
   explicit IndexCheck(const RowGeometry& g)
@@ -21,7 +21,7 @@ struct IndexCheck {
 
   /// The index in [0, size); -1 after it was reported.
   __device__ int64_t operator()(int64_t index) const {
-    if (op && (index < low || index >= size)) {
+    if (op.get() && (index < low || index >= size)) {
       cuda::report_index(error, op, index, low, size);
       return -1;
     }

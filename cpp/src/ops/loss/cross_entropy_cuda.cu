@@ -13,7 +13,7 @@ constexpr unsigned kThreads = 256;
 
 template <class T>
 __global__ void label_kernel(const int64_t* target, const T* class_weight, int64_t* index, T* weight,
-                             int64_t count, int64_t classes, int64_t ignore_index, const char* op,
+                             int64_t count, int64_t classes, int64_t ignore_index, HostText op,
                              DeviceError* error) {
   OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i < count; i += thread_count()) {

@@ -33,12 +33,11 @@ Stored<T> stored(const MsDeformAttnParams& p, const void* data) {
   return {static_cast<char*>(const_cast<void*>(data)), p.dtype, static_cast<int64_t>(item_size(p.dtype))};
 }
 
-__global__ void check_levels(MsDeformAttnParams p, DeviceError* error) {
+__global__ void check_levels(MsDeformAttnParams p, HostText op, HostText rule, DeviceError* error) {
   OPSIN_NO_UNROLL
   for (int64_t level = thread_rank(); level < p.levels; level += thread_count()) {
     if (is_level(p, level)) continue;
-    report_value(error, "ms_deform_attn", "expected levels within value; the level that is not",
-                 static_cast<double>(level));
+    report_value(error, op, rule, static_cast<double>(level));
   }
 }
 
@@ -188,7 +187,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 void forward(const MsDeformAttnParams& p, const void* value, void* y) {
-  OPSIN_LAUNCH(check_levels, grid_for(p.levels, kWarpThreads), kWarpThreads, 0, p, device_error());
+  OPSIN_LAUNCH(check_levels, grid_for(p.levels, kWarpThreads), kWarpThreads, 0, p, "ms_deform_attn",
+               "expected levels within value; the level that is not", device_error());
   OPSIN_LAUNCH(attend<T>, grid_for(p.images * p.queries * p.heads, kRows), dim3(kWarpThreads, kRows), 0, p,
                stored<T>(p, value), stored<T>(p, y));
 }

@@ -156,7 +156,7 @@ void fill_randint(const FillParams& p) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     bernoulli_kernel(const char* p, char* y, DType dtype, unsigned size, int64_t count, bool aligned,
-                     PhiloxSeed random, DeviceError* error, const char* op, const char* rule) {
+                     PhiloxSeed random, DeviceError* error, HostText op, HostText rule) {
   random = resolve(random);
   OPSIN_NO_UNROLL
   for (int64_t i = thread_rank(); i * 4 < count; i += thread_count()) {

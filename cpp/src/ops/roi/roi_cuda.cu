@@ -19,7 +19,7 @@ constexpr unsigned kThreads = 256;
 /// Reads the boxes. Those of no image have no samples.
 template <class T>
 __global__ void __launch_bounds__(kThreads) read_boxes(const __grid_constant__ RoiGeometry g, const T* boxes,
-                                                       Roi<T>* regions, const char* op, DeviceError* error) {
+                                                       Roi<T>* regions, HostText op, DeviceError* error) {
   OPSIN_NO_UNROLL
   for (int64_t k = thread_rank(); k < g.rois; k += thread_count()) {
     Roi<T> region = roi::at(g, boxes, k);

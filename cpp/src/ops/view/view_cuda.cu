@@ -65,8 +65,8 @@ void keep(const TriangularParams& p) {
 struct LoadCount {
   const int64_t* counts;
   DeviceError* error;
-  const char* op;
-  const char* rule;
+  HostText op;
+  HostText rule;
   __device__ int64_t operator()(int64_t, int64_t i) const {
     const int64_t count = counts[i];
     if (count < 0) report_value(error, op, rule, static_cast<double>(count));
