@@ -31,8 +31,14 @@ struct Product {
 
 OPSIN_HOST_DEVICE constexpr Product multiply(uint32_t a, uint32_t b) {
 #if defined(__CUDA_ARCH__)
-  // One instruction; of a 64-bit product nvcc makes two.
-  if (!std::is_constant_evaluated()) return {a * b, __umulhi(a, b)};
+  // One instruction; left to nvcc it is often two.
+  if (!std::is_constant_evaluated()) {
+    Product product{};
+    asm("{ .reg .b64 wide; mul.wide.u32 wide, %2, %3; mov.b64 {%0, %1}, wide; }"
+        : "=r"(product.low), "=r"(product.high)
+        : "r"(a), "r"(b));
+    return product;
+  }
 #endif
   const uint64_t product = uint64_t{a} * b;
   return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};

@@ -220,6 +220,26 @@ struct Chunk {
   __device__ void read_one(const char* from, DType stored) { values[0] = load<T>(from, stored); }
   __device__ T get_one(DType) const { return values[0]; }
 };
+/// Pairs of 16-bit floats, as words, to floats and back.
+template <int N>
+__device__ __forceinline__ void widen_words(float (&to)[N], const uint32_t* words, DType stored) {
+  OPSIN_UNROLL
+  for (int i = 0; i < N; i += 2) {
+    if (stored == kFloat16) {
+      halves_to_floats(words[i / 2], to[i], to[i + 1]);
+    } else {
+      bfloats_to_floats(words[i / 2], to[i], to[i + 1]);
+    }
+  }
+}
+template <int N>
+__device__ __forceinline__ void store_words(const float (&from)[N], char* to, DType stored) {
+  Pack<uint32_t, N / 2> pack;
+  OPSIN_UNROLL
+  for (int i = 0; i < N / 2; ++i) pack.value[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
+  *reinterpret_cast<Pack<uint32_t, N / 2>*>(to) = pack;
+}
+
 template <int N>
 struct Chunk<float, N> {
   uint32_t words[N];
@@ -239,14 +259,7 @@ struct Chunk<float, N> {
       OPSIN_UNROLL
       for (int i = 0; i < N; ++i) to[i] = __builtin_bit_cast(float, words[i]);
     } else {
-      OPSIN_UNROLL
-      for (int i = 0; i < N; i += 2) {
-        if (stored == kFloat16) {
-          halves_to_floats(words[i / 2], to[i], to[i + 1]);
-        } else {
-          bfloats_to_floats(words[i / 2], to[i], to[i + 1]);
-        }
-      }
+      widen_words(to, words, stored);
     }
   }
   __device__ void read_one(const char* from, DType stored) {
@@ -257,6 +270,20 @@ struct Chunk<float, N> {
     return stored == kFloat32 ? __builtin_bit_cast(float, words[0])
                               : widen(static_cast<uint16_t>(words[0]), stored);
   }
+};
+
+/// The same where only the 16-bit floats come: half the instructions.
+template <int N>
+struct HalfChunk {
+  Pack<uint32_t, N / 2> pack;
+  __device__ void read(const char* from, DType) {
+    pack = *reinterpret_cast<const Pack<uint32_t, N / 2>*>(from);
+  }
+  __device__ void get(float (&to)[N], DType stored) const { widen_words(to, pack.value, stored); }
+  __device__ void read_one(const char* from, DType) {
+    pack.value[0] = *reinterpret_cast<const uint16_t*>(from);
+  }
+  __device__ float get_one(DType stored) const { return widen(static_cast<uint16_t>(pack.value[0]), stored); }
 };
 
 }  // namespace opsin::cuda

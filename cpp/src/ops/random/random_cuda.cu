@@ -185,55 +185,81 @@ void draw_bernoulli(const BernoulliParams& p) {
   });
 }
 
-/// Pieces that a thread takes, a whole launch apart: their loads are on their way at once.
+/// Pieces that a thread takes, a block's width apart: their loads are on their way at once.
 constexpr int kDropoutPieces = 2;
 
-/// A piece is kBlocks blocks of Philox one after the other: 16 bytes of a dtype of up to 4 bytes.
+/// What a piece of dropout is: kBlocks blocks of Philox one after the other, so that it has 16 bytes of a
+/// dtype of up to 4 bytes.
+template <class T, int kBlocks>
+struct DropoutPiece {
+  static constexpr int kWidth = 4 * kBlocks;
+  static constexpr int64_t kSize = kBlocks == 2 ? 2 : sizeof(T);
+  using Loaded = std::conditional_t<kBlocks == 2, HalfChunk<kWidth>, Chunk<T, kWidth>>;
+};
+
+/// Words from `limit` on are kept, if any are.
 template <class T, int kBlocks>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(const char* x, char* y, DType dtype, unsigned size, int64_t count, bool aligned,
-                   PhiloxSeed random, uint32_t least, T scale) {
-  constexpr int kWidth = 4 * kBlocks;
-  const int64_t step = thread_count();
+    dropout_kernel(const char* x, char* y, DType dtype, int64_t count, bool aligned, PhiloxSeed random,
+                   uint32_t limit, bool any, T scale) {
+  using Piece = DropoutPiece<T, kBlocks>;
+  constexpr int kWidth = Piece::kWidth;
+  constexpr int64_t kSize = Piece::kSize, kOfBlock = int64_t{kThreads} * kDropoutPieces;
   random = resolve(random);
-  const auto is_whole = [&](int64_t piece) { return aligned && (piece + 1) * kWidth <= count; };
-  Chunk<T, kWidth> chunks[kDropoutPieces];
-  OPSIN_UNROLL
-  for (int p = 0; p < kDropoutPieces; ++p) {
-    const int64_t piece = thread_rank() + p * step;
-    if (is_whole(piece)) chunks[p].read(x + piece * kWidth * size, dtype);
-  }
-  OPSIN_UNROLL
-  for (int p = 0; p < kDropoutPieces; ++p) {
-    const int64_t piece = thread_rank() + p * step;
-    T values[kWidth];
-    if (is_whole(piece)) {
-      chunks[p].get(values, dtype);
-    } else {
-      load_some(values, x, dtype, piece * kWidth, count, size, false);
-    }
+  // 16-bit floats are told apart at run time.
+  const DType stored = kBlocks == 2 ? dtype : dtype_of<T>;
+  const int64_t base = blockIdx.x * kOfBlock;
+  const auto drop = [&](T(&values)[kWidth], int64_t piece) {
     OPSIN_UNROLL
     for (int b = 0; b < kBlocks; ++b) {
       const philox::Block words = words_at(random, piece * kBlocks + b);
       OPSIN_UNROLL
       for (int j = 0; j < 4; ++j) {
         T& value = values[4 * b + j];
-        value = (words.word[j] >> 8) >= least ? value * scale : T(0);
+        value = any && words.word[j] >= limit ? value * scale : T(0);
       }
     }
-    store_some(values, y, dtype, piece * kWidth, count, size, aligned);
+  };
+  if (aligned && (base + kOfBlock) * kWidth <= count) {
+    x += base * kWidth * kSize;
+    y += base * kWidth * kSize;
+    typename Piece::Loaded loaded[kDropoutPieces];
+    OPSIN_UNROLL
+    for (int p = 0; p < kDropoutPieces; ++p) {
+      loaded[p].read(x + (threadIdx.x + p * kThreads) * static_cast<unsigned>(kWidth * kSize), stored);
+    }
+    OPSIN_UNROLL
+    for (int p = 0; p < kDropoutPieces; ++p) {
+      T values[kWidth];
+      loaded[p].get(values, stored);
+      drop(values, base + threadIdx.x + p * kThreads);
+      char* to = y + (threadIdx.x + p * kThreads) * static_cast<unsigned>(kWidth * kSize);
+      if constexpr (kBlocks == 2) {
+        store_words(values, to, stored);
+      } else {
+        store(values, to, stored);
+      }
+    }
+    return;
+  }
+  OPSIN_NO_UNROLL
+  for (int p = 0; p < kDropoutPieces; ++p) {
+    const int64_t piece = base + threadIdx.x + p * kThreads;
+    T values[kWidth];
+    load_some(values, x, dtype, piece * kWidth, count, kSize, false);
+    drop(values, piece);
+    store_some(values, y, dtype, piece * kWidth, count, kSize, false);
   }
 }
 
 template <class T, int kBlocks>
 void launch_dropout(const DropoutParams& p) {
-  constexpr int kWidth = 4 * kBlocks;
-  constexpr int64_t kEach = int64_t{kWidth} * kDropoutPieces;
-  OPSIN_LAUNCH((dropout_kernel<T, kBlocks>), grid_for((p.count + kEach - 1) / kEach, kThreads, 0x7fffffff),
-               kThreads, 0, static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype,
-               static_cast<unsigned>(item_size(p.dtype)), p.count,
-               is_aligned(p.x, p.dtype, kWidth) && is_aligned(p.y, p.dtype, kWidth), p.random, p.least,
-               static_cast<T>(p.scale));
+  constexpr int kWidth = DropoutPiece<T, kBlocks>::kWidth;
+  constexpr int64_t kOfBlock = int64_t{kWidth} * kDropoutPieces * kThreads;
+  OPSIN_LAUNCH((dropout_kernel<T, kBlocks>), static_cast<unsigned>((p.count + kOfBlock - 1) / kOfBlock),
+               kThreads, 0, static_cast<const char*>(p.x), static_cast<char*>(p.y), p.dtype, p.count,
+               is_aligned(p.x, p.dtype, kWidth) && is_aligned(p.y, p.dtype, kWidth), p.random, p.least << 8,
+               p.least < 1u << 24, static_cast<T>(p.scale));
 }
 
 void apply_dropout(const DropoutParams& p) {
