@@ -106,7 +106,9 @@ __global__ void __launch_bounds__(kLanes* kRows)
 constexpr int kPairHeight = 4 * kLanes, kPairWidth = 2 * kLanes;
 
 /// Elements of 16 bits in pairs, as 32-bit words, where every row of both sides is made of such. Each 32 rows
-/// lie one word further on, so that the words of even rows, which are read together, lie in all banks.
+/// lie one word further on, so that the words of even rows, which are read together, lie in all banks. Where
+/// a tile is whole, nothing but a step is added to an address: the kernel is limited by instructions
+/// otherwise.
 __global__ void __launch_bounds__(kLanes* kRows)
     transpose_pairs(const StridedTranspose p, const TileOrder order, const uint16_t* from, uint16_t* to) {
   constexpr int kSteps = kPairHeight / kRows, kParts = kPairHeight / kPairWidth;
@@ -114,34 +116,51 @@ __global__ void __launch_bounds__(kLanes* kRows)
   __shared__ uint32_t tile[kPairHeight * kPitch];
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const Tile at(p, order, blockIdx.x, kPairHeight, kPairWidth);
-  from += at.from;
-  to += at.to;
+  from += at.from + y * p.from_stride + 2 * x;
+  to += at.to + 2 * y * p.to_stride + 2 * x;
+  const bool whole = at.rows == kPairHeight && at.cols == kPairWidth;
   uint32_t held[kSteps];
-  OPSIN_UNROLL
-  for (int k = 0; k < kSteps; ++k) {
-    const int i = y + k * kRows;
-    if (i < at.rows && 2 * x < at.cols) {
-      held[k] = *reinterpret_cast<const uint32_t*>(from + i * p.from_stride + 2 * x);
+  const auto read = [&](auto is_inside) {
+    const uint16_t* row = from;
+    OPSIN_UNROLL
+    for (int k = 0; k < kSteps; ++k, row += kRows * p.from_stride) {
+      if (is_inside(y + k * kRows, 2 * x)) held[k] = *reinterpret_cast<const uint32_t*>(row);
     }
-  }
-  OPSIN_UNROLL
-  for (int k = 0; k < kSteps; ++k) {
-    const int i = y + k * kRows;
-    if (i < at.rows && 2 * x < at.cols) tile[i * kPitch + x + i / kLanes] = held[k];
+    OPSIN_UNROLL
+    for (int k = 0; k < kSteps; ++k) {
+      const int i = y + k * kRows;
+      if (is_inside(i, 2 * x)) tile[i * kPitch + x + k * kRows / kLanes] = held[k];
+    }
+  };
+  const auto write = [&](auto is_inside) {
+    uint16_t* column = to;
+    OPSIN_UNROLL
+    for (int k = 0; k < kLanes / kRows; ++k, column += 2 * kRows * p.to_stride) {
+      const int word = y + k * kRows;
+      OPSIN_UNROLL
+      for (int c = 0; c < kParts; ++c) {
+        const int i = 2 * x + c * kPairWidth;
+        if (!is_inside(i, 2 * word)) continue;
+        const uint32_t *upper = tile + i * kPitch + word + i / kLanes, *lower = upper + kPitch;
+        auto* pair = reinterpret_cast<uint32_t*>(column + c * kPairWidth);
+        *pair = (*upper & 0xffffu) | *lower << 16;
+        pair = reinterpret_cast<uint32_t*>(column + p.to_stride + c * kPairWidth);
+        *pair = *upper >> 16 | (*lower & 0xffff0000u);
+      }
+    }
+  };
+  const auto everywhere = [](int, int) { return true; };
+  const auto in_part = [&](int row, int col) { return row < at.rows && col < at.cols; };
+  if (whole) {
+    read(everywhere);
+  } else {
+    read(in_part);
   }
   __syncthreads();
-  OPSIN_UNROLL
-  for (int k = 0; k < kLanes / kRows; ++k) {
-    const int word = y + k * kRows, j = 2 * word;
-    OPSIN_UNROLL
-    for (int c = 0; c < kParts; ++c) {
-      const int i = 2 * x + c * kPairWidth;
-      if (i >= at.rows || j >= at.cols) continue;
-      const uint32_t *upper = tile + i * kPitch + word + i / kLanes, *lower = upper + kPitch;
-      uint16_t* column = to + j * p.to_stride + i;
-      *reinterpret_cast<uint32_t*>(column) = (*upper & 0xffffu) | *lower << 16;
-      *reinterpret_cast<uint32_t*>(column + p.to_stride) = *upper >> 16 | (*lower & 0xffff0000u);
-    }
+  if (whole) {
+    write(everywhere);
+  } else {
+    write(in_part);
   }
 }
 
