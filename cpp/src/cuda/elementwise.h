@@ -12,18 +12,19 @@
 
 namespace opsin::cuda {
 
-/// How an operand is addressed where operands are strided.
+/// How an operand is addressed.
 enum class Operand : uint8_t {
-  kNumber,  ///< The same value everywhere; it lies in no memory of the device.
-  kRuns,    ///< The elements of a chunk are neighbours.
-  kSpread,  ///< One element serves a chunk.
+  kNumber,   ///< The same value everywhere; it lies in no memory of the device.
+  kRuns,     ///< The elements of a chunk are neighbours.
+  kSpread,   ///< One element serves a chunk.
+  kRepeats,  ///< Element after element, and from the start again after a period.
 };
 
 /// N operands: the output, then the inputs, which are computed with as T.
 template <class T, int N>
 struct ElementArgs {
   uint32_t numel;
-  bool flat;     ///< All operands lie element after element, or are numbers.
+  bool flat;     ///< All operands lie element after element, repeat or are numbers.
   bool chunked;  ///< Addresses are aligned for chunks; if strided, sizes[0] and strides[.][0] are theirs.
   uint8_t each;  ///< Chunks of a thread.
   int rank;
@@ -32,6 +33,7 @@ struct ElementArgs {
   DType dtype[N];
   uint8_t size[N];  ///< Bytes of an element in memory.
   T number[N];      ///< The value of a number.
+  Divider period;   ///< Of operands that repeat, in chunks.
   Divider sizes[DevicePlan::kMaxRank];
   int64_t strides[N][DevicePlan::kMaxRank];
 };
@@ -55,10 +57,17 @@ inline constexpr int kElementChunks<F> = F::Chunks::value;
 /// The same where operands are strided and addresses take more registers; 0: element by element.
 template <class F>
 inline constexpr int kStridedChunks = kElementChunks<F> > 1 ? 2 : 0;
+/// Whether operands that repeat, as rows do that are added to a matrix, count as flat, where functors ask for
+/// it by a type TakesRows.
+template <class F>
+inline constexpr bool kTakesRows = false;
+template <class F>
+  requires(F::TakesRows::value)
+inline constexpr bool kTakesRows<F> = true;
 /// Threads that keep every GPU busy; only then does one take more than one chunk.
 inline constexpr int64_t kManyThreads = 1 << 18;
 
-/// Chunks of operands that are flat or numbers.
+/// Chunks of operands that are flat as a whole.
 template <class F, class T, size_t... I>
 __device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f) {
   constexpr int kInputs = sizeof...(I), kWidth = kElementChunk<T>, kEach = kElementChunks<F>;
@@ -72,8 +81,11 @@ __device__ __forceinline__ void apply_flat(const ElementArgs<T, sizeof...(I) + 1
     const uint32_t bytes = kWidth * args.size[i + 1];
     OPSIN_UNROLL
     for (int c = 0; c < kEach; ++c) {
-      const char* from = args.data[i + 1] + uint64_t{first + c * kElementThreads} * bytes;
-      if (is_mine(c)) chunk[i][c].read(from, args.dtype[i + 1]);
+      uint32_t at = first + c * kElementThreads;
+      if constexpr (kTakesRows<F>) {
+        if (args.kind[i + 1] == Operand::kRepeats) at = args.period.modulo(at);
+      }
+      if (is_mine(c)) chunk[i][c].read(args.data[i + 1] + uint64_t{at} * bytes, args.dtype[i + 1]);
     }
   }
   OPSIN_UNROLL
@@ -186,47 +198,70 @@ T number_of(const char* number, DType dtype) {
   return value[0];
 }
 
-/// How operand i of a plan is addressed in chunks of `width` neighbours.
+/// How operand i of a plan is addressed in chunks of `width` neighbours, where operands are strided.
 struct Addressing {
   Operand kind;
-  bool flat, chunked;
+  bool flat, chunked, aligned;
+  int64_t period;  ///< After how many elements it repeats; 0 where it does not.
 
   Addressing(const DevicePlan& plan, int i, int64_t width)
-      : kind(Operand::kNumber), flat(true), chunked(true) {
+      : kind(Operand::kNumber), flat(true), chunked(true), aligned(true), period(0) {
     if (!plan.data[i]) return;
     const auto item = static_cast<int64_t>(item_size(plan.dtype[i])), bytes = item * width;
-    bool aligned = reinterpret_cast<uintptr_t>(plan.data[i]) % static_cast<size_t>(bytes) == 0;
+    aligned = reinterpret_cast<uintptr_t>(plan.data[i]) % static_cast<size_t>(bytes) == 0;
+    bool steps = true, repeats = true;
     int64_t next = item;
     for (int d = 0; d < plan.rank; ++d) {
-      flat &= plan.strides[i][d] == next || plan.sizes[d] == 1;
-      aligned &= d == 0 || plan.strides[i][d] % bytes == 0;
-      next *= plan.sizes[d];
+      const int64_t stride = plan.strides[i][d];
+      steps &= d == 0 || stride % bytes == 0;
+      if (plan.sizes[d] == 1) continue;
+      if (flat && stride == next) {
+        next *= plan.sizes[d];
+      } else {
+        flat = false;
+        repeats &= stride == 0;
+      }
     }
+    if (!flat && repeats && i > 0) period = next / item;
     kind = i > 0 && plan.strides[i][0] == 0 ? Operand::kSpread : Operand::kRuns;
-    chunked = flat ? aligned : kind == Operand::kSpread || (aligned && plan.strides[i][0] == item);
+    chunked = flat ? aligned : kind == Operand::kSpread || (aligned && steps && plan.strides[i][0] == item);
   }
 };
 
-/// Fills in all of `args` for functors with these numbers of chunks: the blocks of the launch. What depends
-/// on the functor is small, so that hundreds of them do not bring as many copies of this.
+/// Fills in all of `args` for functors with these numbers of chunks, which take rows or not: the blocks of
+/// the launch. What depends on the functor is small, so that hundreds of them do not bring as many copies of
+/// this.
 template <class T, int N>
-OPSIN_NOINLINE unsigned lay_out(const DevicePlan& plan, int chunks, int strided_chunks,
+OPSIN_NOINLINE unsigned lay_out(const DevicePlan& plan, int chunks, int strided_chunks, bool takes_rows,
                                 ElementArgs<T, N>& args) {
   constexpr int64_t kWidth = kElementChunk<T>;
   args.numel = static_cast<uint32_t>(plan.numel);
   args.rank = plan.rank;
-  args.flat = args.chunked = true;
+  bool flat = true, flat_chunked = true, strided_chunked = strided_chunks > 0 && plan.sizes[0] % kWidth == 0;
+  bool repeats[N] = {};
+  int64_t period = 0;
   for (int i = 0; i < N; ++i) {
     const Addressing way(plan, i, kWidth);
     args.data[i] = plan.data[i];
     args.dtype[i] = plan.dtype[i];
     args.size[i] = static_cast<uint8_t>(item_size(plan.dtype[i]));
     args.kind[i] = way.kind;
-    args.flat &= way.flat;
-    args.chunked &= way.chunked;
     if (!plan.data[i]) args.number[i] = number_of<T>(plan.number[i], plan.dtype[i]);
+    flat_chunked &= way.aligned;
+    strided_chunked &= way.chunked;
+    repeats[i] = !way.flat;
+    if (way.flat) continue;
+    flat &= takes_rows && way.period > 0 && way.period % kWidth == 0 && (period == 0 || period == way.period);
+    period = way.period;
   }
-  args.chunked &= args.flat || (strided_chunks > 0 && plan.sizes[0] % kWidth == 0);
+  args.flat = flat;
+  args.chunked = flat ? flat_chunked : strided_chunked;
+  if (flat && period > 0) {
+    args.period = Divider(static_cast<uint32_t>(period / kWidth));
+    for (int i = 0; i < N; ++i) {
+      if (repeats[i]) args.kind[i] = Operand::kRepeats;
+    }
+  }
   for (int d = 0; d < plan.rank; ++d) {
     const int64_t unit = d == 0 && args.chunked && !args.flat ? kWidth : 1;
     args.sizes[d] = Divider(static_cast<uint32_t>(plan.sizes[d] / unit));
@@ -249,7 +284,7 @@ void launch_elementwise(const ElementArgs<T, sizeof...(I) + 1>& args, const F& f
 template <class T, int kInputs, class F>
 void run_elementwise(const DevicePlan& plan, const F& f) {
   ElementArgs<T, kInputs + 1> args{};
-  const unsigned blocks = lay_out(plan, kElementChunks<F>, kStridedChunks<F>, args);
+  const unsigned blocks = lay_out(plan, kElementChunks<F>, kStridedChunks<F>, kTakesRows<F>, args);
   launch_elementwise(args, f, blocks, std::make_index_sequence<kInputs>());
 }
 

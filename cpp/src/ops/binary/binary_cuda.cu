@@ -32,6 +32,7 @@ __host__ __device__ OPSIN_NOINLINE T value_of(T a, T b) {
 template <class F, class T>
 struct Value {
   using Chunks = std::integral_constant<int, is_hot<F> && std::is_same_v<T, float> ? 4 : 1>;
+  using TakesRows = std::bool_constant<(Chunks::value > 1)>;
   __host__ __device__ auto operator()(T a, T b) const {
     if constexpr (is_called<F>) {
       return value_of<F>(a, b);
