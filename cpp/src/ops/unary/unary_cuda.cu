@@ -20,20 +20,21 @@ unary::Args<T> read_args(const void* params) {
   }
 }
 
-/// GELU where results have 16 bits: as unary::Gelu, whose arithmetic would take longer there than to move the
-/// elements, with a relative error of 1e-5.
+__host__ __device__ inline float power_of_two(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return std::exp2(x);
+#endif
+}
+
+/// GELU and SiLU where results have 16 bits: as unary::Gelu and unary::Silu, whose arithmetic would take
+/// longer there than to move the elements, with a relative error of 1e-5.
 struct NarrowGelu {
   static constexpr bool kInput = true, kOutput = false;
 
-  static __host__ __device__ float power_of_two(float x) {
-#if defined(__CUDA_ARCH__)
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-#else
-    return std::exp2(x);
-#endif
-  }
   static __host__ __device__ unary::Normal normal_of(float x) {
     const float size = std::fmin(std::fabs(x), 13.0f), t = math::detail::quick_quotient(size - 3, size + 3);
     const float g = math::detail::horner(t, 0.121513516f, -0.206410527f, 0.123254657f, -0.0461259447f,
@@ -47,6 +48,17 @@ struct NarrowGelu {
     return normal.below + x * (0.3989422804f * normal.density);
   }
 };
+struct NarrowSilu {
+  static constexpr bool kInput = true, kOutput = false;
+
+  static __host__ __device__ float sigmoid(float x) {
+    return math::detail::quick_quotient(1.0f, 1.0f + power_of_two(-1.44269504f * x));
+  }
+  static __host__ __device__ float value(float x, unary::Args<float>) { return x * sigmoid(x); }
+  static __host__ __device__ float derivative(float x, float, unary::Args<float>) {
+    return unary::silu_derivative(x, sigmoid(x));
+  }
+};
 /// What networks spend their time in is compiled into the loops, several elements side by side; of the rest
 /// there is one copy that is called, which keeps the plug-in small.
 template <class F, class... Hot>
@@ -55,11 +67,12 @@ template <class F>
 inline constexpr bool is_hot =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Sqrt, unary::Rsqrt, unary::Reciprocal,
               unary::Exp, unary::Log, unary::Tanh, unary::Sigmoid, unary::Relu, unary::Clamp,
-              unary::LeakyRelu, unary::Elu, unary::Gelu, NarrowGelu, unary::GeluTanh, unary::Silu,
+              unary::LeakyRelu, unary::Elu, unary::Gelu, NarrowGelu, unary::GeluTanh, unary::Silu, NarrowSilu,
               unary::Hardswish, unary::Hardsigmoid, unary::Hardtanh, unary::Relu6>;
 
 template <class F>
-using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu, F>;
+using Narrow = std::conditional_t<std::is_same_v<F, unary::Gelu>, NarrowGelu,
+                                  std::conditional_t<std::is_same_v<F, unary::Silu>, NarrowSilu, F>>;
 
 /// In float64 all of them are long.
 template <class F, class T>
@@ -68,7 +81,7 @@ inline constexpr bool is_inlined = is_hot<F> && !std::is_same_v<T, double>;
 template <class F>
 inline constexpr bool is_short =
     is_one_of<F, unary::Abs, unary::Neg, unary::Square, unary::Relu, unary::Clamp, unary::LeakyRelu,
-              unary::Hardtanh, unary::Relu6, unary::Silu, NarrowGelu>;
+              unary::Hardtanh, unary::Relu6, unary::Silu, NarrowGelu, NarrowSilu>;
 template <class F, class T>
 using ChunksOf = std::integral_constant<int, !std::is_same_v<T, float> || !is_hot<F> ? 1
                                              : is_short<F>                           ? 4
