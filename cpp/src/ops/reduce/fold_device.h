@@ -294,7 +294,8 @@ inline int64_t count_slices(int64_t blocks, int64_t most, int64_t wanted = kFold
 template <class F>
 void merge_slices(FoldLaunch a) {
   if (a.slices == 1) return;
-  a.width = a.slices > 4 * kWarpThreads ? kFoldThreads : kWarpThreads;
+  a.width = a.slices > 4 * kWarpThreads ? kFoldThreads : 1;
+  while (a.width * 4 < a.slices) a.width *= 2;
   OPSIN_LAUNCH(fold_slices<F>, grid_for(a.kept.count * a.width, kFoldThreads, ~0u), kFoldThreads, 0, a);
 }
 
@@ -349,8 +350,8 @@ void run_fold(const FoldShape& shape, const FoldNumbers& numbers) {
   while (x * y < kFoldThreads && y * 8 <= a.reduced.count) y *= 2;
   while (x * y < kFoldThreads && x < runs) x *= 2;
   const int64_t blocks = (runs + x - 1) / x;
-  // Threads that have eight columns fill the registers: half as many blocks run at once.
-  a.slices = count_slices(blocks, a.reduced.count / (y * 16), width > 4 ? kFoldBlocks / 2 : kFoldBlocks);
+  // Threads that have eight columns fill the registers: fewer blocks run at once.
+  a.slices = count_slices(blocks, a.reduced.count / (y * 16), width > 4 ? kFoldBlocks * 3 / 4 : kFoldBlocks);
   const Workspace parts(a.slices == 1 ? 0 : a.slices * a.kept.count * state);
   a.parts = parts.get();
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.slices));
