@@ -380,11 +380,12 @@ __global__ void __launch_bounds__(kSumThreads<S>, 1)
   OPSIN_NO_UNROLL
   for (int64_t row = blockIdx.x; row < groups.rows; row += 2 * int64_t{gridDim.x}, taken += 2) {
     if (taken % kSumRows == 0) {
-      if (taken > 0) flush(taken > kSumRows);
+      // What is known of the next rows, read while the sums are written.
       const int64_t later = row + threadIdx.x * int64_t{gridDim.x};
-      if (threadIdx.x < kSumRows && later < groups.rows) {
-        slopes[threadIdx.x] = RowSlope<T>(p.mean[later], p.inverse[later]);
-      }
+      const bool knows = threadIdx.x < kSumRows && later < groups.rows;
+      const double mean = knows ? p.mean[later] : 0, inverse = knows ? p.inverse[later] : 0;
+      if (taken > 0) flush(taken > kSumRows);
+      if (knows) slopes[threadIdx.x] = RowSlope<T>(mean, inverse);
       __syncthreads();
     }
     const int64_t next = row + gridDim.x;
