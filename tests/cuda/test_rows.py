@@ -22,6 +22,10 @@ SHAPES = (
 )  # fmt: skip
 LAYER_SHAPES = (*SHAPES, (1060, 2052), (4230, 1032))
 DTYPES = ("float32", "bfloat16", "float16")
+WEIGHT_DTYPES = (
+    ("float32", "float32"), ("bfloat16", "float32"), ("float32", None), ("bfloat16", None),
+    (None, "bfloat16"),
+)  # fmt: skip
 Inputs = tuple[np.ndarray, ...]
 
 
@@ -56,6 +60,34 @@ def test_layer_norm(shape: tuple[int, int], dtype: str) -> None:
         return functional.layer_norm(x, (shape[1],), weight, bias)
 
     check(call, (x + 2, weight, bias), g, dtype, 16 if dtype == "float32" else 2)
+
+
+@pytest.mark.parametrize("dtypes", WEIGHT_DTYPES)
+@pytest.mark.parametrize("shape", [(5, 264), (5, 265), (4230, 1032)])
+def test_weights_of_a_layer_norm_keep_their_dtype(
+    shape: tuple[int, int], dtypes: tuple[str | None, str | None]
+) -> None:
+    """Kernels take weight and bias as the rows are stored or as they are computed, or do without."""
+    rng = np.random.default_rng(0)
+    values = [*rng.standard_normal((2, *shape)), *rng.standard_normal((2, shape[1]))]
+    stored = ("bfloat16", "bfloat16", *dtypes)
+    given = [opsin.from_numpy(v).to(getattr(opsin, d)) for v, d in zip(values, stored, strict=True) if d]
+
+    def run(tensors: list[Any]) -> list[Any]:
+        x, g, *rest = tensors
+        leaves = [t.detach().requires_grad_() for t in (x, *rest)]
+        weight = leaves[1] if dtypes[0] else None
+        bias = leaves[-1] if dtypes[1] else None
+        y = functional.layer_norm(leaves[0], (shape[1],), weight, bias)
+        y.backward(g)
+        return [y.detach(), *(t.grad for t in leaves)]
+
+    ours = run([t.to("cuda") for t in given])
+    assert [t.dtype for t in ours[1:]] == [given[0].dtype, *(t.dtype for t in given[2:])]
+    for got, want in zip(ours, run([t.to(opsin.float64) for t in given]), strict=True):
+        wanted = want.numpy()
+        eps = 2.0**-8 if got.dtype == opsin.bfloat16 else 2.0**-20
+        assert np.abs(got.cpu().to(opsin.float64).numpy() - wanted).max() <= 2 * eps * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

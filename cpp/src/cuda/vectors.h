@@ -23,6 +23,16 @@ __host__ __device__ inline void widen(Computed<S> (&to)[N], const Pack<S, N>& fr
   if constexpr (!std::is_same_v<S, uint16_t>) {
     OPSIN_UNROLL
     for (int i = 0; i < N; ++i) to[i] = from.value[i];
+  } else if constexpr (N % 2 == 0) {
+    // From whole registers: to take halves of them out first would double the work.
+    const auto words = __builtin_bit_cast(Pack<uint32_t, N / 2>, from);
+    if (stored == kFloat16) {
+      OPSIN_UNROLL
+      for (int i = 0; i < N / 2; ++i) halves_to_floats(words.value[i], to[2 * i], to[2 * i + 1]);
+    } else {
+      OPSIN_UNROLL
+      for (int i = 0; i < N / 2; ++i) bfloats_to_floats(words.value[i], to[2 * i], to[2 * i + 1]);
+    }
   } else if (stored == kFloat16) {
     OPSIN_UNROLL
     for (int i = 0; i < N; ++i) to[i] = half_to_float(from.value[i]);
@@ -157,12 +167,12 @@ inline constexpr unsigned kRowBlocks = sizeof(S) == 8 ? 1 : 2;
 /// row that is longer than what a whole block holds is gone through in parts.
 struct RowGroups {
   int64_t rows, n;
-  unsigned width, held_each;
+  unsigned width, shift, held_each;  ///< width = 1 << shift
 
   /// `held_each` elements are held by a thread.
   RowGroups(int64_t rows_, int64_t n_, int held_each_, unsigned most = kMostRowThreads)
-      : rows(rows_), n(n_), width(1), held_each(static_cast<unsigned>(held_each_)) {
-    while (width < most && int64_t{width} * held_each < n) width *= 2;
+      : rows(rows_), n(n_), width(1), shift(0), held_each(static_cast<unsigned>(held_each_)) {
+    for (; width < most && int64_t{width} * held_each < n; ++shift) width *= 2;
   }
   unsigned block() const { return width > kWarpThreads ? width : kRowThreads; }
   unsigned grid() const {
@@ -174,7 +184,7 @@ struct RowGroups {
 
   // In a kernel.
   __device__ int64_t row() const {
-    return static_cast<int64_t>(blockIdx.x) * (blockDim.x / width) + threadIdx.x / width;
+    return static_cast<int64_t>(blockIdx.x) * (blockDim.x >> shift) + (threadIdx.x >> shift);
   }
   __device__ unsigned lane() const { return threadIdx.x & (width - 1); }
   /// Where the part of a row after that at `first` begins; `kOnce` tells the compiler that rows are held.

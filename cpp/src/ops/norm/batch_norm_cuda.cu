@@ -263,23 +263,28 @@ __global__ void __launch_bounds__(kThreads)
   const S* x = static_cast<const S*>(p.x) + start;
   const S* second = kSecond ? static_cast<const S*>(p.second) + start : nullptr;
   S* y = static_cast<S*>(p.y) + start;
-  const int64_t first = block * blockDim.y * kApplyRows + threadIdx.y;
-  for (int batch = 0; batch < kApplyRows; batch += kApplyLoads) {
-    Pack<S, V> xs[kApplyLoads], seconds[kApplyLoads];
+  const int64_t step = blockDim.y, apart = step * p.columns;
+  const auto take = [&](auto count, int64_t r) {
+    constexpr int kCount = decltype(count)::value;
+    Pack<S, V> xs[kCount], seconds[kCount];
+    const int64_t at = r * p.columns;
     OPSIN_UNROLL
-    for (int k = 0; k < kApplyLoads; ++k) {
-      const int64_t r = first + static_cast<int64_t>(batch + k) * blockDim.y;
-      if (r >= p.rows) continue;
-      xs[k] = pack_at<S, V>(x + r * p.columns);
-      if constexpr (kSecond) seconds[k] = pack_at<S, V>(second + r * p.columns);
+    for (int k = 0; k < kCount; ++k) {
+      xs[k] = pack_at<S, V>(x + at + k * apart);
+      if constexpr (kSecond) seconds[k] = pack_at<S, V>(second + at + k * apart);
     }
     OPSIN_UNROLL
-    for (int k = 0; k < kApplyLoads; ++k) {
-      const int64_t r = first + static_cast<int64_t>(batch + k) * blockDim.y;
-      if (r >= p.rows) return;
-      pack_at<S, V>(y + r * p.columns) = apply(p, xs[k], seconds[k]);
-    }
+    for (int k = 0; k < kCount; ++k) pack_at<S, V>(y + at + k * apart) = apply(p, xs[k], seconds[k]);
+  };
+  int64_t r = block * step * kApplyRows + threadIdx.y;
+  const int64_t end = p.rows < r + step * kApplyRows ? p.rows : r + step * kApplyRows;
+  // Whole turns ask once.
+  OPSIN_NO_UNROLL
+  for (; r + (kApplyLoads - 1) * step < end; r += kApplyLoads * step) {
+    take(std::integral_constant<int, kApplyLoads>{}, r);
   }
+  OPSIN_NO_UNROLL
+  for (; r < end; r += step) take(std::integral_constant<int, 1>{}, r);
 }
 
 template <class S, Pass kPass>
@@ -334,14 +339,14 @@ void launch_apply(const ChannelWork& work, const Table<Computed<S>>& table, Appl
 
 }  // namespace
 
-int64_t ChannelWork::slices() const {
+int64_t ChannelWork::slices(ColumnSum sum) const {
   if (!shape.columns) {
     return std::clamp<int64_t>(
         std::min(ColumnTiles::kBlocks / shape.channels, per_channel() / (kThreads * 8)), 1,
         ColumnTiles::kBlocks);
   }
   const int vector = !vectors ? 1 : shape.dtype == kFloat32 ? kVector<float> : kVector<uint16_t>;
-  return ColumnTiles(per_channel(), shape.channels, vector).slices(matrices);
+  return ColumnTiles(per_channel(), shape.channels, vector).slices(matrices, column_blocks(sum, vector));
 }
 
 void channel_sums(ColumnSum sum, const ChannelWork& work, int64_t slices, ColumnSumParams p) {
@@ -413,15 +418,15 @@ void apply(const NormalisedParams& p) {
 void backward(const BatchNormBackwardParams& p) {
   const ChannelWork work(p.shape, 1, p.x, p.g, p.relu_output, p.masked, p.grad_x);
   const bool sums = p.training || p.grad_weight || p.grad_bias;
-  const int64_t channels = p.shape.channels, slices = sums ? work.slices() : 0;
+  const ColumnSum sum = p.numbers  ? ColumnSum::kMaskedGradients
+                        : p.masked ? ColumnSum::kWrittenGradients
+                                   : ColumnSum::kGradients;
+  const int64_t channels = p.shape.channels, slices = sums ? work.slices(sum) : 0;
   const int64_t part_bytes = slices * 2 * channels * static_cast<int64_t>(sizeof(double));
   const Workspace memory(part_bytes + Table<double>::bytes(channels));
   auto* parts = static_cast<double*>(memory.get());
   void* const numbers = static_cast<char*>(memory.get()) + part_bytes;
   if (sums) {
-    const ColumnSum sum = p.numbers  ? ColumnSum::kMaskedGradients
-                          : p.masked ? ColumnSum::kWrittenGradients
-                                     : ColumnSum::kGradients;
     channel_sums(sum, work, slices,
                  {.x = p.x,
                   .g = p.g,

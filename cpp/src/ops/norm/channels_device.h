@@ -21,8 +21,8 @@ struct ChannelWork {
   }
   int64_t channels() const { return matrices * shape.channels; }
   int64_t per_channel() const { return shape.batch * shape.inner; }
-  /// Parts that the sums of a channel are made of.
-  int64_t slices() const;
+  /// Parts that sums of a channel are made of.
+  int64_t slices(ColumnSum sum = ColumnSum::kMoments) const;
   /// How far apart the parts of a channel are, and where those of [matrix][channel] begin.
   __host__ __device__ int64_t part_stride() const { return 2 * shape.channels; }
   __host__ __device__ int64_t part_at(int64_t matrix, int64_t channel, int64_t slices) const {

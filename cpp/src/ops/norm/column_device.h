@@ -12,7 +12,8 @@ namespace opsin::cuda {
 /// and y rows at a time. Threads keep their columns.
 struct ColumnTiles {
   static constexpr unsigned kThreads = 256;
-  static constexpr int64_t kBlocks = 528;  ///< Whole rounds for the 132 multiprocessors of a large GPU.
+  static constexpr int kResident = 4;      ///< Blocks that a multiprocessor runs at once at most.
+  static constexpr int64_t kBlocks = 528;  ///< As many on all 132 multiprocessors of a large GPU.
   int64_t rows, columns;
   unsigned x, y, tiles;
 
@@ -23,9 +24,11 @@ struct ColumnTiles {
     tiles = static_cast<unsigned>((vectors + x - 1) / x);
   }
   dim3 block() const { return dim3(x, y); }
-  /// Parts that the rows are cut into, so that every GPU is busy but threads have some rows each.
-  int64_t slices(int64_t matrices = 1) const {
-    return std::clamp<int64_t>(std::min<int64_t>(kBlocks / (tiles * matrices), rows / (int64_t{y} * 16)), 1,
+  /// Parts that the rows are cut into, so that every GPU is busy but threads have some rows each: one round
+  /// of blocks, of which a multiprocessor runs `resident` at once.
+  int64_t slices(int64_t matrices = 1, int resident = kResident) const {
+    const int64_t blocks = kBlocks / kResident * resident;
+    return std::clamp<int64_t>(std::min<int64_t>(blocks / (tiles * matrices), rows / (int64_t{y} * 16)), 1,
                                kBlocks);
   }
 };
@@ -79,8 +82,9 @@ struct ColumnSumParams {
 
 /// Blocks that a multiprocessor runs at once, as far as registers go.
 constexpr int column_blocks(ColumnSum sum, int vector) {
-  const bool masks = sum == ColumnSum::kWrittenGradients || sum == ColumnSum::kMaskedGradients;
-  return sum == ColumnSum::kMoments || (vector <= 4 && !masks) ? 4 : 2;
+  if (sum == ColumnSum::kMoments) return ColumnTiles::kResident;
+  if (sum == ColumnSum::kWrittenGradients || sum == ColumnSum::kMaskedGradients) return 2;
+  return vector <= 4 ? ColumnTiles::kResident : sum == ColumnSum::kGradients ? 3 : 2;
 }
 
 /// Threads sum in what x is computed in, blocks in float64.
@@ -100,8 +104,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
     const int64_t start_of = matrix * p.rows * p.columns + column;
     const S* x = static_cast<const S*>(p.x) + start_of;
     const S* g = kGrad ? static_cast<const S*>(p.g) + start_of : nullptr;
-    // What rounding took from the centre comes back apart.
-    T centre[V], rest[V] = {}, scale[V], offset[V];
+    T centre[V], scale[V], offset[V];
     const T least = static_cast<T>(least_positive(p.dtype));
     const T greatest = static_cast<T>(greatest_below(p.ceiling, p.dtype));
     if constexpr (kMask) {
@@ -115,10 +118,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
       double exact[V];
       load_row(exact, p.centre + matrix * p.columns + column);
       OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) {
-        centre[v] = static_cast<T>(exact[v]);
-        rest[v] = static_cast<T>(static_cast<double>(centre[v]) - exact[v]);
-      }
+      for (int v = 0; v < V; ++v) centre[v] = static_cast<T>(exact[v]);
     }
     const S* relu_output = kWrite ? static_cast<const S*>(p.relu_output) + column : nullptr;
     S* masked = kWrite ? static_cast<S*>(p.masked) + column : nullptr;
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
         if constexpr (kByRow) {
           d = ((xs[v] - row_centre) + row_rest) * row_factor;
         } else {
-          d = (xs[v] - centre[v]) + rest[v];
+          d = xs[v] - centre[v];
         }
         T f = d;
         if constexpr (kGrad) f = gs[v];
@@ -156,20 +156,28 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
       }
     };
     // Slices take turns: what was read last, which caches still have, is the end of the matrix.
-    const int64_t step = blockDim.y, turn = kLoads * step;
-    for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
-      const int64_t r = start + threadIdx.y;
-      Pack<S, V> xs[kLoads], gs[kLoads], outputs[kLoads];
+    const int64_t step = blockDim.y, turn = kLoads * step, apart = step * p.columns;
+    const auto take = [&](auto count, int64_t r) {
+      constexpr int kCount = decltype(count)::value;
+      Pack<S, V> xs[kCount], gs[kCount], outputs[kCount];
+      const int64_t place = r * p.columns;
       OPSIN_UNROLL
-      for (int k = 0; k < kLoads; ++k) {
-        if (r + k * step >= p.rows) continue;
-        xs[k] = pack_at<S, V>(x + (r + k * step) * p.columns);
-        if constexpr (kGrad) gs[k] = pack_at<S, V>(g + (r + k * step) * p.columns);
-        if constexpr (kWrite) outputs[k] = pack_at<S, V>(relu_output + (r + k * step) * p.columns);
+      for (int k = 0; k < kCount; ++k) {
+        xs[k] = pack_at<S, V>(x + place + k * apart);
+        if constexpr (kGrad) gs[k] = pack_at<S, V>(g + place + k * apart);
+        if constexpr (kWrite) outputs[k] = pack_at<S, V>(relu_output + place + k * apart);
       }
       OPSIN_UNROLL
-      for (int k = 0; k < kLoads; ++k) {
-        if (r + k * step < p.rows) add(xs[k], gs[k], outputs[k], r + k * step);
+      for (int k = 0; k < kCount; ++k) add(xs[k], gs[k], outputs[k], r + k * step);
+    };
+    for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
+      const int64_t r = start + threadIdx.y;
+      // Whole turns ask once.
+      if (r + (kLoads - 1) * step < p.rows) {
+        take(std::integral_constant<int, kLoads>{}, r);
+      } else {
+        OPSIN_NO_UNROLL
+        for (int64_t row = r; row < p.rows; row += step) take(std::integral_constant<int, 1>{}, row);
       }
     }
   }
@@ -177,8 +185,15 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
   double* own = shared + threadIdx.y * 2 * V * blockDim.x + threadIdx.x;
   OPSIN_UNROLL
   for (int v = 0; v < V; ++v) {
-    own[2 * v * blockDim.x] = static_cast<double>(first[v]);
-    own[(2 * v + 1) * blockDim.x] = static_cast<double>(second[v]);
+    const auto sum = static_cast<double>(first[v]);
+    auto product = static_cast<double>(second[v]);
+    if constexpr (kGrad && !kByRow) {
+      // What rounding took from the centre comes back here.
+      const double exact = inside ? p.centre[matrix * p.columns + column + v] : 0;
+      product += (static_cast<double>(static_cast<T>(exact)) - exact) * sum;
+    }
+    own[2 * v * blockDim.x] = sum;
+    own[(2 * v + 1) * blockDim.x] = product;
   }
   OPSIN_NO_UNROLL
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
@@ -214,7 +229,8 @@ template <class Part>
 __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t slices, int64_t columns,
                                                     int64_t column) {
   __shared__ Pair<double> shared[kMergeShares][kWarpThreads];
-  constexpr int kLoads = 8;
+  // The 264 or 528 parts of large matrices take one round or two.
+  constexpr int kLoads = 9;
   Pair<double> total{0, 0};
   for (int64_t s = threadIdx.y; s < slices && column < columns; s += kLoads * int64_t{kMergeShares}) {
     Pair<double> values[kLoads];
@@ -230,10 +246,13 @@ __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t s
     for (int k = 0; k < kLoads; ++k) total = Sum{}(total, values[k]);
   }
   shared[threadIdx.y][threadIdx.x] = total;
-  __syncthreads();
   OPSIN_NO_UNROLL
-  for (unsigned y = 1; threadIdx.y == 0 && y < kMergeShares; ++y)
-    total = Sum{}(total, shared[y][threadIdx.x]);
+  for (unsigned half = kMergeShares / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y >= half) continue;
+    total = Sum{}(total, shared[threadIdx.y + half][threadIdx.x]);
+    shared[threadIdx.y][threadIdx.x] = total;
+  }
   return total;
 }
 

@@ -28,6 +28,7 @@ struct RowNorm {
     Dims shape;
     int64_t n;
     double eps;
+    DType weights;  ///< Of weight, bias and their gradients, for the kernels.
   };
 
   static Tensor flat(const Tensor& t, DType dtype) {
@@ -43,12 +44,11 @@ struct RowNorm {
     const int64_t rows = p.n == 0 ? 0 : x.numel() / p.n;
     const Tensor mean = empty(Dims{rows}, kFloat64, x.device()),
                  inverse = empty(Dims{rows}, kFloat64, x.device());
-    const DType compute = compute_type(x.dtype());
-    const Tensor w = flat(weight, compute), b = flat(bias, compute);
+    const Tensor w = flat(weight, p.weights), b = flat(bias, p.weights);
     const auto kernel = layer_norm_forward.get(x.device(), x.dtype());
     if (rows == 0) return {y, mean, inverse};
-    kernel({rows, p.n, kRms, x.dtype(), x.impl()->data(), data_of(w), data_of(b), p.eps, data_of(y),
-            mean.mutable_data<double>(), inverse.mutable_data<double>()});
+    kernel({rows, p.n, kRms, x.dtype(), p.weights, x.impl()->data(), data_of(w), data_of(b), p.eps,
+            data_of(y), mean.mutable_data<double>(), inverse.mutable_data<double>()});
     return {y, mean, inverse};
   }
 
@@ -71,19 +71,18 @@ struct RowNorm {
     }
     const Tensor x = contiguous(input), g = contiguous(to(ctx.grad(), input.dtype()));
     const int64_t rows = p.n == 0 ? 0 : x.numel() / p.n;
-    const DType compute = compute_type(x.dtype());
-    const Tensor w = flat(weight, compute);
+    const Tensor w = flat(weight, p.weights);
     const auto gradient = [&](size_t i) {
       if (!ctx.needs(i)) return Tensor();
-      return rows == 0 ? zeros(p.shape, compute, x.device()) : empty(p.shape, compute, x.device());
+      return rows == 0 ? zeros(p.shape, p.weights, x.device()) : empty(p.shape, p.weights, x.device());
     };
     const Tensor grad_x = ctx.needs(0) ? empty(x.sizes(), x.dtype(), x.device()) : Tensor();
     const Tensor grad_weight = gradient(1), grad_bias = gradient(2);
     if (rows > 0) {
       layer_norm_backward.get(
-          x.device(), x.dtype())({rows, p.n, kRms, x.dtype(), x.impl()->data(), g.impl()->data(), data_of(w),
-                                  ctx.saved(2).data<double>(), ctx.saved(3).data<double>(), data_of(grad_x),
-                                  data_of(grad_weight), data_of(grad_bias)});
+          x.device(), x.dtype())({rows, p.n, kRms, x.dtype(), p.weights, x.impl()->data(), g.impl()->data(),
+                                  data_of(w), ctx.saved(2).data<double>(), ctx.saved(3).data<double>(),
+                                  data_of(grad_x), data_of(grad_weight), data_of(grad_bias)});
     }
     ctx.set(0, grad_x);
     ctx.set(1, grad_weight);
@@ -109,6 +108,12 @@ struct RowNorm {
     ctx.set(0, inverse * (kRms ? rest : rest - mean(h, last, true)));
   }
 };
+
+DType weights_dtype(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  const auto fits = [&](const Tensor& t) { return !t.defined() || t.dtype() == input.dtype(); };
+  const bool as_input = input.device().is_cuda() && fits(weight) && fits(bias);
+  return as_input ? input.dtype() : compute_type(input.dtype());
+}
 
 void check_rows(const char* op, const Tensor& input, const Dims& shape, const Tensor& weight,
                 const Tensor& bias) {
@@ -137,7 +142,8 @@ Tensor layer_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& w
     return autocast::call<autocast::kFull>(layer_norm, input, normalized_shape, weight, bias, eps);
   const Dims shape(normalized_shape);
   check_rows("layer_norm", input, shape, weight, bias);
-  return call<RowNorm<false>>({shape, count_elements(shape), eps}, input, weight, bias)[0];
+  return call<RowNorm<false>>({shape, count_elements(shape), eps, weights_dtype(input, weight, bias)}, input,
+                              weight, bias)[0];
 }
 
 Tensor rms_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& weight,
@@ -148,8 +154,9 @@ Tensor rms_norm(const Tensor& input, IntSpan normalized_shape, const Tensor& wei
   check_rows("rms_norm", input, shape, weight, {});
   const double epsilon = compute_type(input.dtype()) == kFloat64 ? std::numeric_limits<double>::epsilon()
                                                                  : std::numeric_limits<float>::epsilon();
-  return call<RowNorm<true>>({shape, count_elements(shape), eps.value_or(epsilon)}, input, weight,
-                             Tensor())[0];
+  return call<RowNorm<true>>(
+      {shape, count_elements(shape), eps.value_or(epsilon), weights_dtype(input, weight, {})}, input, weight,
+      Tensor())[0];
 }
 
 void register_layer_norm(Registry& registry) {

@@ -9,12 +9,24 @@ namespace opsin {
 namespace cuda {
 namespace {
 
-/// Elements of a vector per element of a row, where a vector of the row begins; `missing` without one.
-template <int V, class T>
-__device__ __forceinline__ void load_weights(T (&to)[V], const T* from, int64_t at, T missing) {
-  if (from) return load_row(to, from + at);
-  OPSIN_UNROLL
-  for (T& value : to) value = missing;
+template <class S, DType stored, int V>
+__device__ __forceinline__ void load_stored(Computed<S> (&to)[V], const void* from, int64_t at) {
+  const Held<S, V> held[1] = {*reinterpret_cast<const Held<S, V>*>(static_cast<const S*>(from) + at)};
+  widen_held<S, V, stored>(to, held[0]);
+}
+
+/// V weights, or biases, of a row, stored as the row is or as what it is computed in; `missing` without any.
+template <class S, DType stored, int V>
+__device__ __forceinline__ void load_weights(Computed<S> (&to)[V], const void* from, DType dtype, int64_t at,
+                                             Computed<S> missing) {
+  if (!from) {
+    OPSIN_UNROLL
+    for (auto& value : to) value = missing;
+  } else if (dtype == stored) {
+    load_stored<S, stored>(to, from, at);
+  } else {
+    load_row(to, static_cast<const Computed<S>*>(from) + at);
+  }
 }
 
 /// Of `count` numbers: sums of d = x - near and of d * d.
@@ -47,6 +59,15 @@ __device__ __forceinline__ Pair<double> merge_moments(const Moments<T>& own, con
   return {mean, lanes_reduce<Sum>(squares, warps) * inverse_n};
 }
 
+/// How many elements the k-th vectors of the threads have that share a warp and a group with this one.
+template <int V>
+__device__ __forceinline__ unsigned held_by_warp(const RowGroups& groups, unsigned left, int k) {
+  const unsigned lanes = groups.width < kWarpThreads ? groups.width : kWarpThreads;
+  const unsigned begin = ((groups.lane() & ~(lanes - 1)) + static_cast<unsigned>(k) * groups.width) * V;
+  if (left <= begin) return 0;
+  return left - begin < lanes * V ? left - begin : lanes * V;
+}
+
 template <class S, int V, DType stored, int K, bool kOnce>
 __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
     forward_rows(const LayerNormParams p, const RowGroups groups, double inverse_n) {
@@ -56,22 +77,36 @@ __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
   const S* x = inside ? static_cast<const S*>(p.x) + row * groups.n : nullptr;
   S* y = inside ? static_cast<S*>(p.y) + row * groups.n : nullptr;
   Held<S, V> xs[K];
-  Pair<T> start{0, 0};
+  // The number that a warp's moments are around is the mean of one in K of its vectors: nearer to that of all
+  // than sqrt(K - 1) standard deviations.
+  T start = 0;
+  unsigned count = 0, sampled = 0;
   for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
-    load_part<S, V, stored>(xs, x, groups, first);
-    const unsigned left = groups.left(first);
-    OPSIN_UNROLL
-    for (int k = 0; k < K; ++k) {
-      T values[V], sum = 0;
-      widen_held<S, V, stored>(values, xs[k]);
-      OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) sum += values[v];
-      start.first += sum;
-      start.second += groups.place<V>(k) < left ? T(V) : T(0);
+    Held<S, V> sample[1];
+    if constexpr (kOnce) {
+      load_part<S, V, stored>(xs, x, groups, first);
+      sample[0] = xs[0];
+    } else {
+      load_part<S, V, stored>(sample, x, groups, first);
     }
+    T values[V];
+    widen_held<S, V, stored>(values, sample[0]);
+    T sum = values[0];
+    OPSIN_UNROLL
+    for (int v = 1; v < V; ++v) sum += values[v];
+    start += sum;
+    const unsigned in_vectors = held_by_warp<V>(groups, groups.left(first), 0);
+    sampled += in_vectors;
+    count += in_vectors;
+    if (groups.n - first >= groups.part()) {
+      count += (K - 1) * in_vectors;
+      continue;
+    }
+    OPSIN_UNROLL
+    for (int k = 1; k < K; ++k) count += held_by_warp<V>(groups, groups.left(first), k);
   }
   start = lanes_reduce<Sum>(start, groups.width);
-  Moments<T> moments{start.second, start.second > 0 ? start.first / start.second : T(0), {0, 0}};
+  Moments<T> moments{static_cast<T>(count), sampled > 0 ? start / static_cast<T>(sampled) : T(0), {0, 0}};
   for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
     if (!kOnce) load_part<S, V, stored>(xs, x, groups, first);
     forget_widened(xs);
@@ -103,15 +138,28 @@ __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
   }
   const T near = static_cast<T>(mean), a = static_cast<T>(inverse),
           rest = static_cast<T>((static_cast<double>(near) - mean) * inverse);
-  for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
-    if (!kOnce) load_part<S, V, stored>(xs, x, groups, first);
-    forget_widened(xs);
-    store_part<S, V, stored>(xs, y, groups, first, [&](T(&values)[V], int, unsigned at) {
-      T weight[V], bias[V];
-      load_weights(weight, static_cast<const T*>(p.weight), first + at, T(1));
-      load_weights(bias, static_cast<const T*>(p.bias), first + at, T(0));
-      OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) values[v] = ((values[v] - near) * a + rest) * weight[v] + bias[v];
+  const auto finish = [&](auto weigh) {
+    for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
+      if (!kOnce) load_part<S, V, stored>(xs, x, groups, first);
+      forget_widened(xs);
+      store_part<S, V, stored>(xs, y, groups, first, [&](T(&values)[V], int, unsigned at) {
+        T weight[V], bias[V];
+        weigh(weight, bias, first + at);
+        OPSIN_UNROLL
+        for (int v = 0; v < V; ++v) values[v] = ((values[v] - near) * a + rest) * weight[v] + bias[v];
+      });
+    }
+  };
+  if (p.weight && p.bias && p.weights == stored) {
+    // The usual case asks once.
+    finish([&](T(&weight)[V], T(&bias)[V], int64_t at) {
+      load_stored<S, stored>(weight, p.weight, at);
+      load_stored<S, stored>(bias, p.bias, at);
+    });
+  } else {
+    finish([&](T(&weight)[V], T(&bias)[V], int64_t at) {
+      load_weights<S, stored>(weight, p.weight, p.weights, at, T(1));
+      load_weights<S, stored>(bias, p.bias, p.weights, at, T(0));
     });
   }
 }
@@ -119,22 +167,22 @@ __global__ void __launch_bounds__(kMostRowThreads, kRowBlocks<S>)
 /// With h = g weight and xhat = (x - mean) inverse: dx = inverse (h - mean(h) - xhat mean(h xhat)).
 template <class T>
 struct RowSlope {
-  T mean, lost, inverse, centre, slope;
+  T mean, inverse, rest, centre, slope;
 
+  RowSlope() = default;
   /// What rounding takes from the mean comes back apart.
   __device__ RowSlope(double mean_, double inverse_)
       : mean(static_cast<T>(mean_)),
-        lost(static_cast<T>(static_cast<double>(mean) - mean_)),
-        inverse(static_cast<T>(inverse_)) {}
-  __device__ T distance(T x) const { return (x - mean) + lost; }
-  /// The sums of h and of h (x - mean) over the row. Subtracted before it is scaled: where eps dwarfs the
-  /// variance, inverse magnifies the rounding.
-  __device__ void set(Pair<T> sums, double inverse_n, double exact_inverse, bool rms) {
-    centre = rms ? T(0) : static_cast<T>(static_cast<double>(sums.first) * inverse_n);
-    slope = static_cast<T>(static_cast<double>(sums.second) * inverse_n * exact_inverse * exact_inverse *
-                           exact_inverse);
+        inverse(static_cast<T>(inverse_)),
+        rest(static_cast<T>((static_cast<double>(mean) - mean_) * inverse_)) {}
+  __device__ T normalised(T x) const { return (x - mean) * inverse + rest; }
+  /// The sums of h and of h xhat over the row. Subtracted before it is scaled: where eps dwarfs the variance,
+  /// inverse magnifies the rounding.
+  __device__ void set(Pair<T> sums, T inverse_n, bool rms) {
+    centre = rms ? T(0) : sums.first * inverse_n;
+    slope = sums.second * inverse_n * inverse;
   }
-  __device__ T operator()(T h, T d) const { return (h - centre) * inverse - d * slope; }
+  __device__ T operator()(T h, T xhat) const { return (h - centre) * inverse - xhat * slope; }
 };
 
 template <class S, int V, DType stored, int K, bool kOnce>
@@ -147,12 +195,11 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
   const S* x = inside ? static_cast<const S*>(p.x) + row * groups.n : nullptr;
   const S* g = inside ? static_cast<const S*>(p.g) + row * groups.n : nullptr;
   S* grad_x = inside ? static_cast<S*>(p.grad_x) + row * groups.n : nullptr;
-  const double inverse = inside ? p.inverse[row] : 0;
-  RowSlope<T> slope(inside ? p.mean[row] : 0, inverse);
+  RowSlope<T> slope(inside ? p.mean[row] : 0, inside ? p.inverse[row] : 0);
   Held<S, V> xs[K], gs[K];
   const auto weigh = [&](T(&gradients)[V], int64_t at) {
     T weight[V];
-    load_weights(weight, static_cast<const T*>(p.weight), at, T(1));
+    load_weights<S, stored>(weight, p.weight, p.weights, at, T(1));
     OPSIN_UNROLL
     for (int v = 0; v < V; ++v) gradients[v] *= weight[v];
   };
@@ -172,12 +219,12 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
         part.first += gradients[v];
-        part.second += gradients[v] * slope.distance(values[v]);
+        part.second += gradients[v] * slope.normalised(values[v]);
       }
       sums = Sum{}(sums, part);
     }
   }
-  slope.set(group_reduce<Sum>(sums, groups.width, shared), inverse_n, inverse, p.rms);
+  slope.set(group_reduce<Sum>(sums, groups.width, shared), static_cast<T>(inverse_n), p.rms);
   for (int64_t first = 0; first < groups.n; first = groups.next<kOnce>(first)) {
     if (!kOnce) {
       load_part<S, V, stored>(xs, x, groups, first);
@@ -190,7 +237,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
       widen_held<S, V, stored>(row_values, xs[k]);
       weigh(values, first + at);
       OPSIN_UNROLL
-      for (int v = 0; v < V; ++v) values[v] = slope(values[v], slope.distance(row_values[v]));
+      for (int v = 0; v < V; ++v) values[v] = slope(values[v], slope.normalised(row_values[v]));
     });
   }
 }
@@ -199,7 +246,7 @@ __global__ void __launch_bounds__(kMostRowThreads, 1)
 // x and g are read once.
 
 /// Rows whose terms are added up in what x is computed in, before they join the others.
-constexpr int kSumRows = 32;
+constexpr unsigned kSumRows = 32;
 /// Vectors that a thread holds of x and of g, whose successors are on their way: sixteen 16-bit values share
 /// what a row costs every thread.
 template <class S>
@@ -227,105 +274,144 @@ __device__ __forceinline__ void add_row(T* to, T (&from)[V], bool add) {
   }
 }
 
+/// Two sums over a block of whole warps, for all its threads; one shuffle a step serves both. `shared` has
+/// 2 * kSumThreads<S> / kWarpThreads elements: the first two of each warp that there is are written, the rest
+/// are 0.
+template <class S, class T = Computed<S>>
+__device__ __forceinline__ Pair<T> block_pair(Pair<T> sums, T* shared) {
+  constexpr unsigned kHalf = kWarpThreads / 2, kValues = 2 * kSumThreads<S> / kWarpThreads;
+  const unsigned lane = threadIdx.x % kWarpThreads;
+  const bool upper = lane >= kHalf;
+  T sum = upper ? sums.second : sums.first;
+  sum += shuffle_xor(upper ? sums.first : sums.second, static_cast<int>(kHalf));
+  OPSIN_UNROLL
+  for (unsigned mask = 1; mask < kHalf; mask *= 2) sum += shuffle_xor(sum, static_cast<int>(mask));
+  if (lane % kHalf == 0) shared[threadIdx.x / kHalf] = sum;
+  __syncthreads();
+  sum = shared[lane];
+  OPSIN_UNROLL
+  for (unsigned i = kWarpThreads; i < kValues; i += kWarpThreads) sum += shared[i + lane];
+  OPSIN_UNROLL
+  for (unsigned mask = 2; mask < kWarpThreads; mask *= 2) sum += shuffle_xor(sum, static_cast<int>(mask));
+  const T other = shuffle_xor(sum, 1);
+  return lane % 2 == 0 ? Pair<T>{sum, other} : Pair<T>{other, sum};
+}
+
 /// parts: [block][2][n].
 template <class S, int V, DType stored>
 __global__ void __launch_bounds__(kSumThreads<S>, 1)
-    backward_all(const LayerNormBackwardParams p, const RowGroups groups, double inverse_n,
+    backward_all(const LayerNormBackwardParams p, const RowGroups groups, Computed<S> inverse_n,
                  Computed<S>* parts) {
   using T = Computed<S>;
   constexpr int K = kSumPacks<S>;
-  __shared__ Pair<T> shared[2][kBlockWarps];
-  const T* weight = static_cast<const T*>(p.weight);
-  T* part = parts + 2 * groups.n * blockIdx.x;
+  constexpr unsigned kValues = 2 * kSumThreads<S> / kWarpThreads;
+  __shared__ T shared[2][kValues];
+  __shared__ RowSlope<T> slopes[kSumRows];
+  if (threadIdx.x < kValues) shared[0][threadIdx.x] = shared[1][threadIdx.x] = 0;
+  T* part = parts + 2 * groups.n * blockIdx.x + groups.place<V>(0);
   T weights[K][V], weight_sums[K][V] = {}, bias_sums[K][V] = {};
-  const auto left = static_cast<unsigned>(groups.n);
+  // No narrower group would do, so that of two vectors the first is always in the row.
+  const bool last = groups.place<V>(K - 1) < static_cast<unsigned>(groups.n);
+  const auto each = [&](auto f) {
+    OPSIN_UNROLL
+    for (int k = 0; k < K; ++k) {
+      if (k < K - 1 || last) f(k, static_cast<unsigned>(k) * groups.width * V);
+    }
+  };
   OPSIN_UNROLL
   for (int k = 0; k < K; ++k) {
-    const bool inside = groups.place<V>(k) < left;
-    load_weights(weights[k], inside ? weight : nullptr, groups.place<V>(k), T(1));
+    load_weights<S, stored>(weights[k], k < K - 1 || last ? p.weight : nullptr, p.weights, groups.place<V>(k),
+                            T(1));
   }
   const auto flush = [&](bool again) {
-    OPSIN_UNROLL
-    for (int k = 0; k < K; ++k) {
-      if (groups.place<V>(k) >= left) continue;
-      add_row(part + groups.place<V>(k), weight_sums[k], again);
-      add_row(part + groups.n + groups.place<V>(k), bias_sums[k], again);
-    }
+    each([&](int k, unsigned at) {
+      add_row(part + at, weight_sums[k], again);
+      add_row(part + groups.n + at, bias_sums[k], again);
+    });
   };
-  Held<S, V> xs[K], gs[K], next_xs[K], next_gs[K];
-  double mean, inverse, next_mean = 0, next_inverse = 0;
-  const auto fetch = [&](int64_t row) {
-    const bool inside = row < groups.rows;
-    const int64_t at = row * groups.n;
-    load_part<S, V, stored>(next_xs, inside ? static_cast<const S*>(p.x) + at : nullptr, groups, 0);
-    load_part<S, V, stored>(next_gs, inside ? static_cast<const S*>(p.g) + at : nullptr, groups, 0);
-    if (inside) {
-      next_mean = p.mean[row];
-      next_inverse = p.inverse[row];
-    }
+  struct Row {
+    Held<S, V> xs[K], gs[K];
   };
-  fetch(blockIdx.x);
-  int taken = 0;
-  for (int64_t row = blockIdx.x; row < groups.rows; row += gridDim.x, ++taken) {
-    OPSIN_UNROLL
-    for (int k = 0; k < K; ++k) {
-      xs[k] = next_xs[k];
-      gs[k] = next_gs[k];
-    }
-    mean = next_mean;
-    inverse = next_inverse;
-    fetch(row + gridDim.x);
-    if (taken % kSumRows == 0 && taken > 0) flush(taken > kSumRows);
-    RowSlope<T> slope(mean, inverse);
+  // Where this thread is in the row that is taken.
+  int64_t place = blockIdx.x * groups.n + groups.place<V>(0);
+  const int64_t stride = gridDim.x * groups.n;
+  const auto fetch = [&](Row& to, int64_t row, int64_t from) {
+    if (row >= groups.rows) return;
+    each([&](int k, unsigned at) {
+      to.xs[k] = *reinterpret_cast<const Held<S, V>*>(static_cast<const S*>(p.x) + from + at);
+      to.gs[k] = *reinterpret_cast<const Held<S, V>*>(static_cast<const S*>(p.g) + from + at);
+    });
+  };
+  // Takes `own`, while the one after it, at `next`, is on its way to `other`.
+  const auto take = [&](const Row& own, Row& other, int64_t next, RowSlope<T> slope, T* values) {
+    fetch(other, next, place + stride);
+    T xhats[K][V], hs[K][V];
     Pair<T> sums{0, 0};
     OPSIN_UNROLL
     for (int k = 0; k < K; ++k) {
-      T values[V], gradients[V];
-      widen_held<S, V, stored>(values, xs[k]);
-      widen_held<S, V, stored>(gradients, gs[k]);
+      widen_held<S, V, stored>(xhats[k], own.xs[k]);
+      widen_held<S, V, stored>(hs[k], own.gs[k]);
       Pair<T> of_vector{0, 0};
       OPSIN_UNROLL
       for (int v = 0; v < V; ++v) {
-        const T d = slope.distance(values[v]), h = gradients[v] * weights[k][v];
+        const T gradient = hs[k][v];
+        T& xhat = xhats[k][v] = slope.normalised(xhats[k][v]);
+        T& h = hs[k][v] *= weights[k][v];
         of_vector.first += h;
-        of_vector.second += h * d;
-        bias_sums[k][v] += gradients[v];
-        weight_sums[k][v] += gradients[v] * (d * slope.inverse);
+        of_vector.second += h * xhat;
+        bias_sums[k][v] += gradient;
+        weight_sums[k][v] += gradient * xhat;
       }
       sums = Sum{}(sums, of_vector);
     }
-    // Two arrays in turn, so that one barrier a row is enough.
-    slope.set(group_reduce<Sum>(sums, groups.width, shared[taken % 2]), inverse_n, inverse, p.rms);
-    forget_widened(xs);
-    forget_widened(gs);
-    store_part<S, V, stored>(gs, static_cast<S*>(p.grad_x) + row * groups.n, groups, 0,
-                             [&](T(&values)[V], int k, unsigned) {
-                               T row_values[V];
-                               widen_held<S, V, stored>(row_values, xs[k]);
-                               OPSIN_UNROLL
-                               for (int v = 0; v < V; ++v) {
-                                 values[v] = slope(values[v] * weights[k][v], slope.distance(row_values[v]));
-                               }
-                             });
+    slope.set(block_pair<S>(sums, values), inverse_n, p.rms);
+    each([&](int k, unsigned at) {
+      OPSIN_UNROLL
+      for (int v = 0; v < V; ++v) hs[k][v] = slope(hs[k][v], xhats[k][v]);
+      pack_at<S, V>(static_cast<S*>(p.grad_x) + place + at) = narrow<S, V>(hs[k], stored);
+    });
+    place += stride;
+  };
+  // Rows two by two: they take turns with registers and shared memory, so that nothing is moved and one
+  // barrier a row is enough. Vectors beyond the end of a row stay 0.
+  Row even{}, odd{};
+  fetch(even, blockIdx.x, place);
+  unsigned taken = 0;
+  OPSIN_NO_UNROLL
+  for (int64_t row = blockIdx.x; row < groups.rows; row += 2 * int64_t{gridDim.x}, taken += 2) {
+    if (taken % kSumRows == 0) {
+      // What is known of the next rows, read while the sums are written.
+      const int64_t later = row + threadIdx.x * int64_t{gridDim.x};
+      const bool knows = threadIdx.x < kSumRows && later < groups.rows;
+      const double mean = knows ? p.mean[later] : 0, inverse = knows ? p.inverse[later] : 0;
+      if (taken > 0) flush(taken > kSumRows);
+      if (knows) slopes[threadIdx.x] = RowSlope<T>(mean, inverse);
+      __syncthreads();
+    }
+    const int64_t next = row + gridDim.x;
+    take(even, odd, next, slopes[taken % kSumRows], shared[0]);
+    if (next < groups.rows) take(odd, even, next + gridDim.x, slopes[taken % kSumRows + 1], shared[1]);
   }
   flush(taken > kSumRows);
 }
 
-/// parts: [slice][2][columns], which are the sums for the first and those for the second.
+/// parts: [slice][2][columns], which are the sums for the first and those for the second, computed as T.
 template <class T, class Part>
 __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
-    store_sums(const Part* parts, int64_t slices, int64_t columns, T* first, T* second) {
+    store_sums(const Part* parts, int64_t slices, int64_t columns, char* first, char* second, DType dtype) {
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
   const Pair<double> sums = merge_parts(parts, slices, columns, column);
   if (column >= columns || threadIdx.y != 0) return;
-  if (first) first[column] = static_cast<T>(sums.first);
-  if (second) second[column] = static_cast<T>(sums.second);
+  const int64_t at = column * (dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2);
+  if (first) store(static_cast<T>(sums.first), first + at, dtype);
+  if (second) store(static_cast<T>(sums.second), second + at, dtype);
 }
 
 template <class T, class Part>
-void launch_store(const Part* parts, int64_t slices, int64_t columns, void* first, void* second) {
+void launch_store(const Part* parts, int64_t slices, int64_t columns, void* first, void* second,
+                  DType dtype) {
   OPSIN_LAUNCH((store_sums<T, Part>), grid_for(columns, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-               0, parts, slices, columns, static_cast<T*>(first), static_cast<T*>(second));
+               0, parts, slices, columns, static_cast<char*>(first), static_cast<char*>(second), dtype);
 }
 
 void forward(const LayerNormParams& p) {
@@ -352,8 +438,8 @@ void backward(const LayerNormBackwardParams& p) {
         const Workspace memory(blocks * 2 * p.n * static_cast<int64_t>(sizeof(T)));
         auto* parts = static_cast<T*>(memory.get());
         OPSIN_LAUNCH((backward_all<S, V, stored>), static_cast<unsigned>(blocks), groups.block(), 0, p,
-                     groups, inverse_n, parts);
-        return launch_store<T>(parts, blocks, p.n, p.grad_weight, p.grad_bias);
+                     groups, static_cast<T>(inverse_n), parts);
+        return launch_store<T>(parts, blocks, p.n, p.grad_weight, p.grad_bias, p.weights);
       }
     }
     if (p.grad_x) {
@@ -370,7 +456,7 @@ void backward(const LayerNormBackwardParams& p) {
     auto* parts = static_cast<double*>(memory.get());
     launch_column_sums<S, V, ColumnSum::kRowGradients>(
         tiles, {p.x, p.g, p.mean, p.inverse, p.rows, p.n, slices, p.dtype, parts});
-    launch_store<T>(parts, slices, p.n, p.grad_bias, p.grad_weight);
+    launch_store<T>(parts, slices, p.n, p.grad_bias, p.grad_weight, p.weights);
   };
   dispatch_rows(p.dtype, p.n, run, p.x, p.g, p.grad_x, p.weight);
 }

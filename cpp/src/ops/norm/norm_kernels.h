@@ -93,11 +93,12 @@ struct BatchNormBackwardParams {
 };
 
 /// `rows` rows of n neighbours, each normalised by its own mean and variance; with `rms`, the mean counts as
-/// 0. Weight and bias, per element of a row and of the compute type, may be null.
+/// 0. Weight and bias, per element of a row, may be null. Their dtype is the compute type, or on a GPU that
+/// of x: a conversion would be a launch of its own.
 struct LayerNormParams {
   int64_t rows, n;
   bool rms;
-  DType dtype;
+  DType dtype, weights;
   const void* x;
   const void* weight;
   const void* bias;
@@ -107,11 +108,11 @@ struct LayerNormParams {
   double* inverse;
 };
 
-/// The gradients, of which any may be null; those of weight and bias are of the compute type.
+/// The gradients, of which any may be null; those of weight and bias have the dtype of these.
 struct LayerNormBackwardParams {
   int64_t rows, n;
   bool rms;
-  DType dtype;
+  DType dtype, weights;
   const void* x;
   const void* g;
   const void* weight;
