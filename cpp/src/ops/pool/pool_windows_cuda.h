@@ -312,9 +312,8 @@ __global__ void __launch_bounds__(kBlock) window_forward(const WindowArgs a, con
 /// thread has R patches of S x S pixels, one below the other, which begin where a window begins. With taps
 /// the gradient of a window goes to one pixel, without an equal share to all.
 template <DType kStored, int K, int S, int R, bool kTaps, int kBlock = kThreads>
-__global__ void __launch_bounds__(kBlock, 12)
-    window_backward(const WindowArgs a, const StoredAs<kStored>* grad_y, const uint8_t* taps,
-                    StoredAs<kStored>* grad_x) {
+__global__ void __launch_bounds__(kBlock) window_backward(const WindowArgs a, const StoredAs<kStored>* grad_y,
+                                                          const uint8_t* taps, StoredAs<kStored>* grad_x) {
   using Stored = StoredAs<kStored>;
   constexpr int kWidth = cuda::kVector<Stored>;
   constexpr int kReach = (K - 1) / S;  // Windows that begin before a patch and reach into it.
