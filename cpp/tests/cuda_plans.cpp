@@ -227,7 +227,9 @@ void run_layer(const Arguments& arguments, const std::string& where, const Targe
     for (const Epilogue epilogue : {Epilogue::kNone, Epilogue::kBias, Epilogue::kAll}) {
       if (epilogue != Epilogue::kNone && product != ConvProduct::kForward) continue;
       ConvProblem problem;
-      if (!make_problem(product, layer.g, dtype, problem)) continue;
+      const bool is_weight = product == ConvProduct::kBackwardWeight;
+      if (!make_problem(product, is_weight ? EvenPadding(layer.g).geometry : layer.g, dtype, problem))
+        continue;
       problem.alignment = kMostAlignment;
       problem.bias = epilogue != Epilogue::kNone;
       problem.residual = problem.relu = epilogue == Epilogue::kAll;

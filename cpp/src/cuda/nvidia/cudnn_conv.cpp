@@ -68,6 +68,23 @@ bool make_problem(ConvProduct product, const cpu::ConvGeometry& g, DType dtype, 
   return fits;
 }
 
+EvenPadding::EvenPadding(const cpu::ConvGeometry& given) : geometry(given), written(given) {
+  for (int i = 0; i < 3; ++i) {
+    cpu::ConvGeometry& g = geometry;
+    int64_t &begin = g.pad_begin[i], &end = g.pad_end[i];
+    const int64_t needed =
+        (g.out[i] - 1) * g.stride[i] + g.dilation[i] * (g.kernel[i] - 1) + 1 - g.in[i] - begin;
+    if (begin >= 0 && begin >= needed && begin < needed + g.stride[i]) {
+      end = begin;
+      written.pad_begin[i] = written.pad_end[i] = 0;
+    } else {
+      writes = true;
+      g.in[i] += begin + end;
+      begin = end = 0;
+    }
+  }
+}
+
 EngineFilter engine_filter(const ConvProblem& p) {
   EngineFilter filter;
   filter.deterministic = p.deterministic != 0;

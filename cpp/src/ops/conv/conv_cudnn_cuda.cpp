@@ -3,9 +3,12 @@
 // with the engine's own kernels and is counted.
 #include "conv_cuda.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
+
+#include <cuda_runtime.h>
 
 #include "core/backend.h"
 #include "core/backend_settings.h"
@@ -170,6 +173,40 @@ class PackedWeight {
   const void* weight_;
 };
 
+/// y [N, in + padding..., C] of x [N, in..., C]: zeros around it. Negative padding leaves pixels out.
+void write_padding(const ConvGeometry& g, DType dtype, const void* x, void* y) {
+  const auto pixel = static_cast<size_t>(g.in_channels) * item_size(dtype);
+  size_t from[3], to[3], skipped[3], first[3], count[3];
+  for (int i = 0; i < 3; ++i) {
+    const int64_t size = g.in[i] + g.pad_begin[i] + g.pad_end[i];
+    const int64_t before = std::max<int64_t>(g.pad_begin[i], 0), cut = std::max<int64_t>(-g.pad_begin[i], 0);
+    from[i] = static_cast<size_t>(g.in[i]);
+    to[i] = static_cast<size_t>(size);
+    skipped[i] = static_cast<size_t>(cut);
+    first[i] = static_cast<size_t>(before);
+    count[i] = static_cast<size_t>(std::clamp<int64_t>(std::min(g.in[i] - cut, size - before), 0, size));
+  }
+  const size_t x_bytes = from[0] * from[1] * from[2] * pixel, y_bytes = to[0] * to[1] * to[2] * pixel;
+  const auto batch = static_cast<size_t>(g.batch);
+  api::fill(y, 0, batch * y_bytes, current_stream());
+  if (count[0] * count[1] * count[2] == 0) return;
+  // Images without depth are copied as the planes of one.
+  const bool flat = from[0] == 1 && to[0] == 1;
+  for (size_t image = 0; image < (flat ? 1 : batch); ++image) {
+    cudaMemcpy3DParms copy{};
+    auto* const source = static_cast<char*>(const_cast<void*>(x)) + image * x_bytes;
+    copy.srcPtr = make_cudaPitchedPtr(source, from[2] * pixel, from[2] * pixel, from[1]);
+    copy.srcPos = make_cudaPos(skipped[2] * pixel, skipped[1], skipped[0]);
+    copy.dstPtr =
+        make_cudaPitchedPtr(static_cast<char*>(y) + image * y_bytes, to[2] * pixel, to[2] * pixel, to[1]);
+    copy.dstPos = make_cudaPos(first[2] * pixel, first[1], first[0]);
+    copy.extent = make_cudaExtent(count[2] * pixel, count[1], flat ? batch : count[0]);
+    copy.kind = cudaMemcpyDeviceToDevice;
+    const cudaError_t error = cudaMemcpy3DAsync(&copy, static_cast<cudaStream_t>(current_stream()));
+    OPSIN_CHECK(Error, error == cudaSuccess, "conv: ", cudaGetErrorString(error));
+  }
+}
+
 bool run_forward(const ConvGeometry& g, DType dtype, const void* x, const void* weight, const void* bias,
                  void* y) {
   ConvProblem problem;
@@ -211,11 +248,16 @@ bool run_backward_input(const ConvGeometry& g, DType dtype, const void* grad_y, 
 bool run_backward_weight(const ConvGeometry& g, DType dtype, const void* x, const void* grad_y,
                          void* grad_weight) {
   ConvProblem problem;
-  if (!cudnn::make_problem(ConvProduct::kBackwardWeight, g, dtype, problem)) return false;
+  const cudnn::EvenPadding even(g);
+  const ConvGeometry& e = even.geometry;
+  if (!cudnn::make_problem(ConvProduct::kBackwardWeight, e, dtype, problem)) return false;
+  const int64_t bytes = e.batch * volume(e.in) * e.in_channels * static_cast<int64_t>(item_size(dtype));
+  const Workspace padded(even.writes ? bytes : 0);
+  if (even.writes) write_padding(even.written, dtype, x, padded.get());
   const WeightOrder order(g);
   const Workspace packed(order.bytes(dtype));
   Operands operands;
-  operands.add(cudnn::kX, x);
+  operands.add(cudnn::kX, even.writes ? padded.get() : x);
   operands.add(cudnn::kY, grad_y);
   operands.add(cudnn::kWeight, order.is_same() ? grad_weight : packed.get());
   if (!run(problem, operands)) {
