@@ -75,9 +75,8 @@ def test_max_norm_shortens_the_rows_that_are_read() -> None:
 
 @pytest.mark.device
 def test_max_norm_checks_which_rows_there_are() -> None:
-    table = device.place(opsin.ones(3, 2))
+    rows, table = device.place(opsin.tensor([0, 7])), device.place(opsin.ones(3, 2))
     with pytest.raises(IndexError, match="embedding: index 7 is out of bounds"):
-        rows = device.place(opsin.tensor([0, 7]))
         device.synchronize(opsin.nn.functional.embedding(rows, table, max_norm=1.0))
 
 

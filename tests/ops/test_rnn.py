@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import opsin
-from tests.device import DEVICE
+from tests.device import DEVICE, ON_CPU
 from tests.opcases import torch
 from tests.opcheck import FLOAT, Err, Op, c, const, ints, make_tests, t, to_opsin, to_torch
 
@@ -356,4 +356,6 @@ def test_without_a_batch(op: str) -> None:
     assert all(opsin.equal(a, b.squeeze(1)) for a, b in zip(got, want, strict=True))
     cell = getattr(opsin, f"{op}_cell")
     y = cell(x[0], [h[0], h[0]] if op == "lstm" else h[0], *params)
-    assert opsin.equal(y[0] if op == "lstm" else y, got[0][0])
+    one = y[0] if op == "lstm" else y
+    # A GPU's library takes another kernel for one row than for three.
+    assert opsin.equal(one, got[0][0]) if ON_CPU else opsin.allclose(one, got[0][0], 1e-6, 1e-6)
