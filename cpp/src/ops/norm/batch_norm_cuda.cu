@@ -121,10 +121,10 @@ __device__ __forceinline__ double read_number(const ChannelNumbers& numbers, int
   return static_cast<double>(load<float>(place, numbers.dtype));
 }
 /// running = (1 - momentum) running + momentum value
-__device__ __forceinline__ void move_number(const ChannelNumbers& running, int64_t channel, double old,
-                                            double value, double momentum) {
+__device__ __forceinline__ void move_number(const ChannelNumbers& running, int64_t channel, double value,
+                                            double momentum) {
   if (!running.data) return;
-  const double moved = (1 - momentum) * old + momentum * value;
+  const double moved = (1 - momentum) * read_number(running, channel, 0) + momentum * value;
   char* place = place_of(running, channel);
   if (running.dtype == kFloat64) {
     *reinterpret_cast<double*>(place) = moved;
@@ -137,38 +137,30 @@ template <class T>
 __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
     prepare_forward(const BatchNormParams p, const double* parts, int64_t slices, const Table<T> table) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
-  const bool has_channel = c < p.shape.channels && threadIdx.y == 0;
-  // All that is read comes while the parts do: a few channels take as long as what they wait for.
-  double weight = 1, bias = 0, old_mean = 0, old_var = 1;
-  T first = 0;
-  if (has_channel) {
-    weight = read_number(p.weight, c, 1);
-    bias = read_number(p.bias, c, 0);
-    old_mean = read_number(p.running_mean, c, 0);
-    old_var = read_number(p.running_var, c, 1);
-    const int bytes = p.shape.dtype == kFloat64 ? 8 : p.shape.dtype == kFloat32 ? 4 : 2;
-    const int64_t at = p.shape.columns ? c : c * p.shape.inner;
-    if (p.training) first = load<T>(static_cast<const char*>(p.x) + at * bytes, p.shape.dtype);
-  }
   Pair<double> sums{0, 0};
   if (p.training) sums = merge_parts(parts, slices, p.shape.channels, c);
-  if (!has_channel) return;
-  double mean = old_mean, variance = old_var;
+  if (c >= p.shape.channels || threadIdx.y != 0) return;
+  double mean, variance;
   if (p.training) {
     const auto n = static_cast<double>(p.shape.batch * p.shape.inner);
+    const int bytes = p.shape.dtype == kFloat64 ? 8 : p.shape.dtype == kFloat32 ? 4 : 2;
+    const char* first = static_cast<const char*>(p.x) + (p.shape.columns ? c : c * p.shape.inner) * bytes;
     const double centre = sums.first / n, m2 = sums.second - sums.first * centre;
-    mean = static_cast<double>(first) + centre;
+    mean = static_cast<double>(load<T>(first, p.shape.dtype)) + centre;
     variance = m2 > 0 || m2 != m2 ? m2 / n : 0;
-    move_number(p.running_mean, c, old_mean, mean, p.momentum);
-    move_number(p.running_var, c, old_var, variance * (n / (n - 1)), p.momentum);
+    move_number(p.running_mean, c, mean, p.momentum);
+    move_number(p.running_var, c, variance * (n / (n - 1)), p.momentum);
+  } else {
+    mean = read_number(p.running_mean, c, 0);
+    variance = read_number(p.running_var, c, 1);
   }
-  const double inverse = 1 / std::sqrt(variance + p.eps), scale = weight * inverse;
+  const double inverse = 1 / std::sqrt(variance + p.eps), scale = read_number(p.weight, c, 1) * inverse;
   const T rounded = static_cast<T>(mean);
   p.mean[c] = mean;
   p.inverse[c] = inverse;
   table.mean[c] = rounded;
   table.scale[c] = static_cast<T>(scale);
-  table.offset[c] = static_cast<T>(bias + (static_cast<double>(rounded) - mean) * scale);
+  table.offset[c] = static_cast<T>(read_number(p.bias, c, 0) + (static_cast<double>(rounded) - mean) * scale);
 }
 
 /// dx = g scale - offset - (x - mean) slope
@@ -177,21 +169,14 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
     prepare_backward(const BatchNormBackwardParams p, const double* parts, int64_t slices,
                      const Table<T> table) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
-  const bool has_channel = c < p.shape.channels && threadIdx.y == 0;
-  double inverse = 0, weight = 1, mean = 0;
-  if (has_channel) {
-    inverse = p.inverse[c];
-    weight = read_number(p.weight, c, 1);
-    mean = p.mean[c];
-  }
   Pair<double> sums{0, 0};
   if (slices > 0) sums = merge_parts(parts, slices, p.shape.channels, c);
-  if (!has_channel) return;
-  const double scale = weight * inverse;
+  if (c >= p.shape.channels || threadIdx.y != 0) return;
+  const double inverse = p.inverse[c], scale = read_number(p.weight, c, 1) * inverse;
   if (p.grad_bias) static_cast<T*>(p.grad_bias)[c] = static_cast<T>(sums.first);
   if (p.grad_weight) static_cast<T*>(p.grad_weight)[c] = static_cast<T>(sums.second * inverse);
   const auto n = static_cast<double>(p.shape.batch * p.shape.inner);
-  table.mean[c] = static_cast<T>(mean);
+  table.mean[c] = static_cast<T>(p.mean[c]);
   table.scale[c] = static_cast<T>(scale);
   table.offset[c] = p.training ? static_cast<T>(scale * sums.first / n) : T(0);
   table.slope[c] = p.training ? static_cast<T>(scale * inverse * inverse * sums.second / n) : T(0);
@@ -202,7 +187,6 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 struct ApplyParams : PassData {
   int64_t rows, columns, matrices;
   DType dtype;
-  int each;  ///< Rows of a thread, of columns.
 };
 
 /// V neighbouring channels.
@@ -261,10 +245,8 @@ struct Applied {
   }
 };
 
-/// Rows that a thread goes through, some at once: more where the blocks are still several rounds of a GPU, so
-/// that they wait less often for what they know of their channels.
-constexpr int kApplyRows = 8, kMostApplyRows = 16, kApplyLoads = 4;
-constexpr int64_t kManyApplyBlocks = 2048;
+/// Rows that a thread goes through, some at once.
+constexpr int kApplyRows = 8, kApplyLoads = 4;
 
 template <class S, int V, Pass kPass>
 __global__ void __launch_bounds__(kThreads)
@@ -293,8 +275,8 @@ __global__ void __launch_bounds__(kThreads)
     OPSIN_UNROLL
     for (int k = 0; k < kCount; ++k) pack_at<S, V>(y + at + k * apart) = apply(p, xs[k], seconds[k]);
   };
-  int64_t r = block * step * p.each + threadIdx.y;
-  const int64_t end = p.rows < r + step * p.each ? p.rows : r + step * p.each;
+  int64_t r = block * step * kApplyRows + threadIdx.y;
+  const int64_t end = p.rows < r + step * kApplyRows ? p.rows : r + step * kApplyRows;
   // Whole turns ask once.
   OPSIN_NO_UNROLL
   for (; r + (kApplyLoads - 1) * step < end; r += kApplyLoads * step) {
@@ -344,10 +326,8 @@ void launch_apply(const ChannelWork& work, const Table<Computed<S>>& table, Appl
   p.rows = work.per_channel();
   if (shape.columns) {
     const ColumnTiles tiles(p.rows, shape.channels, V);
-    const auto blocks = [&](int each) { return (p.rows - 1) / (int64_t{tiles.y} * each) + 1; };
-    const bool many = blocks(kApplyRows) * p.matrices * tiles.tiles >= kManyApplyBlocks;
-    p.each = many ? kMostApplyRows : kApplyRows;
-    const dim3 grid(static_cast<unsigned>(blocks(p.each) * p.matrices), tiles.tiles);
+    const int64_t of_block = int64_t{tiles.y} * kApplyRows;
+    const dim3 grid(static_cast<unsigned>((p.rows + of_block - 1) / of_block * p.matrices), tiles.tiles);
     OPSIN_LAUNCH((apply_columns<S, V, kPass>), grid, tiles.block(), 0, p, table);
   } else if constexpr (V == 1) {
     p.rows *= shape.channels;
@@ -391,7 +371,7 @@ void channel_sums(ColumnSum sum, const ChannelWork& work, int64_t slices, Column
 }
 
 void channel_pass(Pass pass, const ChannelWork& work, void* memory, const void* mask, const PassData& data) {
-  const ApplyParams p{data, 0, work.shape.channels, work.matrices, work.shape.dtype, kApplyRows};
+  const ApplyParams p{data, 0, work.shape.channels, work.matrices, work.shape.dtype};
   dispatch_vectors(work, [&]<class S, int V>() {
     Table<Computed<S>> table(memory, work.channels());
     table.mask = static_cast<const Computed<S>*>(mask);
