@@ -85,6 +85,15 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
       }
     }
   }
+  // By the end of the loop the lines have come that are written then.
+  if (!a.stream) {
+    constexpr int line = 64 / static_cast<int>(sizeof(S));
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV * lanes; j += line) __builtin_prefetch(target[p] + a.target_offset + j, 1);
+    }
+  }
   const S* weight = a.weight;
   const S* ahead = a.ahead + pixel * a.ahead_pixel;
   int64_t line = a.ahead_pixel == 0 ? 0 : 64 / static_cast<int64_t>(sizeof(S));
