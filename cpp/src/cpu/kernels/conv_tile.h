@@ -30,6 +30,16 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P
   const S *residual = a.after.residual, *start = a.after.target;
   const Vector<T> most = broadcast(a.after.ceiling);
   const bool past_caches = a.stream;
+  // Past the caches, the parts of a line have to come one after the other.
+  constexpr bool at_once = !RESIDUAL && lanes * sizeof(S) == 64;
+  const auto write = [&](int p, int v) {
+    S* out = target[p] + offset + v * lanes;
+    if (past_caches) {
+      stream(out, sum[p][v]);
+    } else {
+      store_some(out, sum[p][v], columns_of<T, HALF>(v, NV));
+    }
+  };
 #pragma GCC unroll 2
   for (int v = 0; v < NV; ++v) {
     const int columns = columns_of<T, HALF>(v, NV);
@@ -44,19 +54,14 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P
                     load_some<T>(residual + (target[p] - start) + offset + v * lanes, columns);
       }
       if constexpr (CLAMP) sum[p][v] = kept_below<S>(sum[p][v], most);
+      if constexpr (at_once) write(p, v);
     }
   }
+  if constexpr (at_once) return;
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) {
-      S* out = target[p] + offset + v * lanes;
-      if (past_caches) {
-        stream(out, sum[p][v]);
-      } else {
-        store_some(out, sum[p][v], columns_of<T, HALF>(v, NV));
-      }
-    }
+    for (int v = 0; v < NV; ++v) write(p, v);
   }
 }
 template <class S, int P, int NV, bool HALF>
