@@ -263,6 +263,7 @@ TEST(Conv, ItemsOfABatch) {
   };
   check_with(square(5, 7, 64, 40, 3, 1, 1));
   check_with(square(5, 9, 24, 40, 3, 2, 1));
+  check_with(square(5, 5, 20, 24, 1));
   check_with(square(9, 1, 96, 10, 1));
   check_with(square(3, 5, 64, 2, 3, 1, 1));
 }

@@ -28,6 +28,8 @@ CALLS = 4
 # in, out, kernel, options, size
 CONVS: dict[str, tuple[int, int, int, dict[str, Any], tuple[int, int]]] = {
     "pointwise": (16, 32, 1, {}, (7, 9)),
+    "half_vector": (20, 8, 1, {}, (7, 9)),
+    "vector_and_half": (20, 24, 1, {}, (7, 9)),
     "columns": (24, 29, 1, {}, (5, 5)),
     "one_pixel": (8, 40, 1, {}, (1, 1)),
     "blocks": (2100, 48, 1, {}, (3, 3)),
@@ -115,7 +117,7 @@ def cases() -> list[tuple[str, str, str, bool]]:
         all_cases += [("depthwise", pattern, "float32", True), ("columns", pattern, "float32", True)]
         all_cases += [("pointwise", pattern, "bfloat16", True), ("columns", pattern, "bfloat16", False)]
         all_cases += [("depthwise_strided", pattern, "bfloat16", True)]
-        all_cases += [("images", pattern, "bfloat16", False)]
+        all_cases += [("images", pattern, "bfloat16", False), ("vector_and_half", pattern, "bfloat16", True)]
     edges = ("depthwise_small", "depthwise_many")  # one or two rows of taps inside
     all_cases += [(name, "relu6_", "bfloat16", True) for name in edges]
     return list(dict.fromkeys(all_cases))

@@ -71,6 +71,10 @@ SHAPES = [
     _shape((2, 48, 7, 7), (2, 48, 1, 1)),
     _shape((1, 32, 30), (4, 16, 3), padding=1, groups=2),
     _shape((1, 4, 3, 5, 5), (32, 4, 3, 3, 3), padding=1),
+    # Outputs that fill half of their last vector.
+    *(_shape((1, 20, 5, 9), (out, 20, 1, 1)) for out in (4, 8, 24, 40)),
+    _shape((2, 24, 6, 9), (24, 24, 3, 3), padding=1, stride=2),
+    _shape((1, 48, 30), (48, 24, 3), padding=1, groups=2),
     # Kernels as wide as their stride, which leave no, some or many lanes empty.
     *(_shape((1, 16, 3, 5), (16, out, 2, 4), transposed=True, stride=(2, 4)) for out in (1, 3, 12, 20)),
     _shape((1, 16, 3, 5), (16, 3, 4, 4), transposed=True, stride=(2, 4), padding=(1, 0)),

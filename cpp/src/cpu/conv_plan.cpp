@@ -81,6 +81,12 @@ struct PixelWalk {
   }
 };
 
+// Pixels in the order of memory.
+template <class T>
+void list_all(T* data, int64_t channels, int64_t begin, int64_t end, T** out) {
+  for (int64_t p = begin; p < end; ++p) *out++ = data + p * channels;
+}
+
 }  // namespace
 
 const ConvDepthwiseKernels<BFloat16>& bf16_depthwise_kernels() {
@@ -140,6 +146,11 @@ void list_sources(const Phase& phase, const Source<T>& source, int64_t begin, in
   const auto& axis = phase.axis;
   const int64_t taps = phase.addresses();
   if (taps == 0 || begin >= end) return;
+  if (taps == 1 && phase.run == 1 && std::ranges::all_of(axis, [](const Axis& a) {
+        return a.step == 1 && a.shifts.front() == 0 && a.source_size == a.count;
+      })) {
+    return list_all(source.data, source.channels, begin, end, out);
+  }
   const int64_t unit[3] = {axis[1].source_size * axis[2].source_size * source.channels,
                            axis[2].source_size * source.channels, source.channels};
   const int64_t image = axis[0].source_size * unit[0];
@@ -222,6 +233,10 @@ template <class T>
 void list_targets(const Phase& phase, T* data, int64_t channels, int64_t begin, int64_t end, T** out) {
   if (begin >= end) return;
   const auto& axis = phase.axis;
+  if (std::ranges::all_of(
+          axis, [](const Axis& a) { return a.every == 1 && a.first == 0 && a.target_size == a.count; })) {
+    return list_all(data, channels, begin, end, out);
+  }
   const int64_t step = axis[2].every * channels;
   PixelWalk walk(phase, begin);
   for (int64_t p = begin; p < end;) {

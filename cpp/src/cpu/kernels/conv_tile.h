@@ -12,10 +12,16 @@
 namespace opsin::cpu::OPSIN_ISA_NS {
 namespace {
 
+// Columns of vector v of NV, of which the last may be half of one.
+template <class T, bool HALF>
+OPSIN_INLINE constexpr int columns_of(int v, int count) {
+  return HALF && v == count - 1 ? lanes_of<T> / 2 : lanes_of<T>;
+}
+
 // What follows the sums of whole vectors. A vector of columns at a time, whose numbers are in registers then.
 // All of the residual is read before the first store: where pixels are a multiple of 4 KiB apart, the
 // processor takes each load for that of the store before it.
-template <class S, int P, int NV, bool RESIDUAL, bool CLAMP>
+template <class S, int P, int NV, bool HALF, bool RESIDUAL, bool CLAMP>
 OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P][NV], S* const* target) {
   using T = Compute<S>;
   constexpr int lanes = lanes_of<T>;
@@ -24,65 +30,86 @@ OPSIN_INLINE void finish_with(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P
   const S *residual = a.after.residual, *start = a.after.target;
   const Vector<T> most = broadcast(a.after.ceiling);
   const bool past_caches = a.stream;
+  // Past the caches, the parts of a line have to come one after the other.
+  constexpr bool at_once = !RESIDUAL && lanes * sizeof(S) == 64;
+  const auto write = [&](int p, int v) {
+    S* out = target[p] + offset + v * lanes;
+    if (past_caches) {
+      stream(out, sum[p][v]);
+    } else {
+      store_some(out, sum[p][v], columns_of<T, HALF>(v, NV));
+    }
+  };
 #pragma GCC unroll 2
   for (int v = 0; v < NV; ++v) {
-    const Vector<T> mean = load(numbers + v * lanes), scale = load(numbers + stride + v * lanes),
-                    shift = load(numbers + 2 * stride + v * lanes);
+    const int columns = columns_of<T, HALF>(v, NV);
+    const Vector<T> mean = load_some<T>(numbers + v * lanes, columns),
+                    scale = load_some<T>(numbers + stride + v * lanes, columns),
+                    shift = load_some<T>(numbers + 2 * stride + v * lanes, columns);
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       sum[p][v] = fma(rounded_to<S>(sum[p][v]) - mean, scale, shift);
       if constexpr (RESIDUAL) {
-        sum[p][v] = rounded_to<S>(sum[p][v]) + load_wide(residual + (target[p] - start) + offset + v * lanes);
+        sum[p][v] = rounded_to<S>(sum[p][v]) +
+                    load_some<T>(residual + (target[p] - start) + offset + v * lanes, columns);
       }
       if constexpr (CLAMP) sum[p][v] = kept_below<S>(sum[p][v], most);
+      if constexpr (at_once) write(p, v);
     }
   }
+  if constexpr (at_once) return;
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) {
-      S* out = target[p] + offset + v * lanes;
-      if (past_caches) {
-        stream(out, sum[p][v]);
-      } else {
-        store_some(out, sum[p][v], lanes);
-      }
-    }
+    for (int v = 0; v < NV; ++v) write(p, v);
   }
 }
-template <class S, int P, int NV>
+template <class S, int P, int NV, bool HALF>
 OPSIN_INLINE void finish(const ConvTiles<S>& a, Vector<Compute<S>> (&sum)[P][NV], S* const* target) {
+  using T = Compute<S>;
   if (a.bias != nullptr) {
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) sum[p][v] += load(a.bias + v * lanes_of<Compute<S>>);
+      for (int v = 0; v < NV; ++v)
+        sum[p][v] += load_some<T>(a.bias + v * lanes_of<T>, columns_of<T, HALF>(v, NV));
     }
   }
   const bool clamps = a.after.ceiling > 0;
   if (a.after.residual == nullptr) {
-    clamps ? finish_with<S, P, NV, false, true>(a, sum, target)
-           : finish_with<S, P, NV, false, false>(a, sum, target);
+    clamps ? finish_with<S, P, NV, HALF, false, true>(a, sum, target)
+           : finish_with<S, P, NV, HALF, false, false>(a, sum, target);
   } else {
-    clamps ? finish_with<S, P, NV, true, true>(a, sum, target)
-           : finish_with<S, P, NV, true, false>(a, sum, target);
+    clamps ? finish_with<S, P, NV, HALF, true, true>(a, sum, target)
+           : finish_with<S, P, NV, HALF, true, false>(a, sum, target);
   }
 }
 
-// AFTER: something follows the sums.
-template <class S, bool AFTER, int P, int NV>
+// AFTER: something follows the sums. HALF: the last vector of columns is the first half of one, and there is
+// nothing to add to.
+template <class S, bool AFTER, int P, int NV, bool HALF = false>
 void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64_t pixel) {
   using T = Compute<S>;
   using D = Dot<S>;
-  constexpr int lanes = lanes_of<T>;
+  constexpr int lanes = lanes_of<T>, whole = HALF ? NV - 1 : NV;
   Vector<T> sum[P][NV] = {};
-  if constexpr (std::is_same_v<S, T> && !AFTER) {
+  [[maybe_unused]] HalfSums<S, HALF ? P : 1> halves;
+  if constexpr (std::is_same_v<S, T> && !AFTER && !HALF) {
     if (a.continues) {
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
         for (int v = 0; v < NV; ++v) sum[p][v] = load(target[p] + a.target_offset + v * lanes);
       }
+    }
+  }
+  // By the end of the loop the lines have come that are written then.
+  if (!a.stream) {
+    constexpr int line = 64 / static_cast<int>(sizeof(S));
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV * lanes; j += line) __builtin_prefetch(target[p] + a.target_offset + j, 1);
     }
   }
   const S* weight = a.weight;
@@ -101,25 +128,35 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
       ahead += line;
       typename D::Steps w[NV];
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) w[v] = D::load(weight + v * lanes * D::step);
+      for (int v = 0; v < whole; ++v) w[v] = D::load(weight + v * lanes * D::step);
+      if constexpr (HALF) halves.load(weight + whole * lanes * D::step);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-        const typename D::Steps x = D::broadcast(address(p) + c);
+        if constexpr (whole == 0) {
+          halves.add(p, address(p) + c);
+        } else {
+          const typename D::Steps x = D::broadcast(address(p) + c);
 #pragma GCC unroll 2
-        for (int v = 0; v < NV; ++v) sum[p][v] = D::fma(x, w[v], sum[p][v]);
+          for (int v = 0; v < whole; ++v) sum[p][v] = D::fma(x, w[v], sum[p][v]);
+          if constexpr (HALF) halves.add(p, x);
+        }
       }
     }
     line = 0;
   }
+  if constexpr (HALF) {
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) sum[p][whole] = halves.whole(p);
+  }
   // Most tiles replace whole vectors: without the checks of each they are written at once.
   const int64_t offset = a.target_offset;
-  if (a.columns >= NV * lanes && !a.accumulate) {
-    if constexpr (AFTER) return finish<S, P, NV>(a, sum, target);
+  if (HALF || (a.columns >= NV * lanes && !a.accumulate)) {
+    if constexpr (AFTER) return finish<S, P, NV, HALF>(a, sum, target);
     const bool past_caches = a.stream;
     Vector<T> bias[NV] = {};
     if (a.bias != nullptr) {
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) bias[v] = load(a.bias + v * lanes);
+      for (int v = 0; v < NV; ++v) bias[v] = load_some<T>(a.bias + v * lanes, columns_of<T, HALF>(v, NV));
     }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
@@ -129,7 +166,7 @@ void tile(const ConvTiles<S>& a, const S* const* source, S* const* target, int64
         if (past_caches) {
           stream(out + v * lanes, sum[p][v] + bias[v]);
         } else {
-          store_some(out + v * lanes, sum[p][v] + bias[v], lanes);
+          store_some(out + v * lanes, sum[p][v] + bias[v], columns_of<T, HALF>(v, NV));
         }
       }
     }
@@ -165,6 +202,13 @@ template <class S, bool AFTER, int NV>
 void tiles_of(const ConvTiles<S>& a) {
   const S* const* source = a.source;
   int64_t p = 0;
+  if constexpr (has_halves<S>) {
+    // Of 8 or 24 columns, say, those beyond would take as long as the rest.
+    const bool halves = 2 * a.columns == (2 * NV - 1) * lanes_of<Compute<S>> && !a.accumulate && !a.continues;
+    for (; halves && p + tile_rows <= a.pixels; p += tile_rows, source += a.taps * tile_rows) {
+      tile<S, AFTER, tile_rows, NV, true>(a, source, a.target + p, p);
+    }
+  }
   for (; p + tile_rows <= a.pixels; p += tile_rows, source += a.taps * tile_rows) {
     tile<S, AFTER, tile_rows, NV>(a, source, a.target + p, p);
   }

@@ -55,7 +55,11 @@ constexpr float least<BFloat16> = 0x1p-134f;
 // Within [0, most], which keeps NaN and what rounds to -0.
 template <class S, class V>
 OPSIN_INLINE V kept_below(V value, V most) {
-  value = value < -least<S> ? V{} : value;
+  if constexpr (least<S> == 0) {
+    value = value < V{} ? V{} : value;
+  } else {
+    value = value < -least<S> ? V{} : value;
+  }
   return value > most ? most : value;
 }
 
