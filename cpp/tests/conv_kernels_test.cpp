@@ -237,29 +237,34 @@ TEST(Conv, TilesOfBFloat16) {
 }
 
 // An item's outputs and its gradient have the same bits alone and in a batch.
+template <class T>
+void check_items(const ConvGeometry& all) {
+  SCOPED_TRACE(describe(all));
+  Case c(all);
+  std::mt19937 random(3);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  for (Values* values : {&c.x, &c.weight, &c.bias, &c.grad_y}) {
+    for (double& v : *values) v = uniform(random);
+  }
+  const auto x = as<T>(c.x), weight = as<T>(c.weight), bias = as<T>(c.bias), grad_y = as<T>(c.grad_y);
+  const Results<T> whole(c);
+  ConvGeometry one = all;
+  one.batch = 1;
+  const size_t in = x.size() / static_cast<size_t>(all.batch),
+               out = grad_y.size() / static_cast<size_t>(all.batch);
+  for (size_t item = 0; item < static_cast<size_t>(all.batch); ++item) {
+    std::vector<T> y(out), grad_x(in);
+    conv_forward(one, dtype_of<T>, &x[item * in], weight.data(), bias.data(), y.data());
+    conv_backward_input(one, dtype_of<T>, &grad_y[item * out], weight.data(), grad_x.data());
+    EXPECT_EQ(std::memcmp(y.data(), &whole.y[item * out], out * sizeof(T)), 0) << item;
+    EXPECT_EQ(std::memcmp(grad_x.data(), &whole.grad_x[item * in], in * sizeof(T)), 0) << item;
+  }
+}
+
 TEST(Conv, ItemsOfABatch) {
-  const auto check_with = [](ConvGeometry all) {
-    SCOPED_TRACE(describe(all));
-    Case c(all);
-    std::mt19937 random(3);
-    std::uniform_real_distribution<double> uniform(-1, 1);
-    for (Values* values : {&c.x, &c.weight, &c.bias, &c.grad_y}) {
-      for (double& v : *values) v = uniform(random);
-    }
-    const auto x = as<bfloat16>(c.x), weight = as<bfloat16>(c.weight), bias = as<bfloat16>(c.bias),
-               grad_y = as<bfloat16>(c.grad_y);
-    const Results<bfloat16> whole(c);
-    ConvGeometry one = all;
-    one.batch = 1;
-    const size_t in = x.size() / static_cast<size_t>(all.batch),
-                 out = grad_y.size() / static_cast<size_t>(all.batch);
-    for (size_t item = 0; item < static_cast<size_t>(all.batch); ++item) {
-      std::vector<bfloat16> y(out), grad_x(in);
-      conv_forward(one, kBFloat16, &x[item * in], weight.data(), bias.data(), y.data());
-      conv_backward_input(one, kBFloat16, &grad_y[item * out], weight.data(), grad_x.data());
-      EXPECT_EQ(std::memcmp(y.data(), &whole.y[item * out], out * sizeof(bfloat16)), 0) << item;
-      EXPECT_EQ(std::memcmp(grad_x.data(), &whole.grad_x[item * in], in * sizeof(bfloat16)), 0) << item;
-    }
+  const auto check_with = [](const ConvGeometry& g) {
+    check_items<bfloat16>(g);
+    check_items<float16>(g);
   };
   check_with(square(5, 7, 64, 40, 3, 1, 1));
   check_with(square(5, 9, 24, 40, 3, 2, 1));

@@ -165,7 +165,9 @@ void forward_half(const ConvGeometry& g, DType dtype, const S* x, const S* weigh
     }
   }
   const WidenedWeight wide_weight(half, g, dtype, weight);
-  const ConvGeometry wide = wide_weight.geometry(g);
+  ConvGeometry wide = wide_weight.geometry(g);
+  // What one image takes, whatever several would in float32.
+  wide.algorithm = algorithm;
   if (depthwise) return depthwise_forward(wide, x, wide_weight.get(), wide_bias.get(), y);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
   for_images(wide, half, [&](const ConvGeometry& part, int64_t image) {
@@ -200,7 +202,8 @@ void backward_input_half(const ConvGeometry& g, DType dtype, const S* grad_y, co
     }
   }
   const WidenedWeight wide_weight(half, g, dtype, weight);
-  const ConvGeometry wide = wide_weight.geometry(g);
+  ConvGeometry wide = wide_weight.geometry(g);
+  wide.algorithm = algorithm;
   if (depthwise) return depthwise_backward_input(wide, grad_y, wide_weight.get(), grad_x);
   const Scratch<float> wide_x(half.step() * half.x()), wide_y(half.step() * half.y());
   for_images(wide, half, [&](const ConvGeometry& part, int64_t image) {
