@@ -42,10 +42,14 @@ F: Callable[[Any], Any] = lambda lib: lib.nn.functional  # noqa: E731
 FLOAT32 = ("float32",)
 
 
+def write_pending(lib: Any) -> None:
+    """Opsin writes some results when somebody wants them: whoever asks whether the stream is done does."""
+    lib.cuda.current_stream().query()
+
+
 def _norm(lib: Any, x: Any, w: Any, b: Any) -> Any:
     y = F(lib).batch_norm(x, None, None, w, b, True)
-    # Opsin writes the result when somebody wants it: whoever asks whether the stream is done does.
-    lib.cuda.current_stream().query()
+    write_pending(lib)
     return y
 
 
@@ -137,7 +141,13 @@ def prepare(lib: Any, kernel: Kernel, dtype: str) -> Callable[[], Any]:
     above = lib.randn(tuple(result.shape), device="cuda").to(result.dtype)
     if kernel.images and result.dim() == 4:
         above = as_images(lib, above)
-    return lambda: lib.autograd.grad(result, leaves, above, retain_graph=True)
+
+    def backward() -> Any:
+        grads = lib.autograd.grad(result, leaves, above, retain_graph=True)
+        write_pending(lib)
+        return grads
+
+    return backward
 
 
 def adam(lib: Any) -> Callable[[], Any]:
