@@ -163,6 +163,14 @@ __host__ __device__ inline T load(const char* from, DType stored) {
   return value[0];
 }
 
+/// Writes N neighbours, an even number, as 16-bit floats.
+template <int N>
+__host__ __device__ inline void store_words(const float (&from)[N], char* to, DType stored) {
+  Pack<uint32_t, N / 2> pack;
+  OPSIN_UNROLL
+  for (int i = 0; i < N / 2; ++i) pack.value[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
+  *reinterpret_cast<Pack<uint32_t, N / 2>*>(to) = pack;
+}
 /// Writes N neighbours, as load() reads them. Integers are cut to the width of their dtype.
 template <class T, int N>
 __host__ __device__ inline void store(const T (&from)[N], char* to, DType stored) {
@@ -175,10 +183,7 @@ __host__ __device__ inline void store(const T (&from)[N], char* to, DType stored
   if constexpr (std::is_same_v<T, float>) {
     if (stored == kFloat32) return write.template operator()<float>([](float x) { return x; });
     if constexpr (N % 2 == 0) {
-      Pack<uint32_t, N / 2> pack;
-      OPSIN_UNROLL
-      for (int i = 0; i < N / 2; ++i) pack.value[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
-      *reinterpret_cast<Pack<uint32_t, N / 2>*>(to) = pack;
+      store_words(from, to, stored);
     } else {
       write.template operator()<uint16_t>([&](float x) { return narrow(x, stored); });
     }
@@ -220,7 +225,7 @@ struct Chunk {
   __device__ void read_one(const char* from, DType stored) { values[0] = load<T>(from, stored); }
   __device__ T get_one(DType) const { return values[0]; }
 };
-/// Pairs of 16-bit floats, as words, to floats and back.
+/// Pairs of 16-bit floats, as words, to floats.
 template <int N>
 __device__ __forceinline__ void widen_words(float (&to)[N], const uint32_t* words, DType stored) {
   OPSIN_UNROLL
@@ -232,14 +237,6 @@ __device__ __forceinline__ void widen_words(float (&to)[N], const uint32_t* word
     }
   }
 }
-template <int N>
-__device__ __forceinline__ void store_words(const float (&from)[N], char* to, DType stored) {
-  Pack<uint32_t, N / 2> pack;
-  OPSIN_UNROLL
-  for (int i = 0; i < N / 2; ++i) pack.value[i] = narrow_pair(from[2 * i], from[2 * i + 1], stored);
-  *reinterpret_cast<Pack<uint32_t, N / 2>*>(to) = pack;
-}
-
 template <int N>
 struct Chunk<float, N> {
   uint32_t words[N];
@@ -280,10 +277,6 @@ struct HalfChunk {
     pack = *reinterpret_cast<const Pack<uint32_t, N / 2>*>(from);
   }
   __device__ void get(float (&to)[N], DType stored) const { widen_words(to, pack.value, stored); }
-  __device__ void read_one(const char* from, DType) {
-    pack.value[0] = *reinterpret_cast<const uint16_t*>(from);
-  }
-  __device__ float get_one(DType stored) const { return widen(static_cast<uint16_t>(pack.value[0]), stored); }
 };
 
 }  // namespace opsin::cuda

@@ -83,17 +83,18 @@ __device__ __forceinline__ T device_log(T x) {
   return std::log(x);
 }
 
-/// exp() of 16-bit numbers, whose results keep fewer digits than one instruction gives; less than the
-/// smallest normal float32 becomes 0.
-__device__ __forceinline__ float short_exp(float x) {
+/// 2^x by the GPU's instruction, for results of 16 bits; less than the smallest normal float32 becomes 0.
+__host__ __device__ inline float power_of_two(float x) {
 #if defined(__CUDA_ARCH__)
   float power;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.44269504f));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
   return power;
 #else
-  return std::exp(x);
+  return std::exp2(x);
 #endif
 }
+/// exp() of 16-bit numbers, whose results keep fewer digits than one instruction gives.
+__host__ __device__ inline float short_exp(float x) { return power_of_two(x * 1.44269504f); }
 /// exp() as exact as numbers stored as S need it.
 template <class S>
 __device__ __forceinline__ Computed<S> stored_exp(Computed<S> x) {

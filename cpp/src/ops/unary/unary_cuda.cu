@@ -3,6 +3,7 @@
 #include "unary_kernels.h"
 
 #include "cuda/elementwise.h"
+#include "cuda/vectors.h"
 
 namespace opsin {
 
@@ -20,16 +21,6 @@ unary::Args<T> read_args(const void* params) {
   }
 }
 
-__host__ __device__ inline float power_of_two(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return std::exp2(x);
-#endif
-}
-
 /// GELU and SiLU where results have 16 bits: as unary::Gelu and unary::Silu, whose arithmetic would take
 /// longer there than to move the elements, with a relative error of 1e-5.
 struct NarrowGelu {
@@ -39,7 +30,7 @@ struct NarrowGelu {
     const float size = std::fmin(std::fabs(x), 13.0f), t = math::detail::quick_quotient(size - 3, size + 3);
     const float g = math::detail::horner(t, 0.121513516f, -0.206410527f, 0.123254657f, -0.0461259447f,
                                          0.00592197804f, 0.0026234961f, -0.000607468479f);
-    const float density = power_of_two(-0.721347520f * (x * x)), tail = g * density;
+    const float density = cuda::power_of_two(-0.721347520f * (x * x)), tail = g * density;
     return {x > 0.0f ? 1.0f - tail : tail, density};
   }
   static __host__ __device__ float value(float x, unary::Args<float>) { return x * normal_of(x).below; }
@@ -52,7 +43,7 @@ struct NarrowSilu {
   static constexpr bool kInput = true, kOutput = false;
 
   static __host__ __device__ float sigmoid(float x) {
-    return math::detail::quick_quotient(1.0f, 1.0f + power_of_two(-1.44269504f * x));
+    return math::detail::quick_quotient(1.0f, 1.0f + cuda::short_exp(-x));
   }
   static __host__ __device__ float value(float x, unary::Args<float>) { return x * sigmoid(x); }
   static __host__ __device__ float derivative(float x, float, unary::Args<float>) {
