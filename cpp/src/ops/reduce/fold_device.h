@@ -295,7 +295,7 @@ template <class F>
 void merge_slices(FoldLaunch a) {
   if (a.slices == 1) return;
   a.width = a.slices > 4 * kWarpThreads ? kFoldThreads : 1;
-  while (a.width * 4 < a.slices) a.width *= 2;
+  while (a.width < kWarpThreads && a.width * 4 < a.slices) a.width *= 2;
   OPSIN_LAUNCH(fold_slices<F>, grid_for(a.kept.count * a.width, kFoldThreads, ~0u), kFoldThreads, 0, a);
 }
 
