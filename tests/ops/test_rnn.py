@@ -358,4 +358,4 @@ def test_without_a_batch(op: str) -> None:
     y = cell(x[0], [h[0], h[0]] if op == "lstm" else h[0], *params)
     one = y[0] if op == "lstm" else y
     # A GPU's library takes another kernel for one row than for three.
-    assert opsin.equal(one, got[0][0]) if ON_CPU else opsin.allclose(one, got[0][0], 1e-6, 1e-6)
+    assert opsin.equal(one, got[0][0]) if ON_CPU else opsin.allclose(one, got[0][0], 1e-12, 1e-14)
