@@ -96,10 +96,6 @@ def line(row: Row, copy: float) -> str:
 
 # What stays below PyTorch or the target, and why; for the section of RESULTS.md.
 LOSSES = (
-    (
-        "batch norm in bfloat16, training",
-        "8 us of two blocks that merge the sums, and the launches around them; sums are not read ahead",
-    ),
     ("relu, gelu and silu in float32", "within 5 % of PyTorch's kernels and of the copy"),
     ("3x3 convolutions in bfloat16", "the weight is brought into cuDNN's order at every call, 3 us"),
     ("7x7 / 2 gradient of input in float32", "cuDNN's deterministic plans only"),

@@ -109,6 +109,9 @@ __global__ void __launch_bounds__(kThreads) row_sums(const ColumnSumParams p, co
 
 // Numbers per channel.
 
+// As many sums as memory moves at once, so that the least channels still have several blocks.
+constexpr unsigned kMergeColumns = 4;
+
 __device__ __forceinline__ char* place_of(const ChannelNumbers& numbers, int64_t channel) {
   const int bytes = numbers.dtype == kFloat64 ? 8 : numbers.dtype == kFloat32 ? 4 : 2;
   return static_cast<char*>(numbers.data) + channel * numbers.stride * bytes;
@@ -134,11 +137,11 @@ __device__ __forceinline__ void move_number(const ChannelNumbers& running, int64
 }
 
 template <class T>
-__global__ void __launch_bounds__(kWarpThreads* kMergeShares)
+__global__ void __launch_bounds__(kMaxBlockThreads)
     prepare_forward(const BatchNormParams p, const double* parts, int64_t slices, const Table<T> table) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kMergeColumns + threadIdx.x;
   Pair<double> sums{0, 0};
-  if (p.training) sums = merge_parts(parts, slices, p.shape.channels, c);
+  if (p.training) sums = merge_parts<kMergeColumns>(parts, slices, p.shape.channels, c);
   if (c >= p.shape.channels || threadIdx.y != 0) return;
   double mean, variance;
   if (p.training) {
@@ -165,12 +168,12 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 
 /// dx = g scale - offset - (x - mean) slope
 template <class T>
-__global__ void __launch_bounds__(kWarpThreads* kMergeShares)
+__global__ void __launch_bounds__(kMaxBlockThreads)
     prepare_backward(const BatchNormBackwardParams p, const double* parts, int64_t slices,
                      const Table<T> table) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kMergeColumns + threadIdx.x;
   Pair<double> sums{0, 0};
-  if (slices > 0) sums = merge_parts(parts, slices, p.shape.channels, c);
+  if (slices > 0) sums = merge_parts<kMergeColumns>(parts, slices, p.shape.channels, c);
   if (c >= p.shape.channels || threadIdx.y != 0) return;
   const double inverse = p.inverse[c], scale = read_number(p.weight, c, 1) * inverse;
   if (p.grad_bias) static_cast<T*>(p.grad_bias)[c] = static_cast<T>(sums.first);
@@ -403,8 +406,9 @@ void statistics(const BatchNormParams& p) {
   auto* parts = static_cast<double*>(memory.get());
   if (p.training) channel_sums(ColumnSum::kMoments, work, slices, {.x = p.x, .parts = parts});
   dispatch_computed(p.shape.dtype, [&]<class T>() {
-    OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-                 0, p, parts, slices, Table<T>(p.numbers, channels));
+    OPSIN_LAUNCH(prepare_forward<T>, grid_for(channels, kMergeColumns, ~0u),
+                 dim3(kMergeColumns, kMergeShares<kMergeColumns>), 0, p, parts, slices,
+                 Table<T>(p.numbers, channels));
   });
 }
 
@@ -437,8 +441,9 @@ void backward(const BatchNormBackwardParams& p) {
                   .masked = p.masked});
   }
   dispatch_computed(p.shape.dtype, [&]<class T>() {
-    OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-                 0, p, parts, slices, Table<T>(numbers, channels));
+    OPSIN_LAUNCH(prepare_backward<T>, grid_for(channels, kMergeColumns, ~0u),
+                 dim3(kMergeColumns, kMergeShares<kMergeColumns>), 0, p, parts, slices,
+                 Table<T>(numbers, channels));
   });
   if (!p.grad_x) return;
   channel_pass(p.numbers ? Pass::kMaskedGradient : Pass::kGradient, work, numbers, p.numbers,

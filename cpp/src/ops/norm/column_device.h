@@ -82,7 +82,7 @@ struct ColumnSumParams {
 
 /// Blocks that a multiprocessor runs at once, as far as registers go.
 constexpr int column_blocks(ColumnSum sum, int vector) {
-  if (sum == ColumnSum::kMoments) return ColumnTiles::kResident;
+  if (sum == ColumnSum::kMoments) return vector <= 4 ? ColumnTiles::kResident : 3;
   if (sum == ColumnSum::kWrittenGradients || sum == ColumnSum::kMaskedGradients) return 2;
   return vector <= 4 ? ColumnTiles::kResident : sum == ColumnSum::kGradients ? 3 : 2;
 }
@@ -170,7 +170,31 @@ __global__ void __launch_bounds__(ColumnTiles::kThreads, column_blocks(kSum, V))
       OPSIN_UNROLL
       for (int k = 0; k < kCount; ++k) add(xs[k], gs[k], outputs[k], r + k * step);
     };
-    for (int64_t start = blockIdx.y * turn; start < p.rows; start += p.slices * turn) {
+    int64_t start = blockIdx.y * turn;
+    if constexpr (kSum == ColumnSum::kMoments && sizeof(S) == 2) {
+      // The next whole turn is on its way while one is added: to add takes as long as to wait.
+      const auto is_whole = [&] { return start + threadIdx.y + (kLoads - 1) * step < p.rows; };
+      Held<S, V> next[kLoads];
+      const auto read = [&] {
+        const S* from = x + (start + threadIdx.y) * p.columns;
+        OPSIN_UNROLL
+        for (int k = 0; k < kLoads; ++k) next[k] = *reinterpret_cast<const Held<S, V>*>(from + k * apart);
+      };
+      bool whole = is_whole();
+      if (whole) read();
+      OPSIN_NO_UNROLL
+      while (whole) {
+        Held<S, V> held[kLoads];
+        OPSIN_UNROLL
+        for (int k = 0; k < kLoads; ++k) held[k] = next[k];
+        start += p.slices * turn;
+        whole = is_whole();
+        if (whole) read();
+        OPSIN_UNROLL
+        for (int k = 0; k < kLoads; ++k) add(__builtin_bit_cast(Pack<S, V>, held[k]), {}, {}, 0);
+      }
+    }
+    for (; start < p.rows; start += p.slices * turn) {
       const int64_t r = start + threadIdx.y;
       // Whole turns ask once.
       if (r + (kLoads - 1) * step < p.rows) {
@@ -220,23 +244,25 @@ void launch_column_sums(const ColumnTiles& tiles, const ColumnSumParams& p) {
                tiles.block(), bytes, p);
 }
 
-/// Threads that merge the slices of a column, 32 of which are neighbours.
-inline constexpr unsigned kMergeShares = 32;
+/// Blocks that merge slices, for so many columns, with as many threads for each as there is room for.
+template <unsigned kColumns>
+inline constexpr unsigned kMergeShares = kMaxBlockThreads / kColumns;
 
-/// The total of `parts` for the column of this thread, all of whose block, (32, kMergeShares), must call it.
-/// Only threads with threadIdx.y == 0 get it.
-template <class Part>
+/// The total of `parts` for the column of this thread, all of whose block, (kColumns,
+/// kMergeShares<kColumns>), must call it. Only threads with threadIdx.y == 0 get it.
+template <unsigned kColumns, class Part>
 __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t slices, int64_t columns,
                                                     int64_t column) {
-  __shared__ Pair<double> shared[kMergeShares][kWarpThreads];
-  // The 264 or 528 parts of large matrices take one round or two.
+  constexpr unsigned kShares = kMergeShares<kColumns>;
+  __shared__ Pair<double> shared[kShares][kColumns];
+  // The 264 parts of large matrices take one round of 32 threads, up to 528 one of 64.
   constexpr int kLoads = 9;
   Pair<double> total{0, 0};
-  for (int64_t s = threadIdx.y; s < slices && column < columns; s += kLoads * int64_t{kMergeShares}) {
+  for (int64_t s = threadIdx.y; s < slices && column < columns; s += kLoads * int64_t{kShares}) {
     Pair<double> values[kLoads];
     OPSIN_UNROLL
     for (int k = 0; k < kLoads; ++k) {
-      const int64_t slice = s + k * int64_t{kMergeShares};
+      const int64_t slice = s + k * int64_t{kShares};
       const Part* part = parts + 2 * slice * columns + column;
       values[k] = slice < slices
                       ? Pair<double>{static_cast<double>(part[0]), static_cast<double>(part[columns])}
@@ -247,7 +273,7 @@ __device__ __forceinline__ Pair<double> merge_parts(const Part* parts, int64_t s
   }
   shared[threadIdx.y][threadIdx.x] = total;
   OPSIN_NO_UNROLL
-  for (unsigned half = kMergeShares / 2; half > 0; half /= 2) {
+  for (unsigned half = kShares / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.y >= half) continue;
     total = Sum{}(total, shared[threadIdx.y + half][threadIdx.x]);

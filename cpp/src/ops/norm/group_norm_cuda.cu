@@ -128,11 +128,11 @@ __global__ void __launch_bounds__(kMostRowThreads)
   });
 }
 
-__global__ void __launch_bounds__(kWarpThreads* kMergeShares)
+__global__ void __launch_bounds__(kMaxBlockThreads)
     store_gradients(const double* totals, int64_t batch, int64_t channels, void* grad_weight, void* grad_bias,
                     bool wide) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
-  const Pair<double> sums = merge_parts(totals, batch, channels, c);
+  const Pair<double> sums = merge_parts<kWarpThreads>(totals, batch, channels, c);
   if (c >= channels || threadIdx.y != 0) return;
   set_number(grad_bias, c, sums.first, wide);
   set_number(grad_weight, c, sums.second, wide);
@@ -167,8 +167,8 @@ void backward(const GroupNormBackwardParams& p) {
   OPSIN_LAUNCH(prepare_backward, rows.groups.grid(), rows.groups.block(), 0, p, rows, parts, table, totals);
   if (sums) {
     OPSIN_LAUNCH(store_gradients, grid_for(p.shape.channels, kWarpThreads, ~0u),
-                 dim3(kWarpThreads, kMergeShares), 0, totals, p.shape.batch, p.shape.channels, p.grad_weight,
-                 p.grad_bias, table.wide);
+                 dim3(kWarpThreads, kMergeShares<kWarpThreads>), 0, totals, p.shape.batch, p.shape.channels,
+                 p.grad_weight, p.grad_bias, table.wide);
   }
   if (p.grad_x) channel_pass(Pass::kGradient, rows.work, numbers, nullptr, {p.x, p.g, p.grad_x});
 }

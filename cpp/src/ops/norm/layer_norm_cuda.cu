@@ -397,10 +397,10 @@ __global__ void __launch_bounds__(kSumThreads<S>, 1)
 
 /// parts: [slice][2][columns], which are the sums for the first and those for the second, computed as T.
 template <class T, class Part>
-__global__ void __launch_bounds__(kWarpThreads* kMergeShares)
+__global__ void __launch_bounds__(kMaxBlockThreads)
     store_sums(const Part* parts, int64_t slices, int64_t columns, char* first, char* second, DType dtype) {
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarpThreads + threadIdx.x;
-  const Pair<double> sums = merge_parts(parts, slices, columns, column);
+  const Pair<double> sums = merge_parts<kWarpThreads>(parts, slices, columns, column);
   if (column >= columns || threadIdx.y != 0) return;
   const int64_t at = column * (dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2);
   if (first) store(static_cast<T>(sums.first), first + at, dtype);
@@ -410,8 +410,9 @@ __global__ void __launch_bounds__(kWarpThreads* kMergeShares)
 template <class T, class Part>
 void launch_store(const Part* parts, int64_t slices, int64_t columns, void* first, void* second,
                   DType dtype) {
-  OPSIN_LAUNCH((store_sums<T, Part>), grid_for(columns, kWarpThreads, ~0u), dim3(kWarpThreads, kMergeShares),
-               0, parts, slices, columns, static_cast<char*>(first), static_cast<char*>(second), dtype);
+  OPSIN_LAUNCH((store_sums<T, Part>), grid_for(columns, kWarpThreads, ~0u),
+               dim3(kWarpThreads, kMergeShares<kWarpThreads>), 0, parts, slices, columns,
+               static_cast<char*>(first), static_cast<char*>(second), dtype);
 }
 
 void forward(const LayerNormParams& p) {
