@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <set>
@@ -151,6 +152,50 @@ TEST(ThreadPool, TheExceptionOfTheLowestChunkIsRethrown) {
   }
 }
 
+TEST(ThreadPool, ALateExceptionOfALowerChunkIsTheOne) {
+  const Threads scope(2);
+  std::atomic<bool> thrown{false};
+  EXPECT_RAISES(parallel_for(64, 1,
+                             [&](int64_t begin, int64_t) {
+                               if (begin == 32) {
+                                 thrown = true;
+                                 throw std::runtime_error("chunk 32");
+                               }
+                               if (begin == 3) {
+                                 while (!thrown) std::this_thread::yield();
+                                 throw std::runtime_error("chunk 3");
+                               }
+                             }),
+                std::runtime_error, "chunk 3");
+}
+
+TEST(ThreadPool, AThreadHasTheSameShareOfEveryRegion) {
+  const Threads scope(3);
+  // A child has no more helpers than it needs.
+  const int status = exit_status_of_child([] {
+    std::map<std::thread::id, std::set<int64_t>> thirds;
+    for (int round = 0; round < 50; ++round) {
+      // The first chunks wait for each other, so nobody is done early and helps.
+      const int64_t each = 5 + round;
+      std::atomic<int> inside{0};
+      std::mutex mutex;
+      parallel_for(3 * each, 1, [&](int64_t begin, int64_t) {
+        if (begin % each != 0) return;
+        ++inside;
+        while (inside < 3) std::this_thread::yield();
+        const std::lock_guard lock(mutex);
+        thirds[std::this_thread::get_id()].insert(begin / each);
+      });
+    }
+    if (thirds.size() != 3 || thirds[std::this_thread::get_id()] != std::set<int64_t>{0}) return 1;
+    for (const auto& [thread, parts] : thirds) {
+      if (parts.size() != 1) return 2;
+    }
+    return 0;
+  });
+  EXPECT_EQ(status, 0);
+}
+
 TEST(ThreadPool, AnExceptionSkipsWhatHasNotBegun) {
   const Threads scope(2);
   std::atomic<int> ran{0};
@@ -160,7 +205,8 @@ TEST(ThreadPool, AnExceptionSkipsWhatHasNotBegun) {
                               throw ValueError("stop");
                             }),
                ValueError);
-  EXPECT_LE(ran, 2);
+  // The first of each share, and one that was begun before the lowest had thrown.
+  EXPECT_LE(ran, 3);
 }
 
 TEST(ThreadPool, ManyCallersAtOnce) {

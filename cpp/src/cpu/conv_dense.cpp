@@ -238,7 +238,7 @@ void run_block(const Pass<S>& pass, const Packing& packing, const S* packed, con
 }
 
 template <class S>
-void run(const Pass<S>& pass, int64_t wanted) {
+void run(const Pass<S>& pass, int64_t source_pixels, int64_t wanted) {
   const auto& kernel = kernels<S>();
   const auto& phases = pass.phases.phases;
   const Packing packing(pass, kernel.lanes);
@@ -287,14 +287,20 @@ void run(const Pass<S>& pass, int64_t wanted) {
   std::fill(zeros.get(), zeros.get() + longest, S{});
 
   const bool stream = streams(pass, packing);
+  // Neighbouring tasks tend to be one thread's: they share the larger of weights and pixels.
+  int64_t target_pixels = 0;
+  for (const Phase& phase : phases) target_pixels += phase.pixels(pass.batch);
+  const bool by_units =
+      all_units * packing.width * pass.phases.kernel_taps * pass.source_channels >
+      source_pixels * pass.groups * pass.source_channels + target_pixels * pass.groups * pass.target_channels;
   parallel_for(blocks * splits, 1, [&](int64_t task_begin, int64_t task_end) {
     const Buffers<S> buffers(pixels, taps, most_patches, copied_channels);
     for (int64_t task = task_begin; task < task_end; ++task) {
-      int64_t block = task / splits;
+      int64_t block = by_units ? task % blocks : task / splits;
       const Phase* phase = phases.data();
       for (; block >= count_blocks(*phase); ++phase) block -= count_blocks(*phase);
       const int64_t begin = block * pixels, end = std::min(begin + pixels, phase->pixels(pass.batch));
-      const int64_t unit = task % splits * units;
+      const int64_t unit = (by_units ? task / blocks : task % splits) * units;
       run_block(pass, packing, static_cast<const S*>(packed->data()), zeros.get(), *phase, begin, end, unit,
                 std::min(unit + units, all_units), stream, buffers);
     }
@@ -352,7 +358,7 @@ void run_filled(Pass<S> pass, int64_t source_pixels, int64_t wanted) {
   }
   merge_runs(pass.phases, pass.source_channels, pass.groups);
   pass.ahead = reach(pass.phases.phases);
-  run(pass, wanted);
+  run(pass, source_pixels, wanted);
 }
 
 // Where the kernel is as wide as its stride, neighbours along the width of the target read the same source

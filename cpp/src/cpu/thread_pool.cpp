@@ -1,3 +1,6 @@
+// Every thread has a share of neighbouring chunks, the same part of every region, and takes from the others'
+// when it is done: what it wrote in one region it reads in the next, while the caches of other cores can be
+// far away (where cores share none, ten times as far).
 #include "thread_pool.h"
 
 #include "cpu_limits.h"
@@ -7,6 +10,7 @@
 #include <climits>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <mutex>
 
 #include <linux/futex.h>
@@ -35,17 +39,39 @@ constexpr uint32_t kPermitMask = 0x3fffu << 2;
 constexpr uint32_t kHelper = 1u << 16;
 static_assert(kMaxThreads < 0x3fff);
 
+/// Neighbouring chunks that one thread begins with. On a line of its own: other threads come to help.
+struct alignas(64) Share {
+  int64_t next;
+  int64_t end;
+};
+
 /// What one `parallel_for` shares with its helpers; lives on the caller's stack.
-struct alignas(64) Region {
-  int64_t count;
-  int64_t grain;
-  int64_t chunks;
-  detail::Body body;
+struct Region {
+  Region(int64_t count_, int64_t grain_, detail::Body body_) : count(count_), grain(grain_), body(body_) {}
+
+  /// Not before: how many threads may come is known late, and shares are not for more.
+  void divide(int threads) {
+    const int64_t chunks = (count - 1) / grain + 1;
+    share_count = static_cast<int>(std::min<int64_t>({threads, kMaxShares, chunks}));
+    const int64_t each = chunks / share_count, longer = chunks % share_count;
+    int64_t begin = 0;
+    for (int i = 0; i < share_count; ++i) {
+      shares[i].next = begin;
+      begin += each + (i < longer ? 1 : 0);
+      shares[i].end = begin;
+    }
+  }
+
+  static constexpr int kMaxShares = 64;
+  const int64_t count;
+  const int64_t grain;
+  const detail::Body body;
   std::mutex error_mutex;
   std::exception_ptr error;
-  int64_t error_chunk;
-  // On a line of its own: every thread of the region writes it.
-  alignas(64) std::atomic<int64_t> next{0};
+  /// The lowest chunk that threw.
+  std::atomic<int64_t> failed{std::numeric_limits<int64_t>::max()};
+  int share_count = 0;
+  Share shares[kMaxShares];
 };
 
 struct alignas(64) Slot {
@@ -96,25 +122,32 @@ bool spin(bool may_spin, Done&& done) {
   return false;
 }
 
-/// Takes chunks until none is left. Never throws.
-void work(Region& region) {
+/// Takes the chunks of a share until none is left. Never throws.
+void work(Region& region, Share& share) {
+  const std::atomic_ref next(share.next);
   while (true) {
-    const int64_t chunk = region.next.fetch_add(1, std::memory_order_relaxed);
-    if (chunk >= region.chunks) return;
+    const int64_t chunk = next.fetch_add(1, std::memory_order_relaxed);
+    // Every chunk below one that failed still runs, so that the lowest that throws is the same in every run.
+    if (chunk >= share.end || chunk > region.failed.load(std::memory_order_relaxed)) return;
     const int64_t begin = chunk * region.grain;
     const int64_t end = region.count - begin > region.grain ? begin + region.grain : region.count;
     try {
       region.body.call(region.body.object, begin, end);
     } catch (...) {
-      // Chunks are handed out in order, so every lower one is running or done: the lowest chunk that throws
-      // is the same one in every run.
       const std::lock_guard lock(region.error_mutex);
-      if (!region.error || chunk < region.error_chunk) {
+      if (chunk < region.failed.load(std::memory_order_relaxed)) {
         region.error = std::current_exception();
-        region.error_chunk = chunk;
+        region.failed.store(chunk, std::memory_order_relaxed);
       }
-      region.next.store(region.chunks, std::memory_order_relaxed);
     }
+  }
+}
+
+/// Works on the share of a thread, the same part of every region: what it wrote in the last one is in its
+/// caches, from where other cores get it slowly. Then on what the others have not begun.
+void work(Region& region, int thread) {
+  for (int i = 0; i < region.share_count; ++i) {
+    work(region, region.shares[(thread + i) % region.share_count]);
   }
 }
 
@@ -127,11 +160,9 @@ class Pool {
 
   void run(Region& region, int threads) {
     Slot* slot = take_slot();
-    if (slot == nullptr) {
-      work(region);
-      return;
-    }
-    const int helpers = static_cast<int>(std::min<int64_t>(threads - 1, region.chunks - 1));
+    region.divide(slot == nullptr ? 1 : threads);
+    if (slot == nullptr) return work(region, 0);
+    const int helpers = static_cast<int>(std::min<int64_t>(threads - 1, (region.count - 1) / region.grain));
     if (helpers_.load(std::memory_order_relaxed) < helpers) start_helpers(helpers);
     slot->region = &region;
     slot->state.store(kOpen | static_cast<uint32_t>(helpers) * kPermit, std::memory_order_release);
@@ -140,7 +171,7 @@ class Pool {
       const int missing = helpers - spinners_.load(std::memory_order_relaxed);
       if (missing > 0) futex_wake(epoch_, missing);
     }
-    work(region);
+    work(region, 0);
     close(*slot);
     slot->taken.store(false, std::memory_order_release);
   }
@@ -151,6 +182,7 @@ class Pool {
   /// The helpers did not survive the fork: the child starts its own when it needs them.
   void after_fork_in_child() {
     helpers_.store(0);
+    started_.store(0);
     sleepers_.store(0);
     spinners_.store(0);
     for (Slot& slot : slots_) {
@@ -198,7 +230,7 @@ class Pool {
   }
 
   /// Joins any region that wants a helper, until there is none.
-  void help() {
+  void help(int thread) {
     for (bool found = true; found;) {
       found = false;
       for (Slot& slot : slots_) {
@@ -208,7 +240,7 @@ class Pool {
                                                 std::memory_order_relaxed))
             continue;
           found = true;
-          work(*slot.region);
+          work(*slot.region, thread);
           state = slot.state.fetch_sub(kHelper, std::memory_order_acq_rel);
           // The slot outlives its regions, so waking after the caller may have left is harmless.
           if ((state & kWaiter) != 0 && state - kHelper < kHelper) futex_wake(slot.state, 1);
@@ -220,9 +252,10 @@ class Pool {
 
   [[noreturn]] void help_forever() {
     in_region = true;
+    const int thread = started_.fetch_add(1, std::memory_order_relaxed) + 1;
     while (true) {
       const uint32_t seen = epoch_.load();
-      help();
+      help(thread);
       spinners_.fetch_add(1, std::memory_order_relaxed);
       const bool changed = spin(may_spin(), [&] { return epoch_.load(std::memory_order_relaxed) != seen; });
       spinners_.fetch_sub(1, std::memory_order_relaxed);
@@ -263,6 +296,8 @@ class Pool {
   const int cpus_;
   std::atomic<int> threads_;
   std::atomic<int> helpers_{0};
+  // Of the helpers, those that run.
+  std::atomic<int> started_{0};
   std::mutex start_mutex_;
   // Counts the regions; helpers sleep on it.
   alignas(64) std::atomic<uint32_t> epoch_{0};
@@ -304,11 +339,7 @@ namespace detail {
 int region_threads() { return in_region ? 1 : std::min(budget, pool().threads()); }
 
 void run_region(int64_t count, int64_t grain, int threads, Body body) {
-  Region region{};
-  region.count = count;
-  region.grain = grain;
-  region.chunks = (count - 1) / grain + 1;
-  region.body = body;
+  Region region(count, grain, body);
   in_region = true;
   pool().run(region, threads);
   in_region = false;

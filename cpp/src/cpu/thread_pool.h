@@ -1,4 +1,4 @@
-// The engine's own thread pool: fork-join regions over dynamic chunks. No OpenMP, no allocation per region.
+// The engine's own thread pool: fork-join regions over shares of chunks. No OpenMP, no allocation per region.
 #pragma once
 
 #include <algorithm>
@@ -52,8 +52,8 @@ OPSIN_API void run_region(int64_t count, int64_t grain, int threads, Body body);
 /// and on several threads; the boundaries depend on `count` and `grain` alone, so that results can be the
 /// same for any number of threads. One chunk (count <= grain), one thread and nested regions run on the
 /// caller. The caller takes part and waits only for threads that took a chunk. When bodies throw, the
-/// remaining chunks are skipped and the exception of the lowest chunk that threw is rethrown here. A grain
-/// below 1 counts as 1.
+/// chunks above the lowest that threw are skipped, as far as they have not begun, and its exception is
+/// rethrown here. A grain below 1 counts as 1.
 template <class F>
 void parallel_for(int64_t count, int64_t grain, F&& body) {
   if (count <= 0) return;
