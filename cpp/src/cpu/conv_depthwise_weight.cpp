@@ -17,6 +17,14 @@ constexpr int64_t split_pixels = 16, least_block = 64;
 // left in the caches. With less it takes up to 1.3 times as long.
 constexpr int64_t fetched_bytes = stream_bytes / 2;
 
+// From where on pixels are read in the order of memory, fetched ahead. Below, kernels with 512 bits keep the
+// sums of 3x3 taps in registers.
+template <class S>
+int64_t bytes_in_order(const ConvDepthwiseOuter<S>& a) {
+  const bool registers = depthwise_kernels<S>().lanes == 16 && a.row_taps == 3 && a.kernel_rows % 3 == 0;
+  return registers ? stream_bytes : fetched_bytes;
+}
+
 // Where a channel has its sum, see ConvDepthwiseOuter.
 int64_t sum_slot(int64_t channel, int64_t channels, int64_t lanes) {
   const int64_t whole = channels / lanes * lanes;
@@ -145,7 +153,8 @@ void depthwise_backward_weight(const ConvGeometry& g, const S* x, const S* grad_
   all.first = -g.pad_begin[2];
   all.spacing = g.dilation[2];
   all.group = group;
-  all.ahead = (elements * multiplier + pixels * channels) * static_cast<int64_t>(sizeof(S)) >= fetched_bytes;
+  all.ahead =
+      (elements * multiplier + pixels * channels) * static_cast<int64_t>(sizeof(S)) >= bytes_in_order(all);
   const bool by_rows = sums_rows(all);
   // The last row of each part is the gradient of the bias.
   const int64_t sums = taps * group, part = (sums + 1) * sum_step(channels, group);

@@ -1,9 +1,10 @@
 // Weight gradients of depthwise convolution.
 //
 // Of few neighbouring taps, by rows of outputs: a tile of their gradients stays in registers, the sums in the
-// first-level cache, and the channels run innermost, so that pixels come in the order of memory. A vector of
-// channels along whole rows would need its sums in registers alone, but read a line of the cache here and
-// there. Of other taps, that way: a vector of channels and a tap at a time.
+// first-level cache, and the channels run innermost, so that pixels come in the order of memory. With 512
+// bits, pixels that the last-level cache holds come from there fast enough in any order: nine sums of two
+// vectors of channels stay in registers along a block of rows. Of other taps, a vector of channels and a tap
+// at a time.
 //
 // What is left of the channels at the end is computed with some channels before it once more, and has a
 // vector of sums of its own.
@@ -96,8 +97,233 @@ template <class S, int K, int STEP, int P>
   }
 }
 
+#if defined(__AVX512F__)
+// V vectors of channels beside each other.
+template <class S, int V>
+struct DepthwiseVectors {
+  using T = Compute<S>;
+  using Rest = DepthwiseVectors<S, V - 1>;
+  static constexpr int lanes = lanes_of<T>;
+  Vector<T> first;
+  Rest rest;
+
+  OPSIN_INLINE static DepthwiseVectors load(const S* x) {
+    return {in_register(load_wide(x)), Rest::load(x + lanes)};
+  }
+  OPSIN_INLINE static DepthwiseVectors load_sums(const T* sums) {
+    return {cpu::OPSIN_ISA_NS::load(sums), Rest::load_sums(sums + lanes)};
+  }
+  OPSIN_INLINE void store(T* sums) const {
+    cpu::OPSIN_ISA_NS::store(sums, first);
+    rest.store(sums + lanes);
+  }
+  OPSIN_INLINE void add(const DepthwiseVectors& x) {
+    first += x.first;
+    rest.add(x.rest);
+  }
+  OPSIN_INLINE void add_product(const DepthwiseVectors& x, const DepthwiseVectors& y) {
+    first = fma(x.first, y.first, first);
+    rest.add_product(x.rest, y.rest);
+  }
+};
+template <class S>
+struct DepthwiseVectors<S, 0> {
+  using T = Compute<S>;
+  OPSIN_INLINE static DepthwiseVectors load(const S*) { return {}; }
+  OPSIN_INLINE static DepthwiseVectors load_sums(const T*) { return {}; }
+  OPSIN_INLINE void store(T*) const {}
+  OPSIN_INLINE void add(const DepthwiseVectors&) {}
+  OPSIN_INLINE void add_product(const DepthwiseVectors&, const DepthwiseVectors&) {}
+};
+
+// The sums of three taps of a row.
+template <class S, int V>
+struct DepthwiseTaps {
+  using Vectors = DepthwiseVectors<S, V>;
+  const S* x;
+  Vectors sum0, sum1, sum2;
+
+  OPSIN_INLINE static DepthwiseTaps load(const Compute<S>* sums, int64_t step) {
+    return {nullptr, Vectors::load_sums(sums), Vectors::load_sums(sums + step),
+            Vectors::load_sums(sums + 2 * step)};
+  }
+  OPSIN_INLINE void store(Compute<S>* sums, int64_t step) const {
+    sum0.store(sums);
+    sum1.store(sums + step);
+    sum2.store(sums + 2 * step);
+  }
+  OPSIN_INLINE void add(int t, const Vectors& g, int64_t offset) {
+    const Vectors v = Vectors::load(x + offset);
+    if (t == 0) sum0.add_product(v, g);
+    if (t == 1) sum1.add_product(v, g);
+    if (t == 2) sum2.add_product(v, g);
+  }
+  // A pixel that is the first tap of an output, the second of the one before and the third of the one before
+  // that.
+  OPSIN_INLINE void add(const Vectors& g, const Vectors& before, const Vectors& first, int64_t offset) {
+    const Vectors v = Vectors::load(x + offset);
+    sum0.add_product(v, g);
+    sum1.add_product(v, before);
+    sum2.add_product(v, first);
+  }
+  // Two pixels with outputs two pixels apart: the first is the third tap of the output before.
+  OPSIN_INLINE void add(const Vectors& g, const Vectors& before, int64_t offset, int64_t next) {
+    const Vectors v = Vectors::load(x + offset);
+    sum0.add_product(v, g);
+    sum2.add_product(v, before);
+    sum1.add_product(Vectors::load(x + next), g);
+  }
+};
+
+// Outputs beside each other of a row, and what is fetched meanwhile: as many pixels elsewhere.
+template <class S>
+struct DepthwiseRowOutputs {
+  const S *grad, *next_grad, *next_source;
+  int64_t count, step;            // outputs, elements from pixel to pixel
+  int64_t first, before, inside;  // of column 0: elements behind the source; the columns that exist
+};
+
+template <int BYTES, class S>
+OPSIN_INLINE void fetch_lines(const S* pixel) {
+  constexpr int line = 64 / static_cast<int>(sizeof(S));
+#pragma GCC unroll 2
+  for (int i = 0; i < BYTES; i += 64) __builtin_prefetch(pixel + i / 64 * line, 0, 2);
+}
+
+// Adds to the sums of some rows of three taps.
+template <class S, int STEP, int V, class... Row>
+OPSIN_INLINE void depthwise_add_row(const DepthwiseRowOutputs<S>& a, Row&... rows) {
+  using Vectors = DepthwiseVectors<S, V>;
+  constexpr int taps = 3, bytes = V * lanes_of<Compute<S>> * static_cast<int>(sizeof(S));
+  const int64_t count = a.count, step = a.step, columns = (count - 1) * STEP + taps;
+  const int64_t begin = a.before > 0 ? a.before : 0, end = a.inside < columns ? a.inside : columns;
+  // Outputs [from, to) are the last that their first STEP columns belong to, with all taps of these.
+  constexpr int64_t least = STEP == 1 ? 2 : 1;
+  int64_t from = (begin + STEP - 1) / STEP, to = end / STEP;
+  if (from < least) from = least;
+  if (to > count) to = count;
+  if (to < from) to = from;
+  const auto edge = [&](int64_t i) __attribute__((always_inline)) {
+    fetch_lines<bytes>(a.next_source + a.first + i * step);
+#pragma GCC unroll 4
+    for (int t = 0; t < taps; ++t) {
+      const int64_t q = (i - t) / STEP;
+      if (i < t || (i - t) % STEP != 0 || q >= count) continue;
+      const Vectors g = Vectors::load(a.grad + q * step);
+      (rows.add(t, g, a.first + i * step), ...);
+    }
+  };
+  const int64_t head = from * STEP < end ? from * STEP : end;
+  fetch_lines<bytes>(a.next_grad);
+  if (STEP == 1) fetch_lines<bytes>(a.next_grad + step);
+  for (int64_t i = begin; i < head; ++i) edge(i);
+  if (from < to) {
+    const S *g = a.grad + from * step, *next_grad = a.next_grad + from * step;
+    int64_t offset = a.first + from * STEP * step;
+    Vectors before = Vectors::load(g - step);
+    [[maybe_unused]] Vectors first = STEP == 1 ? Vectors::load(g - 2 * step) : before;
+    for (int64_t q = from; q < to; ++q, g += step, next_grad += step, offset += STEP * step) {
+      const Vectors now = Vectors::load(g);
+      fetch_lines<bytes>(next_grad);
+      fetch_lines<bytes>(a.next_source + offset);
+      if constexpr (STEP == 1) {
+        (rows.add(now, before, first, offset), ...);
+        first = before;
+      } else {
+        fetch_lines<bytes>(a.next_source + offset + step);
+        (rows.add(now, before, offset, offset + step), ...);
+      }
+      before = now;
+    }
+  }
+  for (int64_t i = head > to * STEP ? head : to * STEP; i < end; ++i) edge(i);
+}
+
+// All sums of three rows of three taps over outputs [p, p + count) of rows [from, to), of V vectors of
+// channels: they stay in registers along the rows, and pixels in the first-level cache from row to row.
+template <class S, int STEP, int V>
+OPSIN_INLINE void depthwise_vector_sums(const ConvDepthwiseOuter<S>& a, int64_t kernel_row, int64_t from,
+                                        int64_t to, int64_t p, int64_t count, int64_t c, int64_t at) {
+  constexpr int lanes = lanes_of<Compute<S>>;
+  using Taps = DepthwiseTaps<S, V>;
+  using Vectors = typename Taps::Vectors;
+  const int64_t step = a.pixel_step, pixel = p * STEP + a.first, row_sums = 3 * a.sum_step;
+  Compute<S>* const out = a.out + kernel_row * row_sums + c;
+  Taps taps0 = Taps::load(out, a.sum_step), taps1 = Taps::load(out + row_sums, a.sum_step),
+       taps2 = Taps::load(out + 2 * row_sums, a.sum_step);
+  DepthwiseRowOutputs<S> outputs{nullptr, nullptr,           nullptr, count,
+                                 step,    pixel * step + at, -pixel,  a.size - pixel};
+  for (int64_t y = from; y < to; ++y) {
+    const S* const* const source = a.source + y * a.kernel_rows + kernel_row;
+    outputs.grad = a.grad[y] + p * step + at;
+    // The next row, or the first with the channels that follow.
+    const bool ends = y + 1 == to;
+    const int64_t next = ends ? from : y + 1, shift = ends ? V * lanes : 0;
+    const S* const last = a.source[next * a.kernel_rows + kernel_row + 2];
+    outputs.next_source = (last != nullptr ? last : a.grad[next]) + shift;
+    outputs.next_grad = a.grad[next] + p * step + at + shift;
+    taps0.x = source[0];
+    taps1.x = source[1];
+    taps2.x = source[2];
+    if (taps0.x != nullptr && taps1.x != nullptr && taps2.x != nullptr) {
+      depthwise_add_row<S, STEP, V>(outputs, taps0, taps1, taps2);
+    } else {
+      if (taps0.x != nullptr) depthwise_add_row<S, STEP, V>(outputs, taps0);
+      if (taps1.x != nullptr) depthwise_add_row<S, STEP, V>(outputs, taps1);
+      if (taps2.x != nullptr) depthwise_add_row<S, STEP, V>(outputs, taps2);
+    }
+  }
+  taps0.store(out, a.sum_step);
+  taps1.store(out + row_sums, a.sum_step);
+  taps2.store(out + 2 * row_sums, a.sum_step);
+  if (kernel_row > 0 || a.grad_sum == nullptr) return;
+  Vectors sum = Vectors::load_sums(a.grad_sum + c);
+  for (int64_t y = from; y < to; ++y) {
+    const S* grad = a.grad[y] + p * step + at;
+    for (int64_t i = 0; i < count; ++i, grad += step) sum.add(Vectors::load(grad));
+  }
+  sum.store(a.grad_sum + c);
+}
+
+template <class S, int STEP>
+[[gnu::noinline]] void depthwise_block_sums(const ConvDepthwiseOuter<S>& outer, int64_t row, int64_t from,
+                                            int64_t to, int64_t p, int64_t count) {
+  constexpr int lanes = lanes_of<Compute<S>>;
+  // The stores of sums may not change what is known of the rows.
+  const ConvDepthwiseOuter<S> a = outer;
+  int64_t c = 0;
+  for (; c + 2 * lanes <= a.channels; c += 2 * lanes)
+    depthwise_vector_sums<S, STEP, 2>(a, row, from, to, p, count, c, c);
+  for (; c < a.channels; c += lanes) {
+    const int64_t at = c + lanes <= a.channels ? c : a.channels - lanes;
+    depthwise_vector_sums<S, STEP, 1>(a, row, from, to, p, count, c, at);
+  }
+}
+
+// The same of all rows: blocks whose pixels stay in the second-level cache, and of a vector of channels in
+// the first.
+template <class S, int STEP>
+void depthwise_all_sums(const ConvDepthwiseOuter<S>& a) {
+  constexpr int64_t rows = 14, outputs = 28;
+  const int64_t all = a.end - a.begin, parts = (all + outputs - 1) / outputs;
+  for (int64_t y = 0; y < a.output_rows; y += rows) {
+    const int64_t last = y + rows < a.output_rows ? y + rows : a.output_rows;
+    for (int64_t i = 0; i < parts; ++i) {
+      const int64_t p = a.begin + all * i / parts, end = a.begin + all * (i + 1) / parts;
+      for (int64_t row = 0; row < a.kernel_rows; row += 3)
+        depthwise_block_sums<S, STEP>(a, row, y, last, p, end - p);
+    }
+  }
+}
+#endif
+
 template <class S, int K, int STEP>
 void depthwise_row_sums(const ConvDepthwiseOuter<S>& a) {
+#if defined(__AVX512F__)
+  if constexpr (K == 3) {
+    if (!a.ahead && a.kernel_rows % 3 == 0) return depthwise_all_sums<S, STEP>(a);
+  }
+#endif
   constexpr int P = depthwise_outputs, most = depthwise_grads;
   const auto fits = [&a](int64_t p, int outputs) {
     const int64_t pixel = p * STEP + a.first;
