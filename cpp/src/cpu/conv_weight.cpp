@@ -114,6 +114,7 @@ void few_pixels_backward_weight(const ConvGeometry& g, const Phase& phase, const
         ConvOuter<S> a{};
         a.source_stride = a.channels = some;
         a.width = lanes > kernel.lanes ? width : kernel.lanes;
+        a.grad_stride = a.width * kernel.step;
         a.ahead = grads.get();
         for (int64_t t = 0; t < taps; ++t) {
           a.out = sums.get() + t * some * a.width;
@@ -280,6 +281,7 @@ void backward_weight(const ConvGeometry& g, const S* x, const S* grad_y, S* grad
               ahead.next(ceil_div(a.channels, kernel.rows), kernel.fetch_pixels, a);
               a.source = gathered.get() + (u / group_units - group) * a.channels * kernel.pixel_step;
               a.width = outputs - u % group_units * width > kernel.lanes ? width : kernel.lanes;
+              a.grad_stride = a.width * kernel.step;
               a.grad = grads.get() + (u - unit_begin) * panel;
               a.out = partial.get() + (split * units + u) * unit_size + (t * run + channel) * a.width;
               a.out_stride = a.width;

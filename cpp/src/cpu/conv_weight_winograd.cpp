@@ -165,7 +165,7 @@ class WinogradWeightGrad {
     ConvOuter<float> a{};
     a.source_stride = range_;
     a.channels = channels(range);
-    a.width = a.out_stride = unit_width(unit);
+    a.width = a.out_stride = a.grad_stride = unit_width(unit);
     a.ahead = grads;
     for (int64_t e = some.begin; e < some.end; ++e) {
       const float* const grad = grads + (e * grad_panels() + group * units_ + unit) * grad_panel_;

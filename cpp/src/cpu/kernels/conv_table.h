@@ -83,8 +83,9 @@ template <class S>
 struct ConvOuter {
   const S* source;  ///< [ceil(pixels / pixel_step)][source_stride][pixel_step]
   int64_t source_stride;
-  const S* grad;    ///< [ceil(pixels / step)][width][step]
-  Compute<S>* out;  ///< [channels][out_stride]
+  const S* grad;        ///< [ceil(pixels / step)][width][step]
+  int64_t grad_stride;  ///< from step to step, at least width * step; tiles of bfloat16 take it for that
+  Compute<S>* out;      ///< [channels][out_stride]
   int64_t out_stride;
   int64_t channels, pixels, width;
   bool accumulate;

@@ -260,7 +260,7 @@ void outer_of(const ConvOuter<S>& a, int64_t channel, const S* ahead) {
   const S* grad = a.grad;
   const S* x = a.source + channel * D::step;
   const int64_t out_stride = a.out_stride, ahead_stride = a.ahead_stride;
-  const int64_t x_step = a.source_stride * D::step;
+  const int64_t x_step = a.source_stride * D::step, grad_step = a.grad_stride;
   const bool accumulate = a.accumulate;
   T* out = a.out + channel * out_stride;
   // By the end of the loop they have come.
@@ -281,7 +281,7 @@ void outer_of(const ConvOuter<S>& a, int64_t channel, const S* ahead) {
 #pragma GCC unroll 2
         for (int v = 0; v < NV; ++v) sum[r][v] = D::fma(value, g[v], sum[r][v]);
       }
-      grad += NV * lanes * D::step;
+      grad += grad_step;
       x += x_step;
     }
   }
