@@ -87,7 +87,11 @@ def environment(python: str, folder: Path, packages: list[str]) -> Path:
 
 
 def build_wheel(python: str, out: Path, deps: Path | None, *defines: str) -> Path:
-    """Builds the wheel; the interpreter that runs this script has the build tools already."""
+    """Builds the wheel, in a folder that may have built one with the plug-in before.
+
+    The interpreter that runs this script has the build tools already.
+    """
+    defines = defines or ("OPSIN_CUDA=OFF",)
     defines = (*([] if deps is None else [f"OPSIN_DEPS_DIR={deps.resolve()}"]), *defines)
     options = [option for define in defines for option in ("-C", f"cmake.define.{define}")]
     out.mkdir(parents=True, exist_ok=True)
