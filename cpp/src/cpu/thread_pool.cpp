@@ -49,7 +49,7 @@ struct alignas(64) Share {
 struct Region {
   Region(int64_t count_, int64_t grain_, detail::Body body_) : count(count_), grain(grain_), body(body_) {}
 
-  /// Not before: how many threads may come is known late, and shares are not for more.
+  /// Into shares for so many threads, which is known when the region has a slot.
   void divide(int threads) {
     const int64_t chunks = (count - 1) / grain + 1;
     share_count = static_cast<int>(std::min<int64_t>({threads, kMaxShares, chunks}));
