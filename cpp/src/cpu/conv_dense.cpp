@@ -168,11 +168,16 @@ struct Buffers {
 };
 
 template <class S>
-bool streams(const Pass<S>& pass, const Packing& packing) {
-  const int64_t channels = pass.groups * pass.target_channels * static_cast<int64_t>(sizeof(S));
+int64_t target_pixels(const Pass<S>& pass) {
   int64_t pixels = 0;
   for (const Phase& phase : pass.phases.phases) pixels += phase.pixels(pass.batch);
-  return pixels * channels >= stream_bytes && packing.blocks == 1 &&
+  return pixels;
+}
+
+template <class S>
+bool streams(const Pass<S>& pass, const Packing& packing) {
+  const int64_t channels = pass.groups * pass.target_channels * static_cast<int64_t>(sizeof(S));
+  return target_pixels(pass) * channels >= stream_bytes && packing.blocks == 1 &&
          pass.target_channels % packing.width == 0 && channels % 64 == 0 &&
          reinterpret_cast<uintptr_t>(pass.target) % 64 == 0;
 }
@@ -288,11 +293,9 @@ void run(const Pass<S>& pass, int64_t source_pixels, int64_t wanted) {
 
   const bool stream = streams(pass, packing);
   // Neighbouring tasks tend to be one thread's: they share the larger of weights and pixels.
-  int64_t target_pixels = 0;
-  for (const Phase& phase : phases) target_pixels += phase.pixels(pass.batch);
   const bool by_units =
       all_units * packing.width * pass.phases.kernel_taps * pass.source_channels >
-      source_pixels * pass.groups * pass.source_channels + target_pixels * pass.groups * pass.target_channels;
+      pass.groups * (source_pixels * pass.source_channels + target_pixels(pass) * pass.target_channels);
   parallel_for(blocks * splits, 1, [&](int64_t task_begin, int64_t task_end) {
     const Buffers<S> buffers(pixels, taps, most_patches, copied_channels);
     for (int64_t task = task_begin; task < task_end; ++task) {
